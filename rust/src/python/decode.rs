@@ -1,0 +1,333 @@
+//! Walking JSON text beside the plan, making Python objects.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyList, PySet, PyString};
+
+use super::errors::{Converted, Failure};
+use super::objects;
+use super::plan::{Factory, Model, Node, Plan};
+use super::strings::{Cache, string};
+use crate::error::ErrorKind;
+use crate::escape;
+use crate::json::{Kind, MAX_DEPTH, Reader};
+use crate::order::Hint;
+
+/// What one read needs besides its position in a text.
+pub struct Decoder<'py, 'p> {
+    py: Python<'py>,
+    plan: &'p Plan,
+    strings: Cache<'py>,
+}
+
+/// A text being read, with the hint for it.
+pub struct Document<'j, 'h> {
+    /// Where in the text the decoder is.
+    pub reader: Reader<'j>,
+    /// The order of keys to restore.
+    pub hint: &'h Hint,
+}
+
+impl<'py, 'p> Decoder<'py, 'p> {
+    /// A decoder with an empty string cache.
+    pub fn new(py: Python<'py>, plan: &'p Plan) -> Self {
+        Self { py, plan, strings: Cache::new() }
+    }
+
+    /// The interpreter's token.
+    pub fn py(&self) -> Python<'py> {
+        self.py
+    }
+
+    /// The plan being followed.
+    pub fn plan(&self) -> &'p Plan {
+        self.plan
+    }
+
+    /// A short text that other rows are likely to repeat.
+    pub fn repeated(&mut self, stored: &str) -> PyResult<Bound<'py, PyString>> {
+        self.strings.get(self.py, stored)
+    }
+
+    /// Reads a whole text as `node` says.
+    pub fn document(&mut self, text: &str, node: &Node, hint: &Hint) -> Converted<Bound<'py, PyAny>> {
+        let mut document = Document { reader: Reader::new(text), hint };
+        let value = self.value(&mut document, node, 0)?;
+        document.reader.finish()?;
+        Ok(value)
+    }
+
+    /// Reads a whole text as whatever it is.
+    pub fn any_document(&mut self, text: &str, hint: &Hint) -> Converted<Bound<'py, PyAny>> {
+        self.document(text, &Node::Any, hint)
+    }
+
+    fn value(&mut self, doc: &mut Document<'_, '_>, node: &Node, depth: usize) -> Converted<Bound<'py, PyAny>> {
+        let py = self.py;
+        let kind = doc.reader.peek()?;
+        match (node, kind) {
+            (Node::Any, _) => self.any(doc, kind, depth),
+            (Node::Nullable(_), Kind::Null) => {
+                doc.reader.literal(kind)?;
+                Ok(py.None().into_bound(py))
+            }
+            (Node::Nullable(inner), _) => self.value(doc, inner, depth),
+            (Node::Str, Kind::String) => {
+                let text = doc.reader.string()?;
+                Ok(string(py, &text)?.into_any())
+            }
+            (Node::Model(index), _) => self.model(doc, &self.plan.models[*index], kind, depth),
+            (Node::Bool, Kind::True | Kind::False) => self.any(doc, kind, depth),
+            (Node::Int, Kind::Number) => {
+                let number = doc.reader.number()?;
+                if number.is_float { Err(Failure::Foreign) } else { self.integer(number.text) }
+            }
+            (Node::Float, Kind::Number) => {
+                let number = doc.reader.number()?;
+                // An integer past 2^53 is rounded by Python as well, but past 1.8e308 it raises there.
+                let value: f64 = number.text.parse().map_err(|_| Failure::Foreign)?;
+                if value.is_infinite() { Err(Failure::Foreign) } else { Ok(PyFloat::new(py, value).into_any()) }
+            }
+            (Node::Float, Kind::String) => {
+                let text = doc.reader.string()?;
+                let value = escape::float(&text).ok_or(Failure::Foreign)?;
+                Ok(PyFloat::new(py, value).into_any())
+            }
+            (Node::Bytes, Kind::String) => {
+                let text = doc.reader.string()?;
+                let bytes = URL_SAFE.decode(text.as_bytes()).map_err(|_| Failure::Foreign)?;
+                Ok(PyBytes::new(py, &bytes).into_any())
+            }
+            (Node::Enum(enumeration), Kind::String) => {
+                let text = doc.reader.string()?;
+                let member = enumeration.members.get(text.as_ref()).ok_or(Failure::Foreign)?;
+                Ok(member.bind(py).clone())
+            }
+            (Node::Literal(expected), Kind::String) => {
+                let text = doc.reader.string()?;
+                let value = expected.get(text.as_ref()).ok_or(Failure::Foreign)?;
+                Ok(value.bind(py).clone())
+            }
+            (Node::List(items), Kind::Array) => self.list(doc, items, depth),
+            (Node::Set(items), Kind::Array) => {
+                let list = self.list(doc, items, depth)?;
+                let set = PySet::empty(py)?;
+                for item in list.cast::<PyList>()?.iter() {
+                    set.add(item)?;
+                }
+                Ok(set.into_any())
+            }
+            (Node::Dict(values), Kind::Object) => self.dict(doc, values, depth),
+            (Node::EmptyDict, Kind::Object) => {
+                let value = self.dict(doc, &Node::Any, depth)?;
+                if value.is_empty()? { Ok(value) } else { Err(Failure::Foreign) }
+            }
+            _ => Err(Failure::Foreign),
+        }
+    }
+
+    /// Reads whatever comes.
+    fn any(&mut self, doc: &mut Document<'_, '_>, kind: Kind, depth: usize) -> Converted<Bound<'py, PyAny>> {
+        let py = self.py;
+        match kind {
+            Kind::Null => {
+                doc.reader.literal(kind)?;
+                Ok(py.None().into_bound(py))
+            }
+            Kind::True | Kind::False => {
+                doc.reader.literal(kind)?;
+                let value = kind == Kind::True;
+                Ok(value.into_pyobject(py).map_err(PyErr::from)?.to_owned().into_any())
+            }
+            Kind::Number => {
+                let number = doc.reader.number()?;
+                if !number.is_float {
+                    return self.integer(number.text);
+                }
+                let value: f64 = number.text.parse().map_err(|_| doc.reader.error(ErrorKind::InvalidNumber))?;
+                Ok(PyFloat::new(py, value).into_any())
+            }
+            Kind::String => {
+                let text = doc.reader.string()?;
+                match escape::float(&text) {
+                    Some(value) => Ok(PyFloat::new(py, value).into_any()),
+                    None => Ok(string(py, &text)?.into_any()),
+                }
+            }
+            Kind::Array => self.list(doc, &Node::Any, depth),
+            Kind::Object => self.dict(doc, &Node::Any, depth),
+        }
+    }
+
+    fn integer(&self, digits: &str) -> Converted<Bound<'py, PyAny>> {
+        let py = self.py;
+        if let Ok(value) = digits.parse::<i64>() {
+            return Ok(value.into_pyobject(py).map_err(PyErr::from)?.into_any());
+        }
+        Ok(py.get_type::<PyInt>().call1((digits,))?)
+    }
+
+    fn list(&mut self, doc: &mut Document<'_, '_>, items: &Node, depth: usize) -> Converted<Bound<'py, PyAny>> {
+        check_depth(&doc.reader, depth)?;
+        let list = PyList::empty(self.py);
+        let mut more = doc.reader.begin_array()?;
+        while more {
+            list.append(self.value(doc, items, depth + 1)?)?;
+            more = doc.reader.next_element()?;
+        }
+        Ok(list.into_any())
+    }
+
+    fn dict(&mut self, doc: &mut Document<'_, '_>, values: &Node, depth: usize) -> Converted<Bound<'py, PyAny>> {
+        check_depth(&doc.reader, depth)?;
+        let dict = PyDict::new(self.py);
+        let index = doc.reader.objects();
+        let mut key = doc.reader.begin_object()?;
+        if doc.hint.is_empty() {
+            while let Some(name) = key {
+                let name = self.repeated(&name)?;
+                dict.set_item(name, self.value(doc, values, depth + 1)?)?;
+                key = doc.reader.next_key()?;
+            }
+            return Ok(dict.into_any());
+        }
+        let mut stored = Vec::new();
+        while let Some(name) = key {
+            let name = self.repeated(&name)?;
+            stored.push((name, self.value(doc, values, depth + 1)?));
+            key = doc.reader.next_key()?;
+        }
+        match doc.hint.order(index, stored.len()) {
+            Some(order) => {
+                for place in order {
+                    let (name, value) = &stored[*place];
+                    dict.set_item(name, value)?;
+                }
+            }
+            None => {
+                for (name, value) in stored {
+                    dict.set_item(name, value)?;
+                }
+            }
+        }
+        Ok(dict.into_any())
+    }
+
+    /// Makes an instance of a model, or has pydantic make it.
+    fn model(
+        &mut self,
+        doc: &mut Document<'_, '_>,
+        model: &'p Model,
+        kind: Kind,
+        depth: usize,
+    ) -> Converted<Bound<'py, PyAny>> {
+        let start = doc.reader;
+        if model.slow.is_none() && kind == Kind::Object {
+            match self.instance(doc, model, depth) {
+                Err(Failure::Foreign) => doc.reader = start,
+                made => return made,
+            }
+        }
+        let value = self.any(doc, kind, depth)?;
+        Ok(model.class.bind(self.py).call_method1("model_validate", (value,))?)
+    }
+
+    fn instance(&mut self, doc: &mut Document<'_, '_>, model: &'p Model, depth: usize) -> Converted<Bound<'py, PyAny>> {
+        check_depth(&doc.reader, depth)?;
+        let mut instance = Instance::begin(self.py, model)?;
+        // The keys come in JSONB's order, and so do `stored_order`'s: the next key is mostly found at once.
+        let mut expected = 0;
+        let mut key = doc.reader.begin_object()?;
+        while let Some(name) = key {
+            let index = find(model, &name, &mut expected).ok_or(Failure::Foreign)?;
+            let value = self.value(doc, &model.fields[index].node, depth + 1)?;
+            instance.set(index, &value)?;
+            key = doc.reader.next_key()?;
+        }
+        instance.finish(self.plan)
+    }
+}
+
+/// The field that a key names. `expected` is the place in `stored_order` to look first.
+fn find(model: &Model, key: &Cow<'_, str>, expected: &mut usize) -> Option<usize> {
+    let order = &model.stored_order;
+    let (before, from) = order.split_at((*expected).min(order.len()));
+    let places = from.iter().chain(before).enumerate();
+    for (steps, index) in places {
+        if model.fields[*index].key == *key {
+            *expected = (*expected + steps) % order.len() + 1;
+            return Some(*index);
+        }
+    }
+    model.fields.iter().position(|field| field.alias.as_deref() == Some(key))
+}
+
+fn check_depth(reader: &Reader<'_>, depth: usize) -> Converted<()> {
+    if depth >= MAX_DEPTH { Err(reader.error(ErrorKind::TooDeep).into()) } else { Ok(()) }
+}
+
+/// An instance in the making: a copy of the defaults, and the names that were set.
+pub struct Instance<'py, 'p> {
+    model: &'p Model,
+    dict: Bound<'py, PyDict>,
+    set: Bound<'py, PySet>,
+}
+
+impl<'py, 'p> Instance<'py, 'p> {
+    /// Starts from the defaults.
+    pub fn begin(py: Python<'py>, model: &'p Model) -> PyResult<Self> {
+        Ok(Self { model, dict: model.defaults.bind(py).copy()?, set: PySet::empty(py)? })
+    }
+
+    /// Sets the field with this index.
+    pub fn set(&mut self, index: usize, value: &Bound<'py, PyAny>) -> Converted<()> {
+        let py = value.py();
+        if !self.model.null_sets_field && value.is_none() {
+            return Err(Failure::Foreign);
+        }
+        let name = self.model.fields[index].name.bind(py);
+        // A key that comes twice, or beside its alias, is for pydantic to judge.
+        if self.set.contains(name)? {
+            return Err(Failure::Foreign);
+        }
+        self.dict.set_item(name, value)?;
+        self.set.add(name)?;
+        Ok(())
+    }
+
+    /// The finished instance.
+    pub fn finish(self, plan: &Plan) -> Converted<Bound<'py, PyAny>> {
+        let py = self.dict.py();
+        let name = |index: &usize| self.model.fields[*index].name.bind(py);
+        for index in &self.model.required {
+            if !self.set.contains(name(index))? {
+                return Err(Failure::Foreign);
+            }
+        }
+        for (index, factory) in &self.model.factories {
+            if self.set.contains(name(index))? {
+                continue;
+            }
+            let value = match factory {
+                Factory::Dict => PyDict::new(py).into_any(),
+                Factory::List => PyList::empty(py).into_any(),
+                Factory::Call(factory) => factory.bind(py).call0()?,
+            };
+            self.dict.set_item(name(index), value)?;
+        }
+        let none = py.None().into_bound(py);
+        let private = match &self.model.private {
+            Some(private) => private.bind(py).copy()?.into_any(),
+            None => none.clone(),
+        };
+        let instance = objects::new_instance(self.model.class.bind(py))?;
+        objects::set_slot(&instance, plan.slots.dict.bind(py), self.dict.as_any())?;
+        objects::set_slot(&instance, plan.slots.extra.bind(py), &none)?;
+        objects::set_slot(&instance, plan.slots.private.bind(py), &private)?;
+        objects::set_slot(&instance, plan.slots.fields_set.bind(py), self.set.as_any())?;
+        Ok(instance)
+    }
+}

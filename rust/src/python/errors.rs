@@ -1,0 +1,59 @@
+//! How a conversion can end other than well.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::error::Error;
+
+/// Why a value was not converted on the fast path.
+pub enum Failure {
+    /// The stored bytes are malformed.
+    Malformed(Error),
+    /// Well-formed, but nothing that the plan understands: pydantic's turn.
+    Foreign,
+    /// It cannot be stored; the words say why.
+    Refused(String),
+    /// Python raised.
+    Raised(PyErr),
+}
+
+/// A result on the fast path.
+pub type Converted<T> = Result<T, Failure>;
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+impl From<PyErr> for Failure {
+    fn from(error: PyErr) -> Self {
+        Self::Raised(error)
+    }
+}
+
+impl From<pyo3::CastError<'_, '_>> for Failure {
+    fn from(_: pyo3::CastError<'_, '_>) -> Self {
+        Self::Foreign
+    }
+}
+
+impl Failure {
+    /// The exception to raise, with the place it happened in front.
+    pub fn raise(self, py: Python<'_>, place: &str) -> PyErr {
+        match self {
+            Self::Malformed(error) => PyValueError::new_err(format!("{place}: {error}")),
+            Self::Foreign => PyValueError::new_err(format!("{place}: not a value that this column holds")),
+            Self::Refused(words) => PyValueError::new_err(format!("{place}: {words}")),
+            Self::Raised(error) => {
+                let raised = PyValueError::new_err(format!("{place}: {}", error.value(py)));
+                if error.is_instance_of::<PyValueError>(py) {
+                    raised.set_cause(py, Some(error));
+                    raised
+                } else {
+                    error
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,494 @@
+//! Events to rows and rows to events.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyList, PyString, PyTuple};
+
+use super::decode::{Decoder, Instance};
+use super::encode::{Encoder, Foreign};
+use super::errors::{Converted, Failure};
+use super::plan::{Node, Plan};
+use super::strings::{stored, string};
+use crate::columns::{self, Array};
+use crate::error::{Error, ErrorKind};
+use crate::json::{Kind, Reader};
+use crate::order::Hint;
+use crate::row::{self, COLUMNS, EXACT_TIMESTAMP, ORDER, OWN_ARRAYS, WHOLE_TEXTS};
+use crate::write;
+
+const TOOL_IDS: &str = "long_running_tool_ids";
+
+/// The column that keeps an event field: its own, or `extra`.
+fn column_of(field: &str) -> Option<usize> {
+    match field {
+        TOOL_IDS => row::index_of("long_running_tool_ids_json"),
+        "extra" => None,
+        _ => row::index_of(field),
+    }
+}
+
+/// An event as the values of [`COLUMNS`], in PostgreSQL's binary format.
+#[pyfunction]
+pub fn encode_event<'py>(py: Python<'py>, event: &Bound<'py, PyAny>, key_length: usize) -> PyResult<Bound<'py, PyList>> {
+    let mut row = Row::default();
+    row.fill(py, super::plan(py)?, event, key_length)?;
+    let values = row.values.iter().map(|value| value.as_ref().map(|value| PyBytes::new(py, value)));
+    PyList::new(py, values)
+}
+
+/// The values of one row while they are made.
+#[derive(Default)]
+struct Row {
+    values: [Option<Vec<u8>>; COLUMNS.len()],
+    extra: Vec<u8>,
+    whole: Vec<u8>,
+    order: Vec<u8>,
+}
+
+impl Row {
+    fn fill(&mut self, py: Python<'_>, plan: &Plan, event: &Bound<'_, PyAny>, key_length: usize) -> PyResult<()> {
+        let model = &plan.models[plan.event];
+        let known = model.slow_to_encode.is_none() && event.get_type().is(&model.class);
+        let fields = if known {
+            event.getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?
+        } else {
+            dump(event, None)?
+        };
+        for (name, value) in fields.iter() {
+            if value.is_none() {
+                continue;
+            }
+            let name = name.cast_into::<PyString>()?;
+            let key = name.to_str()?;
+            let field = model.fields.iter().find(|field| field.key == key);
+            let node = field.map_or(&Node::Any, |field| &field.node);
+            let direct = known && field.is_none_or(|field| !field.custom_serializer);
+            let done = match direct {
+                true => self.field(py, plan, key, node, &value, true, key_length),
+                false => Err(Failure::Foreign),
+            };
+            let done = match done {
+                Err(Failure::Foreign) => {
+                    let dumped = if known { dump(event, Some(key))?.get_item(key)? } else { Some(value) };
+                    match dumped {
+                        Some(value) => self.field(py, plan, key, node, &value, false, key_length),
+                        None => Ok(()),
+                    }
+                }
+                done => done,
+            };
+            done.map_err(|failure| failure.raise(py, &format!("event field {key}")))?;
+        }
+        self.finish();
+        Ok(())
+    }
+
+    /// Puts one field where it belongs. `instances` tells objects of the models from their dumps.
+    #[expect(clippy::too_many_arguments, reason = "the loop above is its only caller")]
+    fn field<'py>(
+        &mut self,
+        py: Python<'py>,
+        plan: &Plan,
+        key: &str,
+        node: &Node,
+        value: &Bound<'py, PyAny>,
+        instances: bool,
+        key_length: usize,
+    ) -> Converted<()> {
+        let Some(index) = column_of(key) else {
+            let (text, hint) = json(py, plan, node, value, instances, true, Vec::new())?;
+            member(&mut self.extra, key, &text);
+            self.hint(key, hint);
+            return Ok(());
+        };
+        let column = COLUMNS[index];
+        let bytes = match column.sql_type {
+            "jsonb" => {
+                let (text, hint) = json(py, plan, node, value, instances, true, vec![1])?;
+                self.hint(key, hint);
+                text
+            }
+            "bytea" => json(py, plan, node, value, instances, false, Vec::new())?.0,
+            "boolean" => vec![u8::from(value.cast_exact::<PyBool>()?.is_true())],
+            "timestamptz" => self.timestamp(value)?,
+            "text" => {
+                // A set has no order, so the ids are kept sorted, as ADK itself writes them.
+                let sorted = py.import(intern!(py, "builtins"))?.call_method1(intern!(py, "sorted"), (value,))?;
+                json(py, plan, &Node::List(Box::new(Node::Str)), &sorted, instances, false, Vec::new())?.0
+            }
+            _ => {
+                let text = stored(value.cast_exact::<PyString>()?)?;
+                match column.limit {
+                    None => identifier(&text, key_length)?,
+                    Some(limit) => {
+                        let (text_cut, is_cut) = row::cut(&text, limit);
+                        if is_cut {
+                            let mut whole = Vec::with_capacity(text.len() + 2);
+                            write::stored_string(&mut whole, &text);
+                            member(&mut self.whole, key, &whole);
+                        }
+                        text_cut.as_bytes().to_vec()
+                    }
+                }
+            }
+        };
+        self.values[index] = Some(bytes);
+        Ok(())
+    }
+
+    fn timestamp(&mut self, value: &Bound<'_, PyAny>) -> Converted<Vec<u8>> {
+        let seconds = value.cast_exact::<PyFloat>().map_or_else(|_| value.extract::<f64>(), |value| Ok(value.value()));
+        let seconds = seconds.map_err(|_| Failure::Foreign)?;
+        let micros = columns::micros_from_seconds(seconds).ok_or_else(|| {
+            Failure::Refused(format!("{seconds} is outside what timestamptz holds (4713 BC to 294276 AD)"))
+        })?;
+        if columns::seconds_from_micros(micros).to_bits() != seconds.to_bits() {
+            let mut exact = Vec::new();
+            write::float(&mut exact, seconds);
+            member(&mut self.extra, EXACT_TIMESTAMP, &exact);
+        }
+        Ok(columns::timestamptz(micros).to_vec())
+    }
+
+    fn hint(&mut self, key: &str, hint: Option<String>) {
+        if let Some(hint) = hint {
+            let mut text = Vec::new();
+            write::stored_string(&mut text, &hint);
+            member(&mut self.order, key, &text);
+        }
+    }
+
+    fn finish(&mut self) {
+        for (name, mut members) in [(WHOLE_TEXTS, std::mem::take(&mut self.whole)), (ORDER, std::mem::take(&mut self.order))] {
+            if !members.is_empty() {
+                members.push(b'}');
+                member(&mut self.extra, name, &members);
+            }
+        }
+        if !self.extra.is_empty() {
+            let mut jsonb = vec![1];
+            jsonb.append(&mut self.extra);
+            jsonb.push(b'}');
+            self.values[row::index_of("extra").unwrap_or_default()] = Some(jsonb);
+        }
+    }
+}
+
+/// `event.model_dump(mode="json", exclude_none=True)`, of one field or all.
+fn dump<'py>(event: &Bound<'py, PyAny>, field: Option<&str>) -> PyResult<Bound<'py, PyDict>> {
+    let py = event.py();
+    let settings = PyDict::new(py);
+    settings.set_item(intern!(py, "mode"), intern!(py, "json"))?;
+    settings.set_item(intern!(py, "exclude_none"), true)?;
+    if let Some(field) = field {
+        settings.set_item(intern!(py, "include"), pyo3::types::PySet::new(py, [field])?)?;
+    }
+    Ok(event.call_method(intern!(py, "model_dump"), (), Some(&settings))?.cast_into::<PyDict>()?)
+}
+
+/// Writes a JSON text behind `out`, with its order hint if it is for JSONB.
+fn json<'py>(
+    py: Python<'py>,
+    plan: &Plan,
+    node: &Node,
+    value: &Bound<'py, PyAny>,
+    instances: bool,
+    sorted: bool,
+    out: Vec<u8>,
+) -> Converted<(Vec<u8>, Option<String>)> {
+    let start = out.len();
+    let mut encoder = Encoder::new(py, plan, out, sorted, Foreign::LikeEvent);
+    if instances {
+        encoder.value(node, value, 0)?;
+    } else {
+        encoder.tree(Some(node), value, 0)?;
+    }
+    let Encoder { out, order, .. } = encoder;
+    let hint = match order {
+        Some(order) => {
+            let text = std::str::from_utf8(&out[start..]).map_err(|_| Failure::Foreign)?;
+            order.finish(text)?
+        }
+        None => None,
+    };
+    Ok((out, hint))
+}
+
+/// Appends a member to an object that is closed later.
+fn member(object: &mut Vec<u8>, key: &str, value: &[u8]) {
+    object.push(if object.is_empty() { b'{' } else { b',' });
+    write::stored_string(object, key);
+    object.push(b':');
+    object.extend_from_slice(value);
+}
+
+fn identifier(text: &str, limit: usize) -> Converted<Vec<u8>> {
+    let length = text.chars().count();
+    if length == 0 {
+        return Err(Failure::Refused("must not be empty".into()));
+    }
+    if length > limit {
+        return Err(Failure::Refused(format!(
+            "has {length} characters, and at most {limit} are kept (PsqlpyADKStore(key_length=...) raises that)"
+        )));
+    }
+    if crate::escape::is_escaped(text) {
+        return Err(Failure::Refused("holds a character that PostgreSQL's text cannot".into()));
+    }
+    Ok(text.as_bytes().to_vec())
+}
+
+/// The events of one session, from an array a column.
+///
+/// `arrays` are the first [`OWN_ARRAYS`] of [`COLUMNS`] and then one of jsonb objects with the others,
+/// each `array_agg`'s value in binary or `None` where there was no row.
+#[pyfunction]
+#[pyo3(signature = (arrays, *, place))]
+pub fn decode_events<'py>(py: Python<'py>, arrays: &Bound<'py, PyTuple>, place: &str) -> PyResult<Bound<'py, PyList>> {
+    let plan = super::plan(py)?;
+    if arrays.len() != OWN_ARRAYS + 1 {
+        return Err(PyValueError::new_err(format!("decode_events takes {} arrays, not {}", OWN_ARRAYS + 1, arrays.len())));
+    }
+    let mut buffers: Vec<Bound<'py, PyBytes>> = Vec::with_capacity(arrays.len());
+    for array in arrays.iter() {
+        if array.is_none() {
+            return Ok(PyList::empty(py));
+        }
+        buffers.push(array.cast_into::<PyBytes>()?);
+    }
+    let mut columns = Vec::with_capacity(buffers.len());
+    for (index, buffer) in buffers.iter().enumerate() {
+        let array = Array::parse(buffer.as_bytes());
+        columns.push(array.map_err(|error| malformed(place, "", column_name(index), error))?);
+    }
+    let events = PyList::empty(py);
+    let mut decoder = Decoder::new(py, plan);
+    while !columns[0].is_empty() {
+        let mut values = [None; OWN_ARRAYS + 1];
+        for (index, (column, value)) in columns.iter_mut().zip(&mut values).enumerate() {
+            *value = column.element().map_err(|error| malformed(place, "", column_name(index), error))?;
+        }
+        events.append(event(&mut decoder, &values, place)?)?;
+    }
+    match columns.iter().position(|column| !column.is_empty()) {
+        None => Ok(events),
+        Some(index) => {
+            let error = Error { kind: ErrorKind::InvalidArray, at: 0 };
+            Err(malformed(place, "", column_name(index), error))
+        }
+    }
+}
+
+fn column_name(index: usize) -> &'static str {
+    COLUMNS.get(index).filter(|_| index < OWN_ARRAYS).map_or("rare", |column| column.name)
+}
+
+fn malformed(place: &str, event: &str, column: &str, error: Error) -> PyErr {
+    PyValueError::new_err(format!("{place}, event {event:?}, column {column}: {error}"))
+}
+
+/// A row's values by column, as borrowed from the arrays.
+struct StoredEvent<'b> {
+    /// Binary values of the columns with arrays of their own; JSON texts of the others.
+    values: [Option<&'b [u8]>; COLUMNS.len()],
+    /// `extra`'s members.
+    extra: Vec<(String, &'b str)>,
+    whole: Vec<(String, String)>,
+    hints: Vec<(String, String)>,
+    timestamp: Option<f64>,
+}
+
+fn event<'py>(
+    decoder: &mut Decoder<'py, '_>,
+    values: &[Option<&[u8]>; OWN_ARRAYS + 1],
+    place: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = decoder.py();
+    let id = String::from_utf8_lossy(values[0].unwrap_or_default()).into_owned();
+    let at = |column: &str| format!("{place}, event {id:?}, column {column}");
+    let stored = StoredEvent::read(values).map_err(|(column, failure)| failure.raise(py, &at(column)))?;
+    let model = &decoder.plan().models[decoder.plan().event];
+    if model.slow.is_none() {
+        let mut instance = Instance::begin(py, model)?;
+        match stored.fields(decoder, |index, value| instance.set(index, &value)) {
+            Ok(()) => match instance.finish(decoder.plan()) {
+                Err(Failure::Foreign) => {}
+                done => return done.map_err(|failure| failure.raise(py, &at("id"))),
+            },
+            Err((_, Failure::Foreign)) => {}
+            Err((column, failure)) => return Err(failure.raise(py, &at(column))),
+        }
+    }
+    let fields = stored.plain(decoder).map_err(|(column, failure)| failure.raise(py, &at(column)))?;
+    let made = model.class.bind(py).call_method1(intern!(py, "model_validate"), (fields,));
+    made.map_err(|error| Failure::Raised(error).raise(py, &format!("{place}, event {id:?}")))
+}
+
+/// A failure and the column it happened in.
+type At<'c, T> = Result<T, (&'c str, Failure)>;
+
+impl<'b> StoredEvent<'b> {
+    fn read(values: &[Option<&'b [u8]>; OWN_ARRAYS + 1]) -> At<'static, Self> {
+        let mut stored = Self {
+            values: [None; COLUMNS.len()],
+            extra: Vec::new(),
+            whole: Vec::new(),
+            hints: Vec::new(),
+            timestamp: None,
+        };
+        stored.values[..OWN_ARRAYS].copy_from_slice(&values[..OWN_ARRAYS]);
+        if let Some(rare) = values[OWN_ARRAYS] {
+            stored.read_rare(rare).map_err(|failure| ("rare", failure))?;
+        }
+        let extra = row::index_of("extra").and_then(|index| stored.values[index].take());
+        if let Some(extra) = extra {
+            stored.read_extra(extra).map_err(|failure| ("extra", failure))?;
+        }
+        Ok(stored)
+    }
+
+    fn read_rare(&mut self, rare: &'b [u8]) -> Converted<()> {
+        members(columns::jsonb(rare)?, |name, text| {
+            if text != "null"
+                && let Some(index) = row::index_of(name)
+            {
+                self.values[index] = Some(text.as_bytes());
+            }
+            Ok(())
+        })
+    }
+
+    fn read_extra(&mut self, extra: &'b [u8]) -> Converted<()> {
+        members(columns::jsonb(extra)?, |name, text| {
+            match name {
+                EXACT_TIMESTAMP => self.timestamp = text.parse().ok(),
+                WHOLE_TEXTS => self.whole = texts(text)?,
+                ORDER => self.hints = texts(text)?,
+                _ => self.extra.push((name.to_owned(), text)),
+            }
+            Ok(())
+        })
+    }
+
+    fn hint(&self, key: &str, text: &str) -> Hint {
+        let hint = self.hints.iter().find(|(field, _)| field == key);
+        hint.map_or_else(Hint::default, |(_, hint)| Hint::parse(hint, text))
+    }
+
+    /// Every field that is stored, decoded as the plan says.
+    fn fields<'py>(
+        &self,
+        decoder: &mut Decoder<'py, '_>,
+        mut set: impl FnMut(usize, Bound<'py, PyAny>) -> Converted<()>,
+    ) -> At<'_, ()> {
+        let model = &decoder.plan().models[decoder.plan().event];
+        for (index, field) in model.fields.iter().enumerate() {
+            let key = field.key.as_str();
+            let value = match column_of(key) {
+                Some(column) => match self.values[column] {
+                    None => continue,
+                    Some(value) => self.column(decoder, column, key, &field.node, value),
+                },
+                None => match self.extra.iter().find(|(name, _)| name == key) {
+                    None => continue,
+                    Some((_, text)) => decoder.document(text, &field.node, &self.hint(key, text)),
+                },
+            };
+            value.and_then(|value| set(index, value)).map_err(|failure| (column_or_extra(key), failure))?;
+        }
+        let known = |name: &str| model.fields.iter().any(|field| field.key == name && column_of(name).is_none());
+        if self.extra.iter().all(|(name, _)| known(name)) { Ok(()) } else { Err(("extra", Failure::Foreign)) }
+    }
+
+    fn column<'py>(
+        &self,
+        decoder: &mut Decoder<'py, '_>,
+        index: usize,
+        key: &str,
+        node: &Node,
+        value: &[u8],
+    ) -> Converted<Bound<'py, PyAny>> {
+        let py = decoder.py();
+        let column = COLUMNS[index];
+        let rare = index >= OWN_ARRAYS;
+        match column.sql_type {
+            "timestamptz" => {
+                let micros = columns::unix_micros(value)?;
+                // The exact value belongs to the column's unless somebody changed that since.
+                let exact = self.timestamp.filter(|exact| columns::micros_from_seconds(*exact) == Some(micros));
+                let seconds = exact.unwrap_or_else(|| columns::seconds_from_micros(micros));
+                Ok(PyFloat::new(py, seconds).into_any())
+            }
+            "varchar" => {
+                let text = if rare { Reader::from_bytes(value)?.string_value()? } else { utf8(value)?.into() };
+                if let Some((_, whole)) = self.whole.iter().find(|(name, _)| name == key) {
+                    let limit = column.limit.unwrap_or(usize::MAX);
+                    if row::cut(whole, limit).0 == text {
+                        return Ok(string(py, whole)?.into_any());
+                    }
+                }
+                Ok(if index == 0 { string(py, &text)? } else { decoder.repeated(&text)? }.into_any())
+            }
+            "text" => {
+                let text = Reader::from_bytes(value)?.string_value()?;
+                decoder.document(&text, node, &Hint::default())
+            }
+            "bytea" => decoder.document(utf8(value)?, node, &Hint::default()),
+            _ => {
+                let text = utf8(if rare { value } else { columns::jsonb(value)? })?;
+                decoder.document(text, node, &self.hint(key, text))
+            }
+        }
+    }
+
+    /// The same fields as plain JSON values, for pydantic.
+    fn plain<'py>(&self, decoder: &mut Decoder<'py, '_>) -> At<'_, Bound<'py, PyDict>> {
+        let dict = PyDict::new(decoder.py());
+        for (index, column) in COLUMNS.iter().enumerate() {
+            let Some(value) = self.values[index] else { continue };
+            let key = if column.sql_type == "text" { TOOL_IDS } else { column.name };
+            let value = self.column(decoder, index, key, &Node::Any, value);
+            value
+                .and_then(|value| Ok(dict.set_item(key, value)?))
+                .map_err(|failure| (column.name, failure))?;
+        }
+        for (key, text) in &self.extra {
+            let value = decoder.any_document(text, &self.hint(key, text));
+            value.and_then(|value| Ok(dict.set_item(key, value)?)).map_err(|failure| ("extra", failure))?;
+        }
+        Ok(dict)
+    }
+}
+
+fn column_or_extra(field: &str) -> &'static str {
+    column_of(field).map_or("extra", |index| COLUMNS[index].name)
+}
+
+fn utf8(bytes: &[u8]) -> crate::error::Result<&str> {
+    std::str::from_utf8(bytes).map_err(|error| Error { kind: ErrorKind::InvalidUtf8, at: error.valid_up_to() })
+}
+
+/// The members of a JSON object as texts.
+fn members<'b>(text: &'b [u8], mut each: impl FnMut(&str, &'b str) -> Converted<()>) -> Converted<()> {
+    let mut reader = Reader::from_bytes(text)?;
+    if reader.peek()? != Kind::Object {
+        return Err(Failure::Foreign);
+    }
+    let mut key = reader.begin_object()?;
+    while let Some(name) = key {
+        each(&name, reader.skip()?)?;
+        key = reader.next_key()?;
+    }
+    Ok(reader.finish()?)
+}
+
+/// The members of an object of strings.
+fn texts(text: &str) -> Converted<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    members(text.as_bytes(), |name, value| {
+        found.push((name.to_owned(), Reader::new(value).string_value()?.into_owned()));
+        Ok(())
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,61 @@
+//! The extension module `adk_psqlpy._native`; its contract is `python/adk_psqlpy/_native.pyi`.
+
+mod compile;
+mod decode;
+mod encode;
+mod errors;
+mod events;
+mod objects;
+mod plan;
+mod state;
+mod strings;
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use plan::Plan;
+
+static PLAN: PyOnceLock<Plan> = PyOnceLock::new();
+
+/// The plan, compiled when first asked for.
+fn plan(py: Python<'_>) -> PyResult<&'static Plan> {
+    PLAN.get_or_try_init(py, || {
+        let event = py.import("google.adk.events.event")?.getattr("Event")?;
+        compile::compile(&event)
+    })
+}
+
+/// ADK events to PostgreSQL columns and back.
+#[pymodule(gil_used = true)]
+mod _native {
+    #[pymodule_export]
+    use super::events::{decode_events, encode_event};
+    #[pymodule_export]
+    use super::state::{decode_json, decode_sessions, decode_state, encode_json, encode_state};
+
+    use pyo3::prelude::*;
+    use pyo3::types::PyTuple;
+
+    use crate::row;
+
+    /// Per model class reachable from `Event`: its name, and why not where the fast path is not taken.
+    #[pyfunction]
+    fn model_report(py: Python<'_>) -> PyResult<Vec<(String, Option<String>, Option<String>)>> {
+        let plan = super::plan(py)?;
+        let row = |model: &super::plan::Model| {
+            (model.name.clone(), model.slow.clone(), model.slow_to_encode.clone())
+        };
+        Ok(plan.models.iter().map(row).collect())
+    }
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let py = module.py();
+        let columns: Vec<_> = row::COLUMNS.iter().map(|column| (column.name, column.sql_type)).collect();
+        module.add("EVENT_COLUMNS", PyTuple::new(py, columns)?)?;
+        module.add("OWN_ARRAYS", row::OWN_ARRAYS)?;
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+//! The plan: what `Event.__pydantic_core_schema__` says about JSON, in a form that can be walked quickly.
+//!
+//! [`super::compile`] makes it; [`super::decode`] and [`super::encode`] walk it.
+
+use std::collections::HashMap;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyType};
+
+/// The plan for one installed pair of google-adk and google-genai.
+pub struct Plan {
+    /// Every model class reachable from `Event`; [`Node::Model`] is an index into it.
+    pub models: Vec<Model>,
+    /// The index of `Event` itself.
+    pub event: usize,
+    /// `pydantic_core.to_jsonable_python`.
+    pub to_jsonable: Py<PyAny>,
+    /// The slots that make an instance: `__dict__` and its three companions.
+    pub slots: Slots,
+}
+
+/// Interned names of the attributes that pydantic keeps an instance in.
+pub struct Slots {
+    /// `__dict__`
+    pub dict: Py<PyString>,
+    /// `__pydantic_fields_set__`
+    pub fields_set: Py<PyString>,
+    /// `__pydantic_extra__`
+    pub extra: Py<PyString>,
+    /// `__pydantic_private__`
+    pub private: Py<PyString>,
+}
+
+/// One model class.
+pub struct Model {
+    /// The class.
+    pub class: Py<PyType>,
+    /// Its name, for reports.
+    pub name: String,
+    /// In declaration order, which is the order of an instance's `__dict__`.
+    pub fields: Vec<Field>,
+    /// Indexes of `fields` in the order in which JSONB keeps the names.
+    pub stored_order: Vec<usize>,
+    /// A `__dict__` with every field that has a plain default; copied for each instance.
+    pub defaults: Py<PyDict>,
+    /// Fields whose default is made anew for each instance.
+    pub factories: Vec<(usize, Factory)>,
+    /// Fields without a default.
+    pub required: Vec<usize>,
+    /// Default private attributes, if the class has any.
+    pub private: Option<Py<PyDict>>,
+    /// Whether a null makes the field look set. `Part.__init__` drops nulls, so those go to pydantic.
+    pub null_sets_field: bool,
+    /// Why instances are made by pydantic, if they are.
+    pub slow: Option<String>,
+    /// Whether instances are written by pydantic.
+    pub slow_to_encode: Option<String>,
+}
+
+/// A default that must not be shared.
+pub enum Factory {
+    /// `dict`
+    Dict,
+    /// `list`
+    List,
+    /// Anything else that is called without arguments.
+    Call(Py<PyAny>),
+}
+
+/// One field of a model.
+pub struct Field {
+    /// The name, interned.
+    pub name: Py<PyString>,
+    /// The name as JSON key.
+    pub key: String,
+    /// The alias under which JSON may give it, too.
+    pub alias: Option<String>,
+    /// What its value may be.
+    pub node: Node,
+    /// Whether a serializer that is not understood stands on it.
+    pub custom_serializer: bool,
+}
+
+/// What a value may be.
+pub enum Node {
+    /// Whatever JSON can say.
+    Any,
+    /// A string.
+    Str,
+    /// An integer.
+    Int,
+    /// A float; JSON integers become floats.
+    Float,
+    /// A boolean.
+    Bool,
+    /// Bytes, as URL-safe base64.
+    Bytes,
+    /// Null, or what is inside.
+    Nullable(Box<Node>),
+    /// A list.
+    List(Box<Node>),
+    /// A set, from a JSON array.
+    Set(Box<Node>),
+    /// A dict with string keys.
+    Dict(Box<Node>),
+    /// A dict that a validator leaves alone while it is empty.
+    EmptyDict,
+    /// One of an enumeration's values; others are pydantic's business.
+    Enum(Enumeration),
+    /// One of some strings.
+    Literal(HashMap<String, Py<PyAny>>),
+    /// An instance of a model.
+    Model(usize),
+    /// Not understood: pydantic validates the model around it.
+    Opaque,
+}
+
+/// An enumeration whose values are strings.
+pub struct Enumeration {
+    /// The class.
+    pub class: Py<PyType>,
+    /// Members by value.
+    pub members: HashMap<String, Py<PyAny>>,
+}

@@ -1,0 +1,195 @@
+//! Session, user and app state: JSONB values by scope, and the one dict in which ADK shows them.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+
+use super::decode::Decoder;
+use super::encode::{Encoder, Foreign};
+use super::errors::Failure;
+use super::plan;
+use super::strings::stored;
+use crate::columns::{self, Array};
+use crate::error::{Error, ErrorKind};
+use crate::order::Hint;
+use crate::write;
+
+const APP: &str = "app:";
+const USER: &str = "user:";
+const TEMPORARY: &str = "temp:";
+
+/// The state of a session as ADK shows it: its own, then `app:` and `user:` keys.
+#[pyfunction]
+#[pyo3(signature = (session, app=None, user=None, *, place))]
+pub fn decode_state<'py>(
+    py: Python<'py>,
+    session: &Bound<'py, PyBytes>,
+    app: Option<&Bound<'py, PyBytes>>,
+    user: Option<&Bound<'py, PyBytes>>,
+    place: &str,
+) -> PyResult<Bound<'py, PyDict>> {
+    let mut decoder = Decoder::new(py, super::plan(py)?);
+    let mut object = |value: &Bound<'py, PyBytes>, column: &str| {
+        object(&mut decoder, value.as_bytes()).map_err(|failure| failure.raise(py, &format!("{place}, {column}")))
+    };
+    let state = object(session, "session state")?;
+    for (prefix, scope, column) in [(APP, app, "app state"), (USER, user, "user state")] {
+        if let Some(scope) = scope {
+            merge(&state, prefix, &object(scope, column)?)?;
+        }
+    }
+    Ok(state)
+}
+
+fn object<'py>(decoder: &mut Decoder<'py, '_>, value: &[u8]) -> Result<Bound<'py, PyDict>, Failure> {
+    let value = decoder.any_document(utf8(columns::jsonb(value)?)?, &Hint::default())?;
+    Ok(value.cast_into::<PyDict>().map_err(|_| Failure::Foreign)?)
+}
+
+/// A jsonb value as the Python object it stands for, escapes undone.
+#[pyfunction]
+#[pyo3(signature = (value, *, place))]
+pub fn decode_json<'py>(py: Python<'py>, value: &Bound<'py, PyBytes>, place: &str) -> PyResult<Bound<'py, PyAny>> {
+    let mut decoder = Decoder::new(py, super::plan(py)?);
+    let text = columns::jsonb(value.as_bytes()).and_then(utf8).map_err(Failure::from);
+    let decoded = text.and_then(|text| decoder.any_document(text, &Hint::default()));
+    decoded.map_err(|failure| failure.raise(py, place))
+}
+
+/// A JSON value as jsonb; `None` where something in it is not a JSON value.
+#[pyfunction]
+pub fn encode_json<'py>(py: Python<'py>, value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let mut encoder = Encoder::new(py, super::plan(py)?, vec![1], true, Foreign::GiveUp);
+    match encoder.tree(None, value, 0) {
+        Ok(()) => Ok(Some(PyBytes::new(py, &encoder.out))),
+        Err(Failure::Foreign) => Ok(None),
+        Err(failure) => Err(failure.raise(py, "value")),
+    }
+}
+
+type Scopes<'py> = (Option<Bound<'py, PyBytes>>, Option<Bound<'py, PyBytes>>, Option<Bound<'py, PyBytes>>);
+
+/// Splits a state delta into jsonb values for session, app and user; `None` for a scope without keys.
+/// `temp:` keys are left out. Gives `None` where something in it is not a JSON value.
+#[pyfunction]
+pub fn encode_state<'py>(py: Python<'py>, delta: &Bound<'py, PyDict>) -> PyResult<Option<Scopes<'py>>> {
+    let plan = super::plan(py)?;
+    let mut scopes: [Vec<u8>; 3] = Default::default();
+    for (key, value) in delta.iter() {
+        match member(py, plan, &mut scopes, &key, &value) {
+            Ok(()) => {}
+            Err(Failure::Foreign) => return Ok(None),
+            Err(failure) => return Err(failure.raise(py, &format!("state key {}", key.repr()?))),
+        }
+    }
+    let [session, app, user] = scopes.map(|mut scope| {
+        (!scope.is_empty()).then(|| {
+            scope.push(b'}');
+            PyBytes::new(py, &scope)
+        })
+    });
+    Ok(Some((session, app, user)))
+}
+
+fn member<'py>(
+    py: Python<'py>,
+    plan: &plan::Plan,
+    scopes: &mut [Vec<u8>; 3],
+    key: &Bound<'py, PyAny>,
+    value: &Bound<'py, PyAny>,
+) -> Result<(), Failure> {
+    let key = stored(key.cast_exact::<PyString>()?)?;
+    let (scope, key) = if let Some(key) = key.strip_prefix(APP) {
+        (&mut scopes[1], key)
+    } else if let Some(key) = key.strip_prefix(USER) {
+        (&mut scopes[2], key)
+    } else if key.starts_with(TEMPORARY) {
+        return Ok(());
+    } else {
+        (&mut scopes[0], &*key)
+    };
+    let mut out = std::mem::take(scope);
+    out.extend_from_slice(if out.is_empty() { b"\x01{" } else { b"," });
+    write::stored_string(&mut out, key);
+    out.push(b':');
+    let mut encoder = Encoder::new(py, plan, out, true, Foreign::GiveUp);
+    encoder.tree(None, value, 1)?;
+    *scope = encoder.out;
+    Ok(())
+}
+
+/// One listed session: user, id, state as ADK shows it, time of the last update, revision.
+type Listed<'py> = (Bound<'py, PyString>, Bound<'py, PyString>, Bound<'py, PyDict>, f64, i64);
+
+/// The sessions of one list, from an array a column (user ids, ids, states, update times, revisions), the
+/// app's state, and the states of users (ids and states).
+#[pyfunction]
+#[pyo3(signature = (sessions, app, user_states, *, place))]
+pub fn decode_sessions<'py>(
+    py: Python<'py>,
+    sessions: [Option<Bound<'py, PyBytes>>; 5],
+    app: Option<&Bound<'py, PyBytes>>,
+    user_states: (Option<Bound<'py, PyBytes>>, Option<Bound<'py, PyBytes>>),
+    place: &str,
+) -> PyResult<Vec<Listed<'py>>> {
+    let mut decoder = Decoder::new(py, super::plan(py)?);
+    let listed = list(&mut decoder, &sessions, app, &user_states);
+    listed.map_err(|failure| failure.raise(py, place))
+}
+
+fn list<'py>(
+    decoder: &mut Decoder<'py, '_>,
+    sessions: &[Option<Bound<'py, PyBytes>>; 5],
+    app: Option<&Bound<'py, PyBytes>>,
+    user_states: &(Option<Bound<'py, PyBytes>>, Option<Bound<'py, PyBytes>>),
+) -> Result<Vec<Listed<'py>>, Failure> {
+    let py = decoder.py();
+    let [Some(users), Some(ids), Some(states), Some(times), Some(revisions)] = sessions else {
+        return Ok(Vec::new());
+    };
+    // The texts of shared states are kept and decoded for every session, so that no two share an object.
+    let mut by_user = std::collections::HashMap::new();
+    if let (Some(ids), Some(states)) = user_states {
+        let (mut ids, mut states) = (Array::parse(ids.as_bytes())?, Array::parse(states.as_bytes())?);
+        while !ids.is_empty() {
+            by_user.insert(ids.element()?.unwrap_or_default(), states.element()?.unwrap_or_default());
+        }
+    }
+    let mut columns = Vec::with_capacity(5);
+    for column in [users, ids, states, times, revisions] {
+        columns.push(Array::parse(column.as_bytes())?);
+    }
+    let mut found = Vec::with_capacity(columns[0].len());
+    while !columns[0].is_empty() {
+        let mut values = [[].as_slice(); 5];
+        for (column, value) in columns.iter_mut().zip(&mut values) {
+            *value = column.element()?.unwrap_or_default();
+        }
+        let [user, id, state, time, revision] = values;
+        let shown = object(decoder, state)?;
+        if let Some(app) = app {
+            merge(&shown, APP, &object(decoder, app.as_bytes())?)?;
+        }
+        if let Some(state) = by_user.get(user) {
+            merge(&shown, USER, &object(decoder, state)?)?;
+        }
+        found.push((
+            decoder.repeated(utf8(user)?)?,
+            PyString::new(py, utf8(id)?),
+            shown,
+            columns::seconds_from_micros(columns::unix_micros(time)?),
+            columns::int64(revision)?,
+        ));
+    }
+    Ok(found)
+}
+
+fn merge<'py>(state: &Bound<'py, PyDict>, prefix: &str, scope: &Bound<'py, PyDict>) -> PyResult<()> {
+    for (key, value) in scope.iter() {
+        state.set_item(PyString::new(state.py(), prefix).add(key)?, value)?;
+    }
+    Ok(())
+}
+
+fn utf8(bytes: &[u8]) -> crate::error::Result<&str> {
+    std::str::from_utf8(bytes).map_err(|error| Error { kind: ErrorKind::InvalidUtf8, at: error.valid_up_to() })
+}
