@@ -1,0 +1,27 @@
+"""PostgreSQL sessions, state and events for Google's Agent Development Kit, on the Rust driver psqlpy."""
+
+import warnings
+
+from adk_psqlpy import _native
+from adk_psqlpy.config import PsqlpyConfig
+from adk_psqlpy.embedded import EmbeddedServer
+from adk_psqlpy.sessions import PsqlpySessionService
+from adk_psqlpy.store import PsqlpyADKStore, StoredSession
+
+__all__ = [
+    "EmbeddedServer",
+    "PsqlpyADKStore",
+    "PsqlpyConfig",
+    "PsqlpySessionService",
+    "StoredSession",
+    "__version__",
+]
+
+__version__ = _native.__version__
+
+if _native.DEBUG_BUILD:
+    warnings.warn(
+        "adk_psqlpy._native is a debug build, some ten times slower: build with `make build` or `maturin develop --release`",
+        RuntimeWarning,
+        stacklevel=2,
+    )

@@ -1,0 +1,74 @@
+"""What the Rust crate offers to the package. Values named jsonb, array and so on are in PostgreSQL's binary
+format, as psqlpy's custom decoders hand them over and its `CustomType` sends them.
+
+Every function raises `ValueError` on malformed bytes, and says where: `place` (which session), event,
+column, and the offset in the value.
+"""
+
+from typing import Any, Final
+
+from google.adk.events.event import Event
+
+__version__: Final[str]
+DEBUG_BUILD: Final[bool]
+"""Whether the crate was built without optimisation."""
+
+EVENT_COLUMNS: Final[tuple[tuple[str, str], ...]]
+"""Name and SQL type of the columns that `encode_event` fills, in its order."""
+
+OWN_ARRAYS: Final[int]
+"""How many of `EVENT_COLUMNS`, from the first, `decode_events` takes as an array each."""
+
+def encode_event(event: Event, key_length: int) -> list[bytes | None]:
+    """The event's columns, one value for each of `EVENT_COLUMNS`, `None` for NULL.
+
+    The JSON in them equals `event.model_dump(mode="json", exclude_none=True)`, except that NaN, infinities
+    and minus zero stay floats, and U+0000 and lone surrogates are kept.
+
+    Raises:
+        ValueError: an identifier is empty or longer than `key_length` characters, the timestamp is outside
+            what timestamptz holds, or a value nests deeper than 512 levels; the message names the field.
+    """
+
+def decode_events(arrays: tuple[bytes | None, ...], *, place: str) -> list[Event]:
+    """The events of one session, in the order of the arrays.
+
+    `arrays` has `OWN_ARRAYS + 1` entries: the value of `array_agg` over each of the first columns, then over
+    a jsonb object a row with those of the others that are not NULL. `None` stands for no rows.
+    Equal to `Event.model_validate` of the same JSON, `model_fields_set` included.
+    """
+
+def encode_state(delta: dict[str, Any]) -> tuple[bytes | None, bytes | None, bytes | None] | None:
+    """A state delta as three jsonb objects: session, app and user scope; `None` for a scope without keys.
+
+    The prefixes `app:` and `user:` are taken off; keys that begin with `temp:` are left out.
+    Gives `None` altogether where a key is not a string or a value not a JSON value: the caller converts.
+    """
+
+def decode_state(
+    session: bytes, app: bytes | None = None, user: bytes | None = None, *, place: str
+) -> dict[str, Any]:
+    """Three jsonb objects as the one dict in which ADK shows state, prefixes put back."""
+
+def decode_sessions(
+    sessions: tuple[bytes | None, ...],
+    app: bytes | None,
+    user_states: tuple[bytes | None, bytes | None],
+    *,
+    place: str,
+) -> list[tuple[str, str, dict[str, Any], float, int]]:
+    """Listed sessions: user id, id, merged state, time of the last update (seconds), revision.
+
+    `sessions` are five arrays: user ids, ids, states, update times, revisions. `app` is the app's state,
+    `user_states` an array of user ids and one of their states.
+    """
+
+def encode_json(value: object) -> bytes | None:
+    """A JSON value as jsonb; `None` where something in it is not a JSON value."""
+
+def decode_json(value: bytes, *, place: str) -> Any:
+    """A jsonb value as the Python object it stands for, the encoder's escapes undone."""
+
+def model_report() -> list[tuple[str, str | None, str | None]]:
+    """For every model class reachable from `Event`: its name, why pydantic decodes it and why pydantic
+    encodes it, `None` where the fast path does."""

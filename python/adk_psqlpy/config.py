@@ -1,0 +1,260 @@
+"""Where the PostgreSQL server is, and the one pool of connections to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any
+
+from psqlpy import Connection, ConnectionPool, SslMode
+from psqlpy.exceptions import Error
+
+from adk_psqlpy import _options
+from adk_psqlpy._dsn import Secret, redact, render_dsn
+from adk_psqlpy._lease import GRACE_SEC, Lease
+from adk_psqlpy.embedded import EmbeddedServer
+
+__all__ = ["PsqlpyConfig", "redact"]
+
+# The process in which psqlpy first got a pool. Its worker threads do not survive a fork: in a child of that
+# process every call hangs for ever (tried), so it is refused instead.
+_driver_pid: int | None = None
+# Pools of a parent process, kept for ever: dropping one could act on sockets shared with the parent.
+_foreign: list[ConnectionPool] = []
+
+
+class PsqlpyConfig:
+    """Connection settings of PostgreSQL, and the pool made from them.
+
+    `pool_config` takes these keys, any of them left out:
+
+    {table}
+
+    With no key that says where the server is, the environment is asked when the object is made:
+    `DATABASE_URL`, else libpq's `PGHOST` `PGPORT` `PGUSER` `PGPASSWORD` `PGDATABASE` (with `PGSSLMODE`
+    `PGSSLROOTCERT` `PGAPPNAME` `PGOPTIONS` `PGCONNECT_TIMEOUT` `PGTARGETSESSIONATTRS`). Without those an
+    embedded server is started by `create_pool` (`adk_psqlpy.embedded`). With such a key the environment is
+    not read at all.
+
+    TLS, as psqlpy 0.13 does it (tried against a real server):
+
+    - no `ssl_mode` and no `ca_file`: plain text, whatever the server offers. A `ca_file` alone means
+      verify-full.
+    - `require`: TLS or nothing; the certificate is checked only when a `ca_file` is given.
+    - `verify-full`, `verify-ca`: TLS or nothing, root and host name checked (verify-ca too is that strict).
+      Both need a `ca_file`. psqlpy's own modes of these names fall back to plain text when a server, or
+      someone in between, refuses TLS, so what psqlpy is asked for is `require` with the `ca_file`, which does
+      not.
+    - `prefer`, `allow`: only with a `ca_file`: checked TLS when the server offers it, plain text otherwise.
+    - client certificates: not possible, a `ValueError`.
+    - a host that is a directory (a Unix socket) speaks no TLS, as in libpq.
+
+    The pool is made once, on first use, in any event loop, and serves several one after another. After
+    `os.fork` a child makes its own, provided that the parent had made none; otherwise psqlpy would hang, and
+    a `RuntimeError` says so.
+    """
+
+    def __init__(self, pool_config: Mapping[str, Any] | None = None) -> None:
+        """Check the settings; nothing is connected or started yet.
+
+        Raises:
+            ValueError: a key is unknown, of the wrong type, out of range, or asks for what psqlpy cannot do.
+        """
+        given = _options.read_pool_config({} if pool_config is None else pool_config)
+        target: dict[str, Any] | None = {}
+        if not any(name in given for name in _options.TARGET_KEYS):
+            target = _options.read_environment(os.environ)
+        self._wants_embedded = target is None
+        self._given = given if target is None else target | given
+        self._settings = _options.settle(self._given)
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._pool: ConnectionPool | None = None
+        self._embedded: EmbeddedServer | None = None
+        self._cleaning: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        """Show the settings, the password as stars."""
+        where = "embedded server, " if self._wants_embedded else ""
+        return (
+            f"PsqlpyConfig({where}{', '.join(f'{name}={value!r}' for name, value in self._shown().items())})"
+        )
+
+    def _shown(self) -> dict[str, Any]:
+        hidden = ("hosts", "ports") if self._wants_embedded else ()
+        return {name: value for name, value in self._settings.items() if name not in hidden}
+
+    async def create_pool(self) -> ConnectionPool:
+        """Return the pool, made by the first call; any number of tasks may call at once.
+
+        No connection is opened yet: psqlpy does that when one is asked for. Without a server configured, this
+        starts the embedded one (about a second, in a thread).
+
+        Raises:
+            ImportError: no server is configured and the extra `[embedded]` is not installed.
+            RuntimeError: this process was forked from one that had used psqlpy already.
+        """
+        self._forget_parent()
+        if self._pool is not None:
+            return self._pool
+        if self._wants_embedded:
+            return await asyncio.to_thread(self._open)
+        return self._open()
+
+    def _forget_parent(self) -> None:
+        """Notice a fork: what the parent opened is the parent's."""
+        pid = os.getpid()
+        if pid != self._pid:
+            if self._pool is not None:
+                _foreign.append(self._pool)
+            self._pid, self._pool, self._embedded = pid, None, None
+            self._lock, self._cleaning = threading.Lock(), set()
+        if _driver_pid not in (None, pid):
+            raise RuntimeError(
+                "this process was forked after psqlpy had made a pool, and psqlpy's threads do not survive "
+                "a fork: every call would hang. Make the first pool after the fork (gunicorn: in a worker, "
+                "not under --preload; multiprocessing: the start method 'spawn' or 'forkserver')"
+            )
+
+    def _open(self) -> ConnectionPool:
+        global _driver_pid
+        with self._lock:
+            if self._pool is None:
+                if self._wants_embedded:
+                    if self._embedded is None:
+                        self._embedded = EmbeddedServer().start()
+                    where = _options.read_pool_config({"dsn": self._embedded.dsn})
+                    self._settings = _options.settle(where | self._given)
+                self._pool = _make_pool(self._settings)
+                _driver_pid = os.getpid()
+            return self._pool
+
+    async def close_pool(self) -> None:
+        """Close the pool and its idle connections; again is harmless.
+
+        An embedded server that this started is stopped.
+        Connections in use work on until they are given back. A later `create_pool` makes a new pool.
+        """
+        if self._pid != os.getpid():  # the parent's
+            return
+        loop = asyncio.get_running_loop()
+        here = {task for task in self._cleaning if task.get_loop() is loop}
+        if here:
+            await asyncio.wait(here, timeout=GRACE_SEC)
+        with self._lock:
+            pool, self._pool = self._pool, None
+            server, self._embedded = self._embedded, None
+        if pool is not None:
+            pool.close()
+        if server is not None:
+            await asyncio.to_thread(server.stop)
+
+    async def __aenter__(self) -> PsqlpyConfig:
+        """Make the pool."""
+        await self.create_pool()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the pool."""
+        await self.close_pool()
+
+    def provide_connection(self) -> AbstractAsyncContextManager[Connection]:
+        """Return an async context manager that lends one connection exclusively.
+
+        On any way out of the block, cancellation included, an open transaction is rolled back, settings
+        (`SET`, `SET ROLE`), cursors, LISTENs, advisory locks and temporary tables are dropped, and the
+        connection goes back to the pool. That takes one round trip (0.17 ms on a Unix socket). Behind a
+        statement that still runs in the server, because its await was cancelled, it goes on in the background
+        after a quarter of a second; the pool gets the connection when it is free.
+
+        Keep no transaction or cursor object of the connection beyond the block: psqlpy holds the connection
+        back for it.
+
+        Raises (on entry):
+            psqlpy.exceptions.BaseConnectionPoolError: no connection could be made; the message says to where.
+        """
+        return Lease(self.acquire, self._cleaning)
+
+    async def acquire(self) -> Connection:
+        """Take a connection out of the pool: the one place that does, and says why it could not."""
+        pool = await self.create_pool()
+        try:
+            return await pool.connection()
+        except Error as error:
+            text = str(error)
+            explained = type(error)(self._explain(text))
+            password = self._password()
+            if password and password in text:
+                raise explained from None
+            raise explained from error
+
+    def _explain(self, text: str) -> str:
+        """Say what failed, where it was tried, and what to look at; the password in it as stars."""
+        settings = self._settings
+        reason = text.rpartition("Error occurred while creating a new object: ")[2]
+        password = self._password()
+        if password:
+            reason = reason.replace(password, "***")
+        ports = settings["ports"] * (len(settings["hosts"]) if len(settings["ports"]) == 1 else 1)
+        where = ", ".join(f"{host}:{port}" for host, port in zip(settings["hosts"], ports, strict=True))
+        user = settings.get("username")
+        database = settings.get("db_name") or user
+        return (
+            f"cannot connect to PostgreSQL at {where} "
+            f"(database {_named(database)}, user {_named(user)}, ssl_mode {settings['ssl_mode']}): "
+            f"{reason}. Check that the server is running and reachable there, that the database exists, "
+            "that the user and password are right, and what pg_hba.conf and the server's TLS settings ask for"
+        )
+
+    def _password(self) -> str | None:
+        secret = self._settings.get("password")
+        return secret.reveal() if isinstance(secret, Secret) else None
+
+
+if PsqlpyConfig.__doc__:  # absent under -OO
+    PsqlpyConfig.__doc__ = PsqlpyConfig.__doc__.replace("{table}", _options.key_table("    "))
+
+
+def _named(name: str | None) -> str:
+    return "of the system user" if name is None else repr(name)
+
+
+def _make_pool(settings: Mapping[str, Any]) -> ConnectionPool:
+    """Hand the settings to psqlpy.
+
+    Nearly all go in a DSN: its keyword arguments drop keepalives=False. `ssl_mode` goes as an argument:
+    psqlpy makes no TLS for one in the DSN.
+    """
+    parameters = {"host": ",".join(settings["hosts"]), "port": ",".join(map(str, settings["ports"]))}
+    for name, value in settings.items():
+        libpq = {"tcp_user_timeout_sec": "tcp_user_timeout"}.get(name, _options.KEYS[name].libpq)
+        if libpq is None or name in ("ssl_mode", "ca_file"):
+            continue
+        parameters[libpq] = _as_text(value)
+    mode, ca_file = settings["ssl_mode"], settings.get("ca_file")
+    if all(host.startswith("/") for host in settings["hosts"]):
+        mode, ca_file = "disable", None
+    recycling = settings.get("conn_recycling_method")
+    return ConnectionPool(
+        dsn=render_dsn(parameters),
+        ssl_mode=SslMode.Require if mode.startswith("verify-") else _options.KEYS["ssl_mode"].choices[mode],
+        ca_file=ca_file,
+        max_db_pool_size=settings["max_db_pool_size"],
+        conn_recycling_method=_options.KEYS["conn_recycling_method"].choices[recycling]
+        if recycling
+        else None,
+    )
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, Secret):
+        return value.reveal()
+    if isinstance(value, bool):
+        return str(int(value))
+    return str(value)

@@ -1,0 +1,224 @@
+"""ADK's session service on a store."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from types import TracebackType
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from google.adk.errors.already_exists_error import AlreadyExistsError
+from google.adk.errors.session_not_found_error import SessionNotFoundError
+from google.adk.events.event import Event
+from google.adk.sessions.base_session_service import (
+    BaseSessionService,
+    GetSessionConfig,
+    ListSessionsResponse,
+)
+from google.adk.sessions.session import Session
+from typing_extensions import override
+
+from adk_psqlpy.store import PsqlpyADKStore, StoredSession
+
+try:
+    from google.adk.errors import StaleSessionError
+except ImportError:  # google-adk has it since 2.13, and raised ValueError before
+
+    class StaleSessionError(ValueError):  # type: ignore[no-redef]
+        """Raised when an append was prepared on an outdated session."""
+
+_STALE: Final = (
+    "The session has been modified in storage since it was loaded. "
+    "Please reload the session before appending more events."
+)
+
+
+class PsqlpySessionService(BaseSessionService):
+    """Sessions in PostgreSQL, as ADK's `BaseSessionService` defines them.
+
+    The tables must exist (`await store.create_tables()`). One service may be used by any number of tasks, in
+    several event loops one after another. Two services, in one process or in several, may use one database:
+    an append that was prepared on an outdated session raises `StaleSessionError` and writes nothing.
+
+    Args:
+        store: the tables to use.
+    """
+
+    def __init__(self, store: PsqlpyADKStore) -> None:
+        self.store = store
+        # One append of a session at a time: agents that run in parallel share one session object, and each
+        # append needs the revision that the one before it left there.
+        self._appending: WeakValueDictionary[tuple[int, str, str, str], asyncio.Lock] = WeakValueDictionary()
+
+    @override
+    async def create_session(
+        self,
+        *,
+        app_name: str,
+        user_id: str,
+        state: dict[str, Any] | None = None,
+        session_id: str | None = None,
+    ) -> Session:
+        """Create a session; white space around a given id is dropped, and an id is made where none is left.
+
+        Raises:
+            AlreadyExistsError: the user has a session of this id in this app.
+        """
+        session_id = (session_id.strip() if session_id else None) or str(uuid.uuid4())
+        stored = await self.store.create_session(app_name, user_id, session_id, state)
+        if stored is None:
+            raise AlreadyExistsError(f"Session with id {session_id} already exists.")
+        return _session(stored)
+
+    @override
+    async def get_session(
+        self,
+        *,
+        app_name: str,
+        user_id: str,
+        session_id: str,
+        config: GetSessionConfig | None = None,
+    ) -> Session | None:
+        """Read a session with its events in the order of their appends; `None` where there is none.
+
+        `config.num_recent_events` keeps the newest n (0: none), `config.after_timestamp` those at or after a
+        time; with both, the newest n of the latter.
+        """
+        stored = await self.store.get_session(
+            app_name,
+            user_id,
+            session_id.strip(),
+            after_timestamp=config.after_timestamp if config else None,
+            limit=config.num_recent_events if config else None,
+        )
+        return _session(stored) if stored is not None else None
+
+    @override
+    async def list_sessions(
+        self,
+        *,
+        app_name: str,
+        user_id: str | None = None,
+        limit: int | None = None,
+        after: Session | None = None,
+    ) -> ListSessionsResponse:
+        """List sessions without events, the one updated longest ago first.
+
+        Beyond ADK's contract: `limit` gives at most so many, and `after`, the last session of one page, the
+        page that follows. A session that is updated meanwhile moves to the end, so paging to the end meets
+        every session at least once.
+        """
+        stored = await self.store.list_sessions(
+            app_name,
+            user_id,
+            limit=limit,
+            after=None if after is None else (after.last_update_time, after.user_id, after.id),
+        )
+        return ListSessionsResponse(sessions=[_session(each) for each in stored])
+
+    @override
+    async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
+        """Delete a session and its events; no error where there is none. Shared state stays."""
+        await self.store.delete_session(app_name, user_id, session_id.strip())
+
+    @override
+    async def get_user_state(self, *, app_name: str, user_id: str) -> dict[str, Any]:
+        """The user's state, keys without `user:`; empty where nothing was stored."""
+        return await self.store.get_user_state(app_name, user_id)
+
+    @override
+    async def append_event(self, session: Session, event: Event) -> Event:
+        """Append an event to the stored session and to the object, and apply its state delta to both.
+
+        A partial event is returned as it is. `temp:` keys reach the object's state only. An event that the
+        session holds already, equal in all fields, is accepted once more and changes nothing: so an append
+        whose answer was lost can be repeated.
+
+        Raises:
+            SessionNotFoundError: the session is not stored (any more).
+            StaleSessionError: somebody appended since the object was loaded; nothing was written.
+            AlreadyExistsError: the session holds another event of this id.
+        """
+        if event.partial:
+            return event
+        self._apply_temp_state(session, event)
+        event = self._trim_temp_delta_state(event)
+        if not event.id:
+            event.id = Event.new_id()
+        async with self._turn(session):
+            expected = await self._expected_revision(session)
+            revision = await self.store.append_event(
+                session.app_name, session.user_id, session.id, event, expected_revision=expected
+            )
+            if revision is None:
+                revision = await self._not_written(session, event, expected)
+                if revision <= expected:
+                    return event
+            session.last_update_time = round(event.timestamp * 1e6) / 1e6
+            session._storage_update_marker = str(revision)  # noqa: SLF001 - ADK's place for it
+            return self._commit_event_to_session(session, event)
+
+    def _turn(self, session: Session) -> asyncio.Lock:
+        # A lock belongs to an event loop, and lives as long as somebody holds or awaits it.
+        key = (id(asyncio.get_running_loop()), session.app_name, session.user_id, session.id)
+        return self._appending.setdefault(key, asyncio.Lock())
+
+    async def _expected_revision(self, session: Session) -> int:
+        """The revision that the object was loaded at, or last brought to by an append.
+
+        An object that was made by hand has none; it counts as current if its last event is the stored one's
+        or its time is not behind, as in ADK's database service.
+        """
+        marker = session._storage_update_marker  # noqa: SLF001
+        if marker is not None and marker.isdigit():
+            return int(marker)
+        last = await self.store.last_event(session.app_name, session.user_id, session.id)
+        if last is None:
+            raise SessionNotFoundError(f"Session {session.id} not found.")
+        revision, update_time, last_event_id = last
+        known = session.events[-1].id if session.events else None
+        if update_time > session.last_update_time and last_event_id != known:
+            raise StaleSessionError(_STALE)
+        return revision
+
+    async def _not_written(self, session: Session, event: Event, expected: int) -> int:
+        """Tell why an append wrote nothing; the event's `seq` where it had been stored before."""
+        key = (session.app_name, session.user_id, session.id)
+        outcome = await self.store.append_outcome(*key, event.id)
+        if outcome is None:
+            raise SessionNotFoundError(f"Session {session.id} not found.")
+        if outcome.seq is None or outcome.seq > expected + 1:
+            raise StaleSessionError(_STALE)
+        if await self.store.get_event(*key, event.id) != event:
+            raise AlreadyExistsError(f"Session {session.id} holds another event with the id {event.id}.")
+        if outcome.seq == expected + 1 and outcome.revision != outcome.seq:
+            raise StaleSessionError(_STALE)
+        return outcome.seq
+
+    async def close(self) -> None:
+        """Close the pool of connections; a later call opens it again."""
+        await self.store.close()
+
+    async def __aenter__(self) -> PsqlpySessionService:
+        """Give the service itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        await self.close()
+
+
+def _session(stored: StoredSession) -> Session:
+    session = Session(
+        id=stored.id,
+        app_name=stored.app_name,
+        user_id=stored.user_id,
+        state=stored.state,
+        events=stored.events,
+        last_update_time=stored.update_time,
+    )
+    session._storage_update_marker = str(stored.revision)  # noqa: SLF001
+    return session

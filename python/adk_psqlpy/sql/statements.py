@@ -1,0 +1,272 @@
+"""The statements, each one round trip and atomic by itself.
+
+What they keep to, so that they also run on a sharded server (Citus): every key holds `user_id`; times come
+as parameters, never from a function inside SET; what a data-modifying CTE did is taken from its RETURNING;
+constraint names are never looked at. The outcome comes back as a row, since the driver's exceptions carry
+no SQLSTATE.
+
+Locks are taken in one order by every statement that writes: session, then app state, then user state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from adk_psqlpy import _native
+from adk_psqlpy.sql.tables import Tables
+
+_COLUMNS: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
+_OWN: Final = _COLUMNS[: _native.OWN_ARRAYS]
+_RARE: Final = _COLUMNS[_native.OWN_ARRAYS :]
+
+
+def _quote(names: tuple[str, ...]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+@dataclass(frozen=True)
+class Statements:
+    """The statements for one set of tables. Parameters `$1 $2 $3` are app, user and session id throughout."""
+
+    tables: Tables
+
+    @cached_property
+    def version(self) -> str:
+        """The server's version number and the recorded schema version's table, if it is there."""
+        return "SELECT current_setting('server_version_num')::int, to_regclass($1)::text"
+
+    @cached_property
+    def schema_version(self) -> str:
+        """The schema version; no row before the first migration."""
+        return f"SELECT value::int FROM {self.tables.metadata} WHERE key = 'schema_version'"
+
+    @cached_property
+    def create_session(self) -> str:
+        """`$4` session state, `$5` app delta, `$6` user delta (NULL for none), `$7` now.
+
+        Gives the shared states as they are afterwards; no row where the session exists already.
+        """
+        t = self.tables
+        return f"""
+        WITH s AS (
+            INSERT INTO {t.sessions} (app_name, user_id, id, state, create_time, update_time)
+            VALUES ($1, $2, $3, $4, $7, $7)
+            ON CONFLICT (app_name, user_id, id) DO NOTHING
+            RETURNING revision
+        ), {self._merge_app_state("$5", "$7")}, {self._merge_user_state("$6", "$7")}
+        SELECT s.revision,
+               coalesce((SELECT state FROM a), (SELECT state FROM {t.app_states} WHERE app_name = $1)) AS app_state,
+               coalesce((SELECT state FROM u),
+                        (SELECT state FROM {t.user_states} WHERE app_name = $1 AND user_id = $2)) AS user_state
+        FROM s
+        """
+
+    def _merge_app_state(self, delta: str, now: str) -> str:
+        """CTE `a`: the app's delta merged on the server, so that racing writers lose nothing."""
+        return f"""a AS (
+            INSERT INTO {self.tables.app_states} AS stored (app_name, state, update_time)
+            SELECT $1, {delta}::jsonb, {now} FROM s WHERE {delta}::jsonb IS NOT NULL
+            ON CONFLICT (app_name) DO UPDATE
+                SET state = stored.state || excluded.state, update_time = excluded.update_time
+            RETURNING state
+        )"""
+
+    def _merge_user_state(self, delta: str, now: str) -> str:
+        """CTE `u`: the same for the user; counting `a` first keeps the order of locks."""
+        return f"""u AS (
+            INSERT INTO {self.tables.user_states} AS stored (app_name, user_id, state, update_time)
+            SELECT $1, $2, {delta}::jsonb, {now} FROM s, (SELECT count(*) FROM a) AS after_app
+            WHERE {delta}::jsonb IS NOT NULL
+            ON CONFLICT (app_name, user_id) DO UPDATE
+                SET state = stored.state || excluded.state, update_time = excluded.update_time
+            RETURNING state
+        )"""
+
+    def append_event(self, *, app: bool, user: bool) -> str:
+        """`$4` expected revision, `$5` session delta (NULL for none), `$6...` the event's columns, then the
+        app and user deltas where the statement has them (`app`, `user`).
+
+        Gives the new revision. No row, and nothing written, where the session is gone, has another
+        revision, or holds an event of this id: `append_outcome` tells which.
+        """
+        t = self.tables
+        event = ", ".join(f"${6 + place}" for place in range(len(_COLUMNS)))
+        at = f"${6 + _COLUMNS.index('timestamp')}"
+        identity = f"${6 + _COLUMNS.index('id')}"
+        further = 6 + len(_COLUMNS)
+        merges = []
+        if app:
+            merges.append(self._merge_app_state(f"${further}", at))
+            further += 1
+        if user:
+            merge = self._merge_user_state(f"${further}", at)
+            merges.append(merge if app else merge.replace(", (SELECT count(*) FROM a) AS after_app", ""))
+        merge_list = "".join(f", {merge}" for merge in merges)
+        return f"""
+        WITH s AS (
+            UPDATE {t.sessions} SET
+                state = CASE WHEN $5::jsonb IS NULL THEN state ELSE state || $5::jsonb END,
+                revision = revision + 1,
+                update_time = {at}
+            WHERE app_name = $1 AND user_id = $2 AND id = $3 AND revision = $4
+                AND NOT EXISTS (
+                    SELECT FROM {t.events} AS e
+                    WHERE e.app_name = $1 AND e.user_id = $2 AND e.session_id = $3 AND e.id = {identity}
+                )
+            RETURNING revision
+        ), e AS (
+            INSERT INTO {t.events} (app_name, user_id, session_id, seq, {_quote(_COLUMNS)})
+            SELECT $1, $2, $3, s.revision, {event} FROM s
+        ){merge_list}
+        SELECT revision FROM s
+        """
+
+    @cached_property
+    def append_outcome(self) -> str:
+        """`$4` an event id: the session's revision and the `seq` of that event, NULL where it has none."""
+        t = self.tables
+        return f"""
+        SELECT s.revision, e.seq
+        FROM {t.sessions} AS s
+        LEFT JOIN {t.events} AS e
+            ON e.app_name = $1 AND e.user_id = $2 AND e.session_id = $3 AND e.id = $4
+        WHERE s.app_name = $1 AND s.user_id = $2 AND s.id = $3
+        """
+
+    @cached_property
+    def last_event(self) -> str:
+        """The revision and time of a session, and the id of its newest event (NULL where it has none)."""
+        t = self.tables
+        return f"""
+        SELECT s.revision, s.update_time, (
+            SELECT e.id FROM {t.events} AS e
+            WHERE e.app_name = $1 AND e.user_id = $2 AND e.session_id = $3
+            ORDER BY e.seq DESC LIMIT 1
+        ) AS last_event_id
+        FROM {t.sessions} AS s
+        WHERE s.app_name = $1 AND s.user_id = $2 AND s.id = $3
+        """
+
+    def get_session(self, *, events: str) -> str:
+        """The session, both shared states, and the events as one array a column.
+
+        `events` is `none`, `all`, `newest` (`$4` how many), `after` (`$4` the earliest time), `newest_after`
+        (`$4` the time, `$5` how many) or `one` (`$4` an event id). No row where the session does not exist.
+        The events come in the order of `seq`; PostgreSQL aggregates a sorted subquery in its order
+        (manual, 9.21).
+        """
+        t = self.tables
+        arrays = ""
+        join = ""
+        if events != "none":
+            columns = [f'array_agg(e."{name}") AS "{name}"' for name in _OWN]
+            arrays = f", e.{', e.'.join((*(_quote((name,)) for name in _OWN), 'rare'))}"
+            rare_pairs = ", ".join(f"""'{name}', e."{name}\"""" for name in _RARE)
+            rare = (
+                f"array_agg(CASE WHEN num_nonnulls({', '.join(f'e.{_quote((name,))}' for name in _RARE)}) > 0 "
+                f"THEN jsonb_build_object({rare_pairs}) END) AS rare"
+            )
+            join = f"CROSS JOIN LATERAL (SELECT {', '.join([*columns, rare])} FROM ({self._events(events)}) AS e) AS e"
+        return f"""
+        SELECT s.state, s.update_time, s.revision, a.state AS app_state, u.state AS user_state{arrays}
+        FROM {t.sessions} AS s
+        LEFT JOIN {t.app_states} AS a ON a.app_name = $1
+        LEFT JOIN {t.user_states} AS u ON u.app_name = $1 AND u.user_id = $2
+        {join}
+        WHERE s.app_name = $1 AND s.user_id = $2 AND s.id = $3
+        """
+
+    def _events(self, which: str) -> str:
+        select = f"""
+            SELECT e.seq, {", ".join(f"e.{_quote((name,))}" for name in _COLUMNS)} FROM {self.tables.events} AS e
+            WHERE e.app_name = $1 AND e.user_id = $2 AND e.session_id = $3"""
+        match which:
+            case "all":
+                return f"{select} ORDER BY e.seq"
+            case "one":
+                return f"{select} AND e.id = $4"
+            case "after":
+                return f"{select} AND e.timestamp >= $4 ORDER BY e.seq"
+            case "newest":
+                newest = f"{select} ORDER BY e.seq DESC LIMIT $4"
+            case _:
+                newest = f"{select} AND e.timestamp >= $4 ORDER BY e.seq DESC LIMIT $5"
+        # The newest n are found from the end of the index, then put in order again.
+        return f"SELECT * FROM ({newest}) AS e ORDER BY e.seq"
+
+    def list_sessions(self, *, one_user: bool, after: bool, limited: bool) -> str:
+        """`$1` app, then the user (`one_user`), then time, user and id of the last session seen (`after`),
+        then how many (`limited`).
+
+        Gives one row: an array a column of the sessions, oldest update first, ties by user and id (in code
+        point order, as Python sorts), the app state, and the states of the users in it.
+        """
+        t = self.tables
+        conditions = ["s.app_name = $1"]
+        place = 2
+        if one_user:
+            conditions.append(f"s.user_id = ${place}")
+            place += 1
+        if after:
+            # timestamptz first, spelled out as well, so that an index can start there.
+            conditions.append(f"s.update_time >= ${place}")
+            conditions.append(
+                f"""(s.update_time, s.user_id COLLATE "C", s.id COLLATE "C") > (${place}, ${place + 1}, ${place + 2})"""
+            )
+            place += 3
+        limit = f"LIMIT ${place}" if limited else ""
+        users = "u.user_id = $2" if one_user else "u.user_id IN (SELECT page.user_id FROM page)"
+        return f"""
+        WITH page AS MATERIALIZED (
+            SELECT s.user_id, s.id, s.state, s.update_time, s.revision
+            FROM {t.sessions} AS s
+            WHERE {" AND ".join(conditions)}
+            ORDER BY s.update_time, s.user_id COLLATE "C", s.id COLLATE "C" {limit}
+        )
+        SELECT array_agg(user_id) AS user_ids, array_agg(id) AS ids, array_agg(state) AS states,
+               array_agg(update_time) AS update_times, array_agg(revision) AS revisions,
+               (SELECT a.state FROM {t.app_states} AS a WHERE a.app_name = $1) AS app_state,
+               (SELECT array_agg(u.user_id ORDER BY u.user_id) FROM {t.user_states} AS u
+                WHERE u.app_name = $1 AND {users}) AS state_user_ids,
+               (SELECT array_agg(u.state ORDER BY u.user_id) FROM {t.user_states} AS u
+                WHERE u.app_name = $1 AND {users}) AS user_states
+        FROM page
+        """
+
+    @cached_property
+    def delete_session(self) -> str:
+        """Deletes the session, and its events with it by the foreign key. A row where it was there."""
+        return f"DELETE FROM {self.tables.sessions} WHERE app_name = $1 AND user_id = $2 AND id = $3 RETURNING revision"
+
+    @cached_property
+    def update_session_state(self) -> str:
+        """`$4` session delta, `$5` app delta, `$6` user delta (NULL for none), `$7` now: merged as an append
+        would. Gives the new revision; no row where the session does not exist."""
+        return f"""
+        WITH s AS (
+            UPDATE {self.tables.sessions} SET
+                state = CASE WHEN $4::jsonb IS NULL THEN state ELSE state || $4::jsonb END,
+                revision = revision + 1,
+                update_time = $7
+            WHERE app_name = $1 AND user_id = $2 AND id = $3
+            RETURNING revision
+        ), {self._merge_app_state("$5", "$7")}, {self._merge_user_state("$6", "$7")}
+        SELECT revision FROM s
+        """
+
+    @cached_property
+    def app_state(self) -> str:
+        """The app's state; no row where nothing was ever stored."""
+        return f"SELECT state FROM {self.tables.app_states} WHERE app_name = $1"
+
+    @cached_property
+    def user_state(self) -> str:
+        """The user's state; no row where nothing was ever stored."""
+        return f"SELECT state FROM {self.tables.user_states} WHERE app_name = $1 AND user_id = $2"
+
+    @cached_property
+    def tables_present(self) -> str:
+        """Whether the sessions table can be seen: `$1` its name, quoted."""
+        return "SELECT to_regclass($1) IS NOT NULL"

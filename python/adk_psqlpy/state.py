@@ -1,0 +1,52 @@
+"""State deltas: what ADK's database service would store of them, split by scope."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from adk_psqlpy import _native
+
+logger = logging.getLogger("adk_psqlpy.state")
+
+
+@dataclass(frozen=True, slots=True)
+class ScopedState:
+    """A delta by scope, as jsonb in PostgreSQL's binary format; `None` for a scope without keys."""
+
+    session: bytes | None
+    app: bytes | None
+    user: bytes | None
+
+
+def scoped(delta: Mapping[str, Any]) -> ScopedState:
+    """Split a delta by the prefixes of its keys: `app:`, `user:`, none; `temp:` is left out.
+
+    Values that are not JSON are converted as ADK's database service converts them
+    (`google.adk.sessions._session_util`): datetimes, sets and pydantic models by pydantic, and what pydantic
+    cannot convert, such as a function, by its text, with a warning.
+    """
+    kept = {key: value for key, value in delta.items() if not key.startswith("temp:")}
+    encoded = _native.encode_state(kept)
+    if encoded is None:
+        encoded = _native.encode_state(_jsonable(kept))
+    if encoded is None:
+        raise ValueError("state holds keys that are not strings")
+    return ScopedState(*encoded)
+
+
+def _jsonable(delta: dict[str, Any]) -> dict[str, Any]:
+    try:
+        converted = to_jsonable_python(delta)
+    except ValueError:  # PydanticSerializationError is one, and so are Unicode errors
+        logger.warning(
+            "Failed to serialize session state; some values are not JSON-serializable (e.g. callables) and"
+            " will be replaced with a string representation in the persisted state.",
+            exc_info=True,
+        )
+        converted = to_jsonable_python(delta, serialize_unknown=True)
+    return dict(converted)

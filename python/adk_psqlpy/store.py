@@ -1,0 +1,422 @@
+"""The tables and the plain operations on them; ADK's service in `sessions` is built on these."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from google.adk.errors.session_not_found_error import SessionNotFoundError
+from google.adk.events.event import Event
+from psqlpy.exceptions import DatabaseError, Error, NotSupportedError
+from psqlpy.extra_types import CustomType
+
+from adk_psqlpy import _native
+from adk_psqlpy.config import PsqlpyConfig
+from adk_psqlpy.lanes import Decoders, Lanes, Row
+from adk_psqlpy.sql import SCHEMA_VERSION, Statements, Tables, create_tables
+from adk_psqlpy.state import ScopedState, scoped
+
+OLDEST_SERVER: Final = 150000
+"""The oldest PostgreSQL the package is tested on, as `server_version_num`."""
+
+_EVENT_NAMES: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
+_ARRAYS: Final = (*_EVENT_NAMES[: _native.OWN_ARRAYS], "rare")
+_EPOCH_MICROS: Final = 946_684_800_000_000
+
+
+def _raw(value: bytes) -> bytes:
+    return value
+
+
+def _seconds(value: bytes) -> float:
+    """A timestamptz as seconds since the Unix epoch, exact to the microsecond it holds."""
+    return (int.from_bytes(value, "big", signed=True) + _EPOCH_MICROS) / 1e6
+
+
+_SESSION: Final[Decoders] = {
+    "state": _raw,
+    "app_state": _raw,
+    "user_state": _raw,
+    "update_time": _seconds,
+    **dict.fromkeys(_ARRAYS, _raw),
+}
+_LIST: Final[Decoders] = dict.fromkeys(
+    ("user_ids", "ids", "states", "update_times", "revisions", "app_state", "state_user_ids", "user_states"), _raw
+)
+
+
+@dataclass(slots=True)
+class StoredSession:
+    """A session as it is stored.
+
+    `state` is what ADK shows: the session's own keys, and those of app and user with their prefixes.
+    `update_time` is in seconds since the Unix epoch; `revision` counts the writes to the session.
+    """
+
+    app_name: str
+    user_id: str
+    id: str
+    state: dict[str, Any]
+    update_time: float
+    revision: int
+    events: list[Event] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class AppendOutcome:
+    """Why an append wrote nothing: the session's revision, and the event's `seq` if it is stored."""
+
+    revision: int
+    seq: int | None
+
+
+class PsqlpyADKStore:
+    """Sessions, events and state of ADK agents in PostgreSQL tables.
+
+    Args:
+        config: where the server is.
+        session_table: the table of sessions, with its schema if it is not on the search path. The tables of
+            shared state take its prefix: `adk_app_states`, `adk_user_states`, `adk_metadata`.
+        events_table: the table of events.
+        key_length: the longest app name, user, session or event id in characters, 1 to 1,024. The tables are
+            made with it, so it is chosen before `create_tables`.
+
+    Every method raises `ValueError` for arguments that cannot be stored, before anything is sent, and
+    `psqlpy.exceptions.Error` for what goes wrong between here and the server.
+    """
+
+    def __init__(
+        self,
+        config: PsqlpyConfig,
+        session_table: str = "adk_sessions",
+        events_table: str = "adk_events",
+        *,
+        key_length: int = 128,
+    ) -> None:
+        if isinstance(key_length, bool) or not isinstance(key_length, int) or not 1 <= key_length <= 1024:
+            raise ValueError(f"key_length must be an integer from 1 to 1024, not {key_length!r}")
+        self.config = config
+        self.tables = Tables(session_table, events_table)
+        self.key_length = key_length
+        self._sql = Statements(self.tables)
+        self._lanes = Lanes(config)
+
+    # Tables.
+
+    async def create_tables(self) -> None:
+        """Make the tables and indexes, or bring them to the newest version. Safe to call from many processes.
+
+        Raises:
+            psqlpy.exceptions.NotSupportedError: the server is older than PostgreSQL 15, or the tables were
+                made by a newer version of this package.
+        """
+        ((number, metadata),) = await self._lanes.fetch(self._sql.version, [self.tables.metadata])
+        if number < OLDEST_SERVER:
+            raise NotSupportedError(
+                f"the server is PostgreSQL {number // 10000}.{number % 10000}; adk-psqlpy needs 15 or newer"
+            )
+        version = 0
+        if metadata is not None:
+            rows = await self._lanes.fetch(self._sql.schema_version, [])
+            version = rows[0][0] if rows else 0
+        if version > SCHEMA_VERSION:
+            raise NotSupportedError(
+                f"the tables beside {self.tables.sessions} have schema version {version}, and this adk-psqlpy "
+                f"knows versions up to {SCHEMA_VERSION}: upgrade the package"
+            )
+        if version < SCHEMA_VERSION:
+            await self._lanes.batch(create_tables(self.tables, self.key_length))
+
+    # Sessions.
+
+    async def create_session(
+        self, app_name: str, user_id: str, session_id: str, state: Mapping[str, Any] | None = None
+    ) -> StoredSession | None:
+        """Store a new session; `None` where there is one with this id already (and nothing is changed)."""
+        self._check_key(app_name, user_id, session_id)
+        for name, value in (("app_name", app_name), ("user_id", user_id), ("session_id", session_id)):
+            if not value:
+                raise ValueError(f"{name} must not be empty")
+        delta = scoped(state or {})
+        own = delta.session or b"\x01{}"
+        micros = time.time_ns() // 1000
+        rows = await self._fetch(
+            self._sql.create_session,
+            [
+                app_name,
+                user_id,
+                session_id,
+                CustomType(own),
+                _jsonb(delta.app),
+                _jsonb(delta.user),
+                _timestamptz(micros),
+            ],
+            _SESSION,
+        )
+        if not rows:
+            return None
+        revision, app, user = rows[0]
+        merged = _native.decode_state(own, app, user, place=_place(app_name, user_id, session_id))
+        return StoredSession(app_name, user_id, session_id, merged, micros / 1e6, revision)
+
+    async def get_session(
+        self,
+        app_name: str,
+        user_id: str,
+        session_id: str,
+        *,
+        after_timestamp: float | None = None,
+        limit: int | None = None,
+    ) -> StoredSession | None:
+        """Read a session with its events, oldest first; `None` where there is none.
+
+        `after_timestamp` keeps the events at or after a time (seconds since the Unix epoch, compared to the
+        microsecond); `limit` keeps the newest ones of those; 0 reads no event at all.
+        """
+        self._check_key(app_name, user_id, session_id)
+        which, parameters = _which_events(after_timestamp, limit)
+        rows = await self._fetch(
+            self._sql.get_session(events=which), [app_name, user_id, session_id, *parameters], _SESSION
+        )
+        if not rows:
+            return None
+        place = _place(app_name, user_id, session_id)
+        state, update_time, revision, app, user, *arrays = rows[0]
+        merged = _native.decode_state(state, app, user, place=place)
+        events = _native.decode_events(tuple(arrays), place=place) if arrays else []
+        return StoredSession(app_name, user_id, session_id, merged, update_time, revision, events)
+
+    async def list_sessions(
+        self,
+        app_name: str,
+        user_id: str | None = None,
+        *,
+        limit: int | None = None,
+        after: tuple[float, str, str] | None = None,
+    ) -> list[StoredSession]:
+        """List sessions without their events, the one updated longest ago first; ties by user, then by id.
+
+        `limit` is the size of a page; `after` is the `(update_time, user_id, id)` of the last session of the
+        page before. `user_id=None` lists the sessions of all users.
+        """
+        self._check(app_name=app_name)
+        parameters: list[Any] = [app_name]
+        if user_id is not None:
+            self._check(user_id=user_id)
+            parameters.append(user_id)
+        if after is not None:
+            at, after_user, after_id = after
+            parameters += [_timestamptz(_micros("after", at)), after_user, after_id]
+        if limit is not None:
+            parameters.append(_count("limit", limit))
+        sql = self._sql.list_sessions(
+            one_user=user_id is not None, after=after is not None, limited=limit is not None
+        )
+        ((*sessions, app, users, states),) = await self._fetch(sql, parameters, _LIST)
+        listed = _native.decode_sessions(
+            tuple(sessions), app, (users, states), place=f"sessions of app {app_name!r}"
+        )
+        return [
+            StoredSession(app_name, user, identity, state, update_time, revision)
+            for user, identity, state, update_time, revision in listed
+        ]
+
+    async def update_session_state(
+        self, app_name: str, user_id: str, session_id: str, delta: Mapping[str, Any]
+    ) -> int:
+        """Merge a delta into the state without an event; `app:` and `user:` keys go to their scopes.
+
+        Gives the session's new revision, so whoever holds the session from before is stale.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+        """
+        self._check_key(app_name, user_id, session_id)
+        state = scoped(delta)
+        parameters = [_jsonb(state.session), _jsonb(state.app), _jsonb(state.user)]
+        rows = await self._fetch(
+            self._sql.update_session_state,
+            [app_name, user_id, session_id, *parameters, _timestamptz(time.time_ns() // 1000)],
+        )
+        if not rows:
+            raise SessionNotFoundError(f"Session {session_id} not found.")
+        return int(rows[0][0])
+
+    async def delete_session(self, app_name: str, user_id: str, session_id: str) -> bool:
+        """Delete a session and its events; whether it was there."""
+        self._check_key(app_name, user_id, session_id)
+        return bool(await self._fetch(self._sql.delete_session, [app_name, user_id, session_id]))
+
+    # Events.
+
+    async def append_event(
+        self,
+        app_name: str,
+        user_id: str,
+        session_id: str,
+        event: Event,
+        *,
+        expected_revision: int,
+    ) -> int | None:
+        """Append an event and merge its state delta, if the session still has the expected revision.
+
+        Gives the new revision, which is the event's `seq`; `None` where nothing was written because the
+        session is gone, has moved on, or holds the event already: `append_outcome` tells which. `temp:` keys
+        of the delta are not stored in any state.
+        """
+        self._check_key(app_name, user_id, session_id)
+        columns = _native.encode_event(event, self.key_length)
+        delta = scoped(event.actions.state_delta) if event.actions.state_delta else ScopedState(None, None, None)
+        shared = [CustomType(scope) for scope in (delta.app, delta.user) if scope is not None]
+        rows = await self._fetch(
+            self._sql.append_event(app=delta.app is not None, user=delta.user is not None),
+            [
+                app_name,
+                user_id,
+                session_id,
+                expected_revision,
+                _jsonb(delta.session),
+                *(None if value is None else CustomType(value) for value in columns),
+                *shared,
+            ],
+        )
+        return int(rows[0][0]) if rows else None
+
+    async def append_outcome(
+        self, app_name: str, user_id: str, session_id: str, event_id: str
+    ) -> AppendOutcome | None:
+        """Tell how a session and an event of it are stored; `None` where there is no such session."""
+        rows = await self._fetch(self._sql.append_outcome, [app_name, user_id, session_id, event_id])
+        return AppendOutcome(*rows[0]) if rows else None
+
+    async def get_events(
+        self,
+        app_name: str,
+        user_id: str,
+        session_id: str,
+        *,
+        after_timestamp: float | None = None,
+        limit: int | None = None,
+    ) -> list[Event]:
+        """Read events of a session, oldest first; filters as in `get_session`; none for no such session."""
+        session = await self.get_session(
+            app_name, user_id, session_id, after_timestamp=after_timestamp, limit=limit
+        )
+        return session.events if session is not None else []
+
+    async def get_event(self, app_name: str, user_id: str, session_id: str, event_id: str) -> Event | None:
+        """Read one event; `None` where the session does not hold it."""
+        self._check_key(app_name, user_id, session_id)
+        self._check(event_id=event_id)
+        rows = await self._fetch(
+            self._sql.get_session(events="one"), [app_name, user_id, session_id, event_id], _SESSION
+        )
+        if not rows:
+            return None
+        events = _native.decode_events(tuple(rows[0][5:]), place=_place(app_name, user_id, session_id))
+        return events[0] if events else None
+
+    async def last_event(
+        self, app_name: str, user_id: str, session_id: str
+    ) -> tuple[int, float, str | None] | None:
+        """Revision, time of the last update, and id of the newest event; `None` for no such session."""
+        rows = await self._fetch(self._sql.last_event, [app_name, user_id, session_id], _SESSION)
+        return (rows[0][0], rows[0][1], rows[0][2]) if rows else None
+
+    # Shared state.
+
+    async def get_app_state(self, app_name: str) -> dict[str, Any]:
+        """The app's state, keys without their `app:` prefix; empty where nothing was stored."""
+        self._check(app_name=app_name)
+        return await self._state(self._sql.app_state, [app_name], f"app {app_name!r}")
+
+    async def get_user_state(self, app_name: str, user_id: str) -> dict[str, Any]:
+        """The user's state, keys without their `user:` prefix; empty where nothing was stored."""
+        self._check(app_name=app_name, user_id=user_id)
+        return await self._state(self._sql.user_state, [app_name, user_id], f"user {user_id!r} of app {app_name!r}")
+
+    async def _state(self, sql: str, parameters: list[Any], place: str) -> dict[str, Any]:
+        rows = await self._fetch(sql, parameters, _SESSION)
+        return _native.decode_state(rows[0][0], place=place) if rows else {}
+
+    # Beneath.
+
+    async def close(self) -> None:
+        """Close the configuration's pool."""
+        await self.config.close_pool()
+
+    async def _fetch(self, sql: str, parameters: Sequence[Any], decoders: Decoders | None = None) -> list[Row]:
+        try:
+            return await self._lanes.fetch(sql, parameters, decoders)
+        except Error as error:
+            # The driver tells causes apart by translatable text only, so the likely one is looked up.
+            if not await self._tables_present():
+                raise DatabaseError(
+                    f"there is no table {self.tables.sessions} on the search path of this connection: "
+                    "call `await store.create_tables()` first, or check session_table and the database"
+                ) from error
+            raise
+
+    async def _tables_present(self) -> bool:
+        try:
+            rows = await self._lanes.fetch(self._sql.tables_present, [self.tables.sessions])
+        except Error:
+            # The server cannot be asked; whatever failed before says more.
+            return True
+        return bool(rows[0][0])
+
+    def _check_key(self, app_name: str, user_id: str, session_id: str) -> None:
+        self._check(app_name=app_name, user_id=user_id, session_id=session_id)
+
+    def _check(self, **identifiers: str) -> None:
+        for name, value in identifiers.items():
+            if not isinstance(value, str):
+                raise ValueError(f"{name} must be a str, not {type(value).__name__}")  # noqa: TRY004
+            if len(value) > self.key_length:
+                raise ValueError(
+                    f"{name} has {len(value)} characters, and at most {self.key_length} are kept "
+                    "(PsqlpyADKStore(key_length=...) raises that)"
+                )
+            if "\0" in value or not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+                raise ValueError(f"{name} holds a character that PostgreSQL's text cannot (U+0000 or a lone surrogate)")
+
+
+def _place(app_name: str, user_id: str, session_id: str) -> str:
+    return f"session {session_id!r} of user {user_id!r} in app {app_name!r}"
+
+
+def _jsonb(value: bytes | None) -> CustomType | None:
+    return None if value is None else CustomType(value)
+
+
+def _timestamptz(unix_micros: int) -> CustomType:
+    return CustomType((unix_micros - _EPOCH_MICROS).to_bytes(8, "big", signed=True))
+
+
+def _micros(name: str, seconds: float) -> int:
+    """The nearest microsecond, as the encoder of events rounds."""
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise ValueError(f"{name} must be seconds since the Unix epoch, not {type(seconds).__name__}")
+    if not -210_866_803_200 <= seconds < 9_224_318_016_000:
+        raise ValueError(f"{name} {seconds} is outside what timestamptz holds (4713 BC to 294276 AD)")
+    return round(seconds * 1e6)
+
+
+def _count(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{name} must be an integer, 0 or more, not {value!r}")
+    return value
+
+
+def _which_events(after_timestamp: float | None, limit: int | None) -> tuple[str, list[Any]]:
+    """The variant of the read statement, and its further parameters."""
+    if limit is not None:
+        limit = _count("limit", limit)
+    after = None if after_timestamp is None else _timestamptz(_micros("after_timestamp", after_timestamp))
+    if limit == 0:
+        return "none", []
+    if after is None:
+        return ("all", []) if limit is None else ("newest", [limit])
+    return ("after", [after]) if limit is None else ("newest_after", [after, limit])
