@@ -1,0 +1,143 @@
+# One command surface for people, hooks and CI. `make help` lists it.
+#
+# Stamps in .make/ keep a second run short; each depends on .venv/pyvenv.cfg, so that removing .venv (or
+# `make clean`) starts over. The extension module is a release build and cargo's checks are debug builds, so
+# neither makes the other build again.
+
+PYTHON ?= python3
+# The oldest PostgreSQL that is supported, tested beside the embedded one where it is installed.
+PG_OLDEST ?= /usr/lib/postgresql/15/bin
+
+VENV := $(CURDIR)/.venv
+BIN := $(VENV)/bin
+STAMPS := .make
+PIP := $(BIN)/python -m pip install --quiet
+CARGO := . $(STAMPS)/cargo-env && cargo
+
+RUST_SOURCES := $(shell find rust benches -name '*.rs' 2>/dev/null) $(wildcard Cargo.lock)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test venv build lint lint-rust lint-python format \
+        test-rust test-python test-oldest wheel check-wheel clean FORCE
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(STAMPS)/build ## build, install into .venv, and show an agent whose conversation survives a restart
+	@$(BIN)/adk-psqlpy demo
+
+test: lint test-rust test-python test-oldest ## everything CI runs
+
+venv: $(STAMPS)/tools ## .venv with the tools of the tests and checks
+build: $(STAMPS)/build ## the extension module, and an editable install into .venv
+
+lint: lint-rust lint-python ## formatting, lints, types and stubs: fails on any difference
+
+lint-rust: $(STAMPS)/cargo-env $(STAMPS)/rust-tools
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --all-targets --no-default-features -- -D warnings
+	. $(STAMPS)/cargo-env && RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+lint-python: $(STAMPS)/build $(STAMPS)/tools
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/stubtest --mypy-config-file pyproject.toml adk_psqlpy._native
+
+format: $(STAMPS)/tools $(STAMPS)/rust-tools ## rewrite sources as lint wants them
+	$(BIN)/ruff check --fix-only --exit-zero
+	$(BIN)/ruff format
+	cargo fmt
+
+# A cdylib's file name carries no hash: in one directory the two feature sets would overwrite each other's
+# and be built anew at every run.
+test-rust: $(STAMPS)/build $(STAMPS)/cargo-env ## cargo test, with the Python module and without
+	$(CARGO) test $$CARGO_TEST_SCOPE
+	$(CARGO) test $$CARGO_TEST_SCOPE --no-default-features --target-dir target/bare
+
+test-python: $(STAMPS)/build $(STAMPS)/tools ## pytest on the embedded server (or on ADK_PSQLPY_TEST_DSN)
+	$(BIN)/python -m pytest
+
+# CI may install it where it runs as root; a person's machine is left as it is.
+test-oldest: $(STAMPS)/build $(STAMPS)/tools ## contract and fidelity suites on the oldest supported PostgreSQL
+	@if [ ! -x $(PG_OLDEST)/postgres ] && [ "$$CI" = true ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql-15 >/dev/null; } \
+	    || echo "PostgreSQL 15 could not be installed"; \
+	fi </dev/null
+	@if [ -x $(PG_OLDEST)/postgres ]; then \
+	    set -x; $(BIN)/python -m pytest --pg=$(PG_OLDEST) tests/contract tests/fidelity; \
+	else \
+	    echo "NOT RUN on PostgreSQL 15: no $(PG_OLDEST)/postgres (set PG_OLDEST, or install postgresql-15)"; \
+	fi
+
+wheel: $(STAMPS)/tools ## dist/: the wheel for this Python, and the sdist, checked
+	rm -rf dist
+	VIRTUAL_ENV=$(VENV) $(BIN)/maturin build --release --quiet --interpreter $(BIN)/python --out dist
+	VIRTUAL_ENV=$(VENV) $(BIN)/maturin sdist --out dist
+	$(BIN)/twine check --strict dist/*
+
+# What a user without Rust does: pip takes the wheel, no compiler in sight.
+check-wheel: wheel ## install the wheel into a clean environment that has no cargo, and import it
+	rm -rf $(STAMPS)/clean
+	$(BIN)/python -m venv $(STAMPS)/clean
+	cd $(STAMPS)/clean && export PATH="$$PWD/bin" PYTHONPATH= && ! command -v cargo \
+	    && bin/python -m pip install --quiet --only-binary adk-psqlpy $(CURDIR)/dist/*.whl \
+	    && bin/python -c "import adk_psqlpy; print(adk_psqlpy.__file__)" \
+	    && bin/python -m pip check
+	rm -rf $(STAMPS)/clean
+
+clean: ## remove what this file made
+	rm -rf $(STAMPS) $(VENV) target dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f python/adk_psqlpy/_native*.so python/adk_psqlpy/_native*.pyd
+
+# --- how .venv and the extension module come about ---
+
+.venv/pyvenv.cfg:
+	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON): install Python 3.10 or newer, or say make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	    || { echo "$$($(PYTHON) --version) is too old: 3.10 or newer is needed. Say make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+	    || { echo "$$($(PYTHON) --version) cannot make virtual environments. On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# `pip install --group` came with pip 25.1.
+$(STAMPS)/pip: .venv/pyvenv.cfg
+	@mkdir -p $(STAMPS)
+	$(PIP) --upgrade "pip>=25.1"
+	@touch $@
+
+$(STAMPS)/maturin: $(STAMPS)/pip pyproject.toml
+	$(PIP) --group build
+	@touch $@
+
+$(STAMPS)/tools: $(STAMPS)/pip pyproject.toml
+	$(PIP) --group build --group test --group lint
+	@touch $@
+
+$(STAMPS)/cargo: $(STAMPS)/pip
+	@command -v cargo >/dev/null || { echo "no cargo: a Rust toolchain is needed to build adk-psqlpy (rustup, or a distribution's)"; exit 1; }
+	@touch $@
+
+$(STAMPS)/rust-tools: $(STAMPS)/cargo
+	@cargo fmt --version >/dev/null && cargo clippy --version >/dev/null \
+	    || { echo "rustfmt and clippy are needed: rustup component add rustfmt clippy"; exit 1; }
+	@touch $@
+
+$(STAMPS)/cargo-env: tools/cargo_env.py $(STAMPS)/cargo
+	@$(BIN)/python tools/cargo_env.py $(STAMPS) >$@
+
+# Release, since a debug build decodes far slower and says so on import. Python sources need no rebuild: the install is editable.
+$(STAMPS)/build: $(STAMPS)/maturin $(STAMPS)/cargo pyproject.toml Cargo.toml $(RUST_SOURCES)
+	VIRTUAL_ENV=$(VENV) PIP_QUIET=1 $(BIN)/maturin develop --release --quiet --extras embedded
+	@touch $@
+
+# The module went missing (git clean): the stamp says nothing then.
+ifeq ($(wildcard python/adk_psqlpy/_native*.so python/adk_psqlpy/_native*.pyd),)
+$(STAMPS)/build: FORCE
+endif
