@@ -1,0 +1,52 @@
+"""Fixtures of every suite: one server a session, one empty database a test.
+
+The server: `--pg=...` when given, else the one that `ADK_PSQLPY_TEST_DSN` names, else the embedded one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from adk_psqlpy.config import PsqlpyConfig
+from servers import Database, Server, choose_server, run_sql
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+_numbers = itertools.count(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--pg",
+        metavar="WHICH",
+        help="the server: embedded, container, a major version under /usr/lib/postgresql, or a bin directory",
+    )
+    parser.addoption("--pg-image", default="postgres:18", metavar="IMAGE", help="image of --pg=container")
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """The PostgreSQL server of this session."""
+    with choose_server(request.config.getoption("--pg"), request.config.getoption("--pg-image")) as started:
+        yield started
+
+
+@pytest.fixture
+def database(server: Server) -> Iterator[Database]:
+    """An empty database of the test's own. Measured: 0.06 s to make and drop, with fsync."""
+    name = f"adk_test_{os.getpid()}_{next(_numbers)}"
+    run_sql(server.dsn, f'CREATE DATABASE "{name}"')
+    yield Database(name, server.database_dsn(name), server)
+    run_sql(server.dsn, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+async def config(database: Database) -> AsyncIterator[PsqlpyConfig]:
+    """A configuration on that database, its pool closed at the end."""
+    async with PsqlpyConfig(pool_config={"dsn": database.dsn, "max_db_pool_size": 4}) as opened:
+        yield opened

@@ -1,0 +1,162 @@
+"""The services under the contract, and the one way to declare that one of them differs.
+
+To plug another service in, give `BACKENDS` an entry: a name, whether its data outlive the service,
+and how one service is opened on (and closed after) the PostgreSQL at a URL.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import pytest
+from google.adk.sessions import BaseSessionService, InMemorySessionService
+from google.adk.version import __version__ as adk_version
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+try:
+    from google.adk.errors import StaleSessionError
+except ImportError:  # ADK before 2.13 raises the parent class
+    StaleSessionError = ValueError  # type: ignore[misc,assignment]
+
+# What `@differs` says of ADK's own services was found out on this release; older ones differ more.
+RIVALS_DESCRIBED_SINCE = (2, 13)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A way to open services of one kind on one set of data."""
+
+    name: str
+    # Whether a second service sees what the first one stored.
+    persistent: bool
+    # Whether one service may be used from several event loops, one after another.
+    any_loop: bool
+    connect: Callable[[], Awaitable[BaseSessionService]]
+    disconnect: Callable[[Any], Awaitable[None]]
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[BaseSessionService]:
+        """One service on this backend's data; closed on the way out, the data stay."""
+        service = await self.connect()
+        try:
+            yield service
+        finally:
+            await self.disconnect(service)
+
+
+def in_memory() -> Backend:
+    """ADK's `InMemorySessionService`; its data die with the service."""
+
+    async def connect() -> BaseSessionService:
+        return InMemorySessionService()
+
+    async def disconnect(service: Any) -> None:
+        """Nothing is held open."""
+
+    return Backend("in_memory", persistent=False, any_loop=True, connect=connect, disconnect=disconnect)
+
+
+def database(dsn: str) -> Backend:
+    """ADK's `DatabaseSessionService` (SQLAlchemy and asyncpg) on the PostgreSQL at `dsn`."""
+    from google.adk.sessions import DatabaseSessionService
+
+    url = asyncpg_url(dsn)
+
+    async def connect() -> BaseSessionService:
+        return DatabaseSessionService(url)
+
+    async def disconnect(service: Any) -> None:
+        await service.close()
+
+    return Backend("database", persistent=True, any_loop=False, connect=connect, disconnect=disconnect)
+
+
+def psqlpy(dsn: str) -> Backend:
+    """Our `PsqlpySessionService` on the PostgreSQL at `dsn`."""
+    from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
+
+    configs: dict[int, Any] = {}
+
+    async def connect() -> BaseSessionService:
+        config = PsqlpyConfig(pool_config={"dsn": dsn, "max_db_pool_size": 4})
+        store = PsqlpyADKStore(config)
+        await store.create_tables()
+        service = PsqlpySessionService(store)
+        configs[id(service)] = config
+        return service
+
+    async def disconnect(service: Any) -> None:
+        await service.close()
+        await configs.pop(id(service)).close_pool()
+
+    return Backend("psqlpy", persistent=True, any_loop=True, connect=connect, disconnect=disconnect)
+
+
+# Name -> (needs PostgreSQL, builder). The order is the order of the reports.
+BACKENDS: dict[str, tuple[bool, Callable[..., Backend]]] = {
+    "in_memory": (False, in_memory),
+    "database": (True, database),
+    "psqlpy": (True, psqlpy),
+}
+OURS = "psqlpy"
+
+
+def asyncpg_url(dsn: str) -> str:
+    """The SQLAlchemy URL that reaches what the libpq URL `dsn` reaches."""
+    from sqlalchemy.engine import make_url
+
+    url = make_url(dsn).set(drivername="postgresql+asyncpg")
+    query = dict(url.query)
+    if "sslmode" in query:  # asyncpg's name for it
+        query["ssl"] = query.pop("sslmode")
+    host = unquote(url.host or "")
+    if host.startswith("/"):  # a socket directory written in the host's place
+        query["host"] = host
+        url = url.set(host=None)
+    return url.set(query=query).render_as_string(hide_password=False)
+
+
+def differs(
+    *,
+    raises: type[BaseException] | tuple[type[BaseException], ...] = (
+        AssertionError,
+        pytest.fail.Exception,
+    ),
+    **reasons: str,
+) -> pytest.MarkDecorator:
+    """Declares which backends break the promise of this test, and in what way.
+
+    `@differs(in_memory="why", database="why")`: for these backends the test must fail, with one of
+    `raises`; one that passes, or fails in another way, is a failed run. Ours can never be named.
+    """
+    unknown = set(reasons) - (set(BACKENDS) - {OURS})
+    if unknown or not reasons:
+        raise ValueError(f"differs() takes {sorted(set(BACKENDS) - {OURS})}, not {sorted(unknown)}")
+    return pytest.mark.differs(raises=raises, reasons=reasons)
+
+
+def apply_differences(item: pytest.Item) -> None:
+    """Turns the `differs` marks of a test into strict expectations for the backend it runs on."""
+    callspec = getattr(item, "callspec", None)
+    name = callspec.params.get("backend") if callspec else None
+    if name is None:
+        return
+    if name != OURS and adk_release() < RIVALS_DESCRIBED_SINCE:
+        item.add_marker(pytest.mark.skip(reason=f"described as of ADK {RIVALS_DESCRIBED_SINCE}"))
+    for mark in item.iter_markers("differs"):
+        reason = mark.kwargs["reasons"].get(name)
+        if reason is not None:
+            item.add_marker(
+                pytest.mark.xfail(strict=True, raises=mark.kwargs["raises"], reason=f"{name}: {reason}")
+            )
+
+
+def adk_release() -> tuple[int, int]:
+    """The first two numbers of the installed ADK's version."""
+    major, minor = adk_version.split(".")[:2]
+    return int(major), int(minor)

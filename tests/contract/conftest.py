@@ -1,0 +1,39 @@
+"""Fixtures of the contract suite: `backend`, each service in turn, and `service`, one opened on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .backends import BACKENDS, Backend, apply_differences
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from google.adk.sessions import BaseSessionService
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "differs(raises, reasons): the named backends break this test's promise, as described"
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        apply_differences(item)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each backend in turn, on data of its own (a fresh database where it uses one)."""
+    needs_postgres, build = BACKENDS[request.param]
+    return build(request.getfixturevalue("database").dsn) if needs_postgres else build()
+
+
+@pytest.fixture
+async def service(backend: Backend) -> AsyncIterator[BaseSessionService]:
+    """One service on the backend's empty data."""
+    async with backend.open() as opened:
+        yield opened
