@@ -9,6 +9,21 @@ from typing import Any, Final
 
 from google.adk.events.event import Event
 
+__all__ = [
+    "DEBUG_BUILD",
+    "EVENT_COLUMNS",
+    "OWN_ARRAYS",
+    "__version__",
+    "decode_events",
+    "decode_json",
+    "decode_sessions",
+    "decode_state",
+    "encode_event",
+    "encode_json",
+    "encode_state",
+    "model_report",
+]
+
 __version__: Final[str]
 DEBUG_BUILD: Final[bool]
 """Whether the crate was built without optimisation."""
