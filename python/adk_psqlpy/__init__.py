@@ -21,7 +21,7 @@ __version__ = _native.__version__
 
 if _native.DEBUG_BUILD:
     warnings.warn(
-        "adk_psqlpy._native is a debug build, some ten times slower: build with `make build` or `maturin develop --release`",
+        "adk_psqlpy._native is a debug build, some ten times slower: build it with `make build`",
         RuntimeWarning,
         stacklevel=2,
     )

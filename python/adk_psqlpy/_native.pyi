@@ -71,11 +71,11 @@ def decode_sessions(
     user_states: tuple[bytes | None, bytes | None],
     *,
     place: str,
-) -> list[tuple[str, str, dict[str, Any], float, int]]:
-    """Listed sessions: user id, id, merged state, time of the last update (seconds), revision.
+) -> list[tuple[str, str, dict[str, Any], float, float, int]]:
+    """Listed sessions: user id, id, merged state, times of creation and last update (seconds), revision.
 
-    `sessions` are five arrays: user ids, ids, states, update times, revisions. `app` is the app's state,
-    `user_states` an array of user ids and one of their states.
+    `sessions` are six arrays: user ids, ids, states, create times, update times, revisions. `app` is the
+    app's state, `user_states` an array of user ids and one of their states.
     """
 
 def encode_json(value: object) -> bytes | None:

@@ -205,7 +205,7 @@ def read_pool_config(given: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: names the key, what was given (only the type for secrets) and what is wanted.
     """
     if not isinstance(given, Mapping):
-        raise ValueError(f"pool_config: a mapping of keys to values is wanted, got {type(given).__name__}")  # noqa: TRY004
+        raise ValueError(f"pool_config: a mapping of keys to values is wanted, got {type(given).__name__}")
     for name in given:
         if name not in PUBLIC_KEYS:
             raise ValueError(

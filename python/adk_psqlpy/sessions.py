@@ -19,7 +19,7 @@ from google.adk.sessions.base_session_service import (
 from google.adk.sessions.session import Session
 from typing_extensions import override
 
-from adk_psqlpy.store import PsqlpyADKStore, StoredSession
+from adk_psqlpy.store import PsqlpyADKStore, StoredSession, Version
 
 try:
     from google.adk.errors import StaleSessionError
@@ -27,6 +27,7 @@ except ImportError:  # google-adk has it since 2.13, and raised ValueError befor
 
     class StaleSessionError(ValueError):  # type: ignore[no-redef]
         """Raised when an append was prepared on an outdated session."""
+
 
 _STALE: Final = (
     "The session has been modified in storage since it was loaded. "
@@ -147,16 +148,16 @@ class PsqlpySessionService(BaseSessionService):
         if not event.id:
             event.id = Event.new_id()
         async with self._turn(session):
-            expected = await self._expected_revision(session)
+            expected = await self._expected_version(session)
             revision = await self.store.append_event(
-                session.app_name, session.user_id, session.id, event, expected_revision=expected
+                session.app_name, session.user_id, session.id, event, expected=expected
             )
             if revision is None:
                 revision = await self._not_written(session, event, expected)
-                if revision <= expected:
+                if revision <= expected.revision:
                     return event
             session.last_update_time = round(event.timestamp * 1e6) / 1e6
-            session._storage_update_marker = str(revision)  # noqa: SLF001 - ADK's place for it
+            _mark(session, Version(revision, expected.create_time))
             return self._commit_event_to_session(session, event)
 
     def _turn(self, session: Session) -> asyncio.Lock:
@@ -164,37 +165,38 @@ class PsqlpySessionService(BaseSessionService):
         key = (id(asyncio.get_running_loop()), session.app_name, session.user_id, session.id)
         return self._appending.setdefault(key, asyncio.Lock())
 
-    async def _expected_revision(self, session: Session) -> int:
-        """The revision that the object was loaded at, or last brought to by an append.
+    async def _expected_version(self, session: Session) -> Version:
+        """Tell which version the object was loaded at, or last brought to by an append.
 
         An object that was made by hand has none; it counts as current if its last event is the stored one's
         or its time is not behind, as in ADK's database service.
         """
-        marker = session._storage_update_marker  # noqa: SLF001
-        if marker is not None and marker.isdigit():
-            return int(marker)
+        marked = _marked(session)
+        if marked is not None:
+            return marked
         last = await self.store.last_event(session.app_name, session.user_id, session.id)
         if last is None:
             raise SessionNotFoundError(f"Session {session.id} not found.")
-        revision, update_time, last_event_id = last
+        version, update_time, last_event_id = last
         known = session.events[-1].id if session.events else None
         if update_time > session.last_update_time and last_event_id != known:
             raise StaleSessionError(_STALE)
-        return revision
+        return version
 
-    async def _not_written(self, session: Session, event: Event, expected: int) -> int:
+    async def _not_written(self, session: Session, event: Event, expected: Version) -> int:
         """Tell why an append wrote nothing; the event's `seq` where it had been stored before."""
         key = (session.app_name, session.user_id, session.id)
         outcome = await self.store.append_outcome(*key, event.id)
         if outcome is None:
             raise SessionNotFoundError(f"Session {session.id} not found.")
-        if outcome.seq is None or outcome.seq > expected + 1:
+        stored, seq, following = outcome.version, outcome.seq, expected.revision + 1
+        if stored.create_time != expected.create_time or seq is None or seq > following:
             raise StaleSessionError(_STALE)
         if await self.store.get_event(*key, event.id) != event:
             raise AlreadyExistsError(f"Session {session.id} holds another event with the id {event.id}.")
-        if outcome.seq == expected + 1 and outcome.revision != outcome.seq:
+        if seq == following and stored.revision != seq:
             raise StaleSessionError(_STALE)
-        return outcome.seq
+        return seq
 
     async def close(self) -> None:
         """Close the pool of connections; a later call opens it again."""
@@ -220,5 +222,20 @@ def _session(stored: StoredSession) -> Session:
         events=stored.events,
         last_update_time=stored.update_time,
     )
-    session._storage_update_marker = str(stored.revision)  # noqa: SLF001
+    _mark(session, Version(stored.revision, stored.create_time))
     return session
+
+
+# ADK keeps a service's marker in a private attribute of the session, which copies and pickles take along.
+
+
+def _mark(session: Session, version: Version) -> None:
+    session._storage_update_marker = f"{version.revision}@{version.create_time!r}"
+
+
+def _marked(session: Session) -> Version | None:
+    """The version an object carries; `None` where it has no marker, or one of another service's."""
+    revision, at, create_time = (session._storage_update_marker or "").partition("@")
+    if not (at and revision.isdigit()):
+        return None
+    return Version(int(revision), float(create_time))

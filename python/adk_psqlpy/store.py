@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ OLDEST_SERVER: Final = 150000
 
 _EVENT_NAMES: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
 _ARRAYS: Final = (*_EVENT_NAMES[: _native.OWN_ARRAYS], "rare")
+_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 _EPOCH_MICROS: Final = 946_684_800_000_000
 
 
@@ -39,11 +41,16 @@ _SESSION: Final[Decoders] = {
     "state": _raw,
     "app_state": _raw,
     "user_state": _raw,
+    "create_time": _seconds,
     "update_time": _seconds,
     **dict.fromkeys(_ARRAYS, _raw),
 }
 _LIST: Final[Decoders] = dict.fromkeys(
-    ("user_ids", "ids", "states", "update_times", "revisions", "app_state", "state_user_ids", "user_states"), _raw
+    (
+        *("user_ids", "ids", "states", "create_times", "update_times", "revisions"),
+        *("app_state", "state_user_ids", "user_states"),
+    ),
+    _raw,
 )
 
 
@@ -52,23 +59,36 @@ class StoredSession:
     """A session as it is stored.
 
     `state` is what ADK shows: the session's own keys, and those of app and user with their prefixes.
-    `update_time` is in seconds since the Unix epoch; `revision` counts the writes to the session.
+    Times are in seconds since the Unix epoch; `revision` counts the writes to the session.
     """
 
     app_name: str
     user_id: str
     id: str
     state: dict[str, Any]
+    create_time: float
     update_time: float
     revision: int
     events: list[Event] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class AppendOutcome:
-    """Why an append wrote nothing: the session's revision, and the event's `seq` if it is stored."""
+class Version:
+    """Which state of which session a writer has seen.
+
+    A session that was deleted and made again under its id has another `create_time`, so that whoever holds
+    the old one is stale even where the revisions are the same.
+    """
 
     revision: int
+    create_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class AppendOutcome:
+    """Why an append wrote nothing: what is stored, and the event's `seq` if it is among it."""
+
+    version: Version
     seq: int | None
 
 
@@ -123,8 +143,8 @@ class PsqlpyADKStore:
             version = rows[0][0] if rows else 0
         if version > SCHEMA_VERSION:
             raise NotSupportedError(
-                f"the tables beside {self.tables.sessions} have schema version {version}, and this adk-psqlpy "
-                f"knows versions up to {SCHEMA_VERSION}: upgrade the package"
+                f"the tables beside {self.tables.sessions} have schema version {version}, and this "
+                f"adk-psqlpy knows versions up to {SCHEMA_VERSION}: upgrade the package"
             )
         if version < SCHEMA_VERSION:
             await self._lanes.batch(create_tables(self.tables, self.key_length))
@@ -159,7 +179,8 @@ class PsqlpyADKStore:
             return None
         revision, app, user = rows[0]
         merged = _native.decode_state(own, app, user, place=_place(app_name, user_id, session_id))
-        return StoredSession(app_name, user_id, session_id, merged, micros / 1e6, revision)
+        now = micros / 1e6
+        return StoredSession(app_name, user_id, session_id, merged, now, now, revision)
 
     async def get_session(
         self,
@@ -183,10 +204,12 @@ class PsqlpyADKStore:
         if not rows:
             return None
         place = _place(app_name, user_id, session_id)
-        state, update_time, revision, app, user, *arrays = rows[0]
+        state, create_time, update_time, revision, app, user, *arrays = rows[0]
         merged = _native.decode_state(state, app, user, place=place)
         events = _native.decode_events(tuple(arrays), place=place) if arrays else []
-        return StoredSession(app_name, user_id, session_id, merged, update_time, revision, events)
+        return StoredSession(
+            app_name, user_id, session_id, merged, create_time, update_time, revision, events
+        )
 
     async def list_sessions(
         self,
@@ -219,8 +242,8 @@ class PsqlpyADKStore:
             tuple(sessions), app, (users, states), place=f"sessions of app {app_name!r}"
         )
         return [
-            StoredSession(app_name, user, identity, state, update_time, revision)
-            for user, identity, state, update_time, revision in listed
+            StoredSession(app_name, user, identity, state, create_time, update_time, revision)
+            for user, identity, state, create_time, update_time, revision in listed
         ]
 
     async def update_session_state(
@@ -258,9 +281,9 @@ class PsqlpyADKStore:
         session_id: str,
         event: Event,
         *,
-        expected_revision: int,
+        expected: Version,
     ) -> int | None:
-        """Append an event and merge its state delta, if the session still has the expected revision.
+        """Append an event and merge its state delta, if the session is still as expected.
 
         Gives the new revision, which is the event's `seq`; `None` where nothing was written because the
         session is gone, has moved on, or holds the event already: `append_outcome` tells which. `temp:` keys
@@ -268,7 +291,9 @@ class PsqlpyADKStore:
         """
         self._check_key(app_name, user_id, session_id)
         columns = _native.encode_event(event, self.key_length)
-        delta = scoped(event.actions.state_delta) if event.actions.state_delta else ScopedState(None, None, None)
+        delta = (
+            scoped(event.actions.state_delta) if event.actions.state_delta else ScopedState(None, None, None)
+        )
         shared = [CustomType(scope) for scope in (delta.app, delta.user) if scope is not None]
         rows = await self._fetch(
             self._sql.append_event(app=delta.app is not None, user=delta.user is not None),
@@ -276,7 +301,8 @@ class PsqlpyADKStore:
                 app_name,
                 user_id,
                 session_id,
-                expected_revision,
+                expected.revision,
+                _timestamptz(_micros("create_time", expected.create_time)),
                 _jsonb(delta.session),
                 *(None if value is None else CustomType(value) for value in columns),
                 *shared,
@@ -288,8 +314,13 @@ class PsqlpyADKStore:
         self, app_name: str, user_id: str, session_id: str, event_id: str
     ) -> AppendOutcome | None:
         """Tell how a session and an event of it are stored; `None` where there is no such session."""
-        rows = await self._fetch(self._sql.append_outcome, [app_name, user_id, session_id, event_id])
-        return AppendOutcome(*rows[0]) if rows else None
+        rows = await self._fetch(
+            self._sql.append_outcome, [app_name, user_id, session_id, event_id], _SESSION
+        )
+        if not rows:
+            return None
+        revision, create_time, seq = rows[0]
+        return AppendOutcome(Version(revision, create_time), seq)
 
     async def get_events(
         self,
@@ -315,15 +346,18 @@ class PsqlpyADKStore:
         )
         if not rows:
             return None
-        events = _native.decode_events(tuple(rows[0][5:]), place=_place(app_name, user_id, session_id))
+        events = _native.decode_events(tuple(rows[0][6:]), place=_place(app_name, user_id, session_id))
         return events[0] if events else None
 
     async def last_event(
         self, app_name: str, user_id: str, session_id: str
-    ) -> tuple[int, float, str | None] | None:
-        """Revision, time of the last update, and id of the newest event; `None` for no such session."""
+    ) -> tuple[Version, float, str | None] | None:
+        """Version, time of the last update, and id of the newest event; `None` for no such session."""
         rows = await self._fetch(self._sql.last_event, [app_name, user_id, session_id], _SESSION)
-        return (rows[0][0], rows[0][1], rows[0][2]) if rows else None
+        if not rows:
+            return None
+        revision, create_time, update_time, event_id = rows[0]
+        return Version(revision, create_time), update_time, event_id
 
     # Shared state.
 
@@ -335,7 +369,9 @@ class PsqlpyADKStore:
     async def get_user_state(self, app_name: str, user_id: str) -> dict[str, Any]:
         """The user's state, keys without their `user:` prefix; empty where nothing was stored."""
         self._check(app_name=app_name, user_id=user_id)
-        return await self._state(self._sql.user_state, [app_name, user_id], f"user {user_id!r} of app {app_name!r}")
+        return await self._state(
+            self._sql.user_state, [app_name, user_id], f"user {user_id!r} of app {app_name!r}"
+        )
 
     async def _state(self, sql: str, parameters: list[Any], place: str) -> dict[str, Any]:
         rows = await self._fetch(sql, parameters, _SESSION)
@@ -347,7 +383,9 @@ class PsqlpyADKStore:
         """Close the configuration's pool."""
         await self.config.close_pool()
 
-    async def _fetch(self, sql: str, parameters: Sequence[Any], decoders: Decoders | None = None) -> list[Row]:
+    async def _fetch(
+        self, sql: str, parameters: Sequence[Any], decoders: Decoders | None = None
+    ) -> list[Row]:
         try:
             return await self._lanes.fetch(sql, parameters, decoders)
         except Error as error:
@@ -373,14 +411,14 @@ class PsqlpyADKStore:
     def _check(self, **identifiers: str) -> None:
         for name, value in identifiers.items():
             if not isinstance(value, str):
-                raise ValueError(f"{name} must be a str, not {type(value).__name__}")  # noqa: TRY004
+                raise ValueError(f"{name} must be a str, not {type(value).__name__}")
             if len(value) > self.key_length:
                 raise ValueError(
                     f"{name} has {len(value)} characters, and at most {self.key_length} are kept "
                     "(PsqlpyADKStore(key_length=...) raises that)"
                 )
-            if "\0" in value or not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-                raise ValueError(f"{name} holds a character that PostgreSQL's text cannot (U+0000 or a lone surrogate)")
+            if _UNSTORABLE.search(value):
+                raise ValueError(f"{name} holds U+0000 or a lone surrogate, which PostgreSQL's text cannot")
 
 
 def _place(app_name: str, user_id: str, session_id: str) -> str:

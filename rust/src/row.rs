@@ -56,6 +56,16 @@ pub fn index_of(name: &str) -> Option<usize> {
     COLUMNS.iter().position(|column| column.name == name)
 }
 
+/// The index in [`COLUMNS`] of the column that keeps an event field; `None` for those kept in `extra`.
+pub fn column_of_field(field: &str) -> Option<usize> {
+    match field {
+        "long_running_tool_ids" => index_of("long_running_tool_ids_json"),
+        // A field that a later ADK might call so is not the column.
+        "extra" | "long_running_tool_ids_json" => None,
+        _ => index_of(field),
+    }
+}
+
 /// The first `limit` characters of a stored text, and whether that is less than all of it.
 pub fn cut(stored: &str, limit: usize) -> (&str, bool) {
     if stored.len() <= limit {

@@ -85,17 +85,18 @@ class Statements:
         )"""
 
     def append_event(self, *, app: bool, user: bool) -> str:
-        """`$4` expected revision, `$5` session delta (NULL for none), `$6...` the event's columns, then the
-        app and user deltas where the statement has them (`app`, `user`).
+        """`$4` expected revision, `$5` the session's create_time, `$6` session delta (NULL for none), `$7...`
+        the event's columns, then the app and user deltas where the statement has them (`app`, `user`).
 
-        Gives the new revision. No row, and nothing written, where the session is gone, has another
-        revision, or holds an event of this id: `append_outcome` tells which.
+        Gives the new revision. No row, and nothing written, where the session is gone, was deleted and made
+        again (another create_time), has another revision, or holds an event of this id: `append_outcome`
+        tells which.
         """
         t = self.tables
-        event = ", ".join(f"${6 + place}" for place in range(len(_COLUMNS)))
-        at = f"${6 + _COLUMNS.index('timestamp')}"
-        identity = f"${6 + _COLUMNS.index('id')}"
-        further = 6 + len(_COLUMNS)
+        event = ", ".join(f"${7 + place}" for place in range(len(_COLUMNS)))
+        at = f"${7 + _COLUMNS.index('timestamp')}"
+        identity = f"${7 + _COLUMNS.index('id')}"
+        further = 7 + len(_COLUMNS)
         merges = []
         if app:
             merges.append(self._merge_app_state(f"${further}", at))
@@ -107,10 +108,10 @@ class Statements:
         return f"""
         WITH s AS (
             UPDATE {t.sessions} SET
-                state = CASE WHEN $5::jsonb IS NULL THEN state ELSE state || $5::jsonb END,
+                state = CASE WHEN $6::jsonb IS NULL THEN state ELSE state || $6::jsonb END,
                 revision = revision + 1,
                 update_time = {at}
-            WHERE app_name = $1 AND user_id = $2 AND id = $3 AND revision = $4
+            WHERE app_name = $1 AND user_id = $2 AND id = $3 AND revision = $4 AND create_time = $5
                 AND NOT EXISTS (
                     SELECT FROM {t.events} AS e
                     WHERE e.app_name = $1 AND e.user_id = $2 AND e.session_id = $3 AND e.id = {identity}
@@ -125,10 +126,10 @@ class Statements:
 
     @cached_property
     def append_outcome(self) -> str:
-        """`$4` an event id: the session's revision and the `seq` of that event, NULL where it has none."""
+        """`$4` an event id: the session's revision and create_time, and the event's `seq` (NULL: not there)."""
         t = self.tables
         return f"""
-        SELECT s.revision, e.seq
+        SELECT s.revision, s.create_time, e.seq
         FROM {t.sessions} AS s
         LEFT JOIN {t.events} AS e
             ON e.app_name = $1 AND e.user_id = $2 AND e.session_id = $3 AND e.id = $4
@@ -137,10 +138,10 @@ class Statements:
 
     @cached_property
     def last_event(self) -> str:
-        """The revision and time of a session, and the id of its newest event (NULL where it has none)."""
+        """A session's revision, create_time and update_time, and the id of its newest event (NULL: none)."""
         t = self.tables
         return f"""
-        SELECT s.revision, s.update_time, (
+        SELECT s.revision, s.create_time, s.update_time, (
             SELECT e.id FROM {t.events} AS e
             WHERE e.app_name = $1 AND e.user_id = $2 AND e.session_id = $3
             ORDER BY e.seq DESC LIMIT 1
@@ -170,7 +171,7 @@ class Statements:
             )
             join = f"CROSS JOIN LATERAL (SELECT {', '.join([*columns, rare])} FROM ({self._events(events)}) AS e) AS e"
         return f"""
-        SELECT s.state, s.update_time, s.revision, a.state AS app_state, u.state AS user_state{arrays}
+        SELECT s.state, s.create_time, s.update_time, s.revision, a.state AS app_state, u.state AS user_state{arrays}
         FROM {t.sessions} AS s
         LEFT JOIN {t.app_states} AS a ON a.app_name = $1
         LEFT JOIN {t.user_states} AS u ON u.app_name = $1 AND u.user_id = $2
@@ -220,13 +221,14 @@ class Statements:
         users = "u.user_id = $2" if one_user else "u.user_id IN (SELECT page.user_id FROM page)"
         return f"""
         WITH page AS MATERIALIZED (
-            SELECT s.user_id, s.id, s.state, s.update_time, s.revision
+            SELECT s.user_id, s.id, s.state, s.create_time, s.update_time, s.revision
             FROM {t.sessions} AS s
             WHERE {" AND ".join(conditions)}
             ORDER BY s.update_time, s.user_id COLLATE "C", s.id COLLATE "C" {limit}
         )
         SELECT array_agg(user_id) AS user_ids, array_agg(id) AS ids, array_agg(state) AS states,
-               array_agg(update_time) AS update_times, array_agg(revision) AS revisions,
+               array_agg(create_time) AS create_times, array_agg(update_time) AS update_times,
+               array_agg(revision) AS revisions,
                (SELECT a.state FROM {t.app_states} AS a WHERE a.app_name = $1) AS app_state,
                (SELECT array_agg(u.user_id ORDER BY u.user_id) FROM {t.user_states} AS u
                 WHERE u.app_name = $1 AND {users}) AS state_user_ids,

@@ -30,7 +30,9 @@ class Tables:
         _split("session_table", self.session_table)
         _split("events_table", self.events_table)
         if self.sessions == self.events:
-            raise ValueError(f"session_table and events_table are both {self.session_table!r}; they must differ")
+            raise ValueError(
+                f"session_table and events_table are both {self.session_table!r}; they must differ"
+            )
         for suffix in ("app_states", "user_states", "metadata"):
             _split(f"the name derived from session_table {self.session_table!r}", self._beside(suffix))
 
@@ -85,7 +87,7 @@ class Tables:
 
 def _split(parameter: str, table: str) -> tuple[str | None, str]:
     if not isinstance(table, str):
-        raise ValueError(f"{parameter} must be a str, not {type(table).__name__}")  # noqa: TRY004 - bad arguments are ValueErrors
+        raise ValueError(f"{parameter} must be a str, not {type(table).__name__}")
     schema, _, name = table.rpartition(".")
     for part in (schema, name) if schema else (name,):
         if not _IDENTIFIER.fullmatch(part):

@@ -9,7 +9,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyDict, PyList, PyString, PyTuple, PyType};
 
-use super::plan::{Enumeration, Factory, Field, Model, Node, Plan, Slots};
+use super::plan::{Enumeration, Factory, Field, MOST_FIELDS, Model, Node, Plan, Slots};
+use crate::row;
 use crate::write::jsonb_key_order;
 
 /// Validators that cannot change a value that came from JSON, and why.
@@ -55,7 +56,8 @@ pub fn compile(event: &Bound<'_, PyAny>) -> PyResult<Plan> {
     let Node::Model(event) = compiler.node(&schema)? else {
         return Err(pyo3::exceptions::PyTypeError::new_err("the schema of Event is not that of a model"));
     };
-    let models = compiler.models.into_iter().flatten().collect();
+    let models: Vec<Model> = compiler.models.into_iter().flatten().collect();
+    let columns = models[event].fields.iter().map(|field| row::column_of_field(&field.key)).collect();
     let slots = Slots {
         dict: PyString::intern(py, "__dict__").unbind(),
         fields_set: PyString::intern(py, "__pydantic_fields_set__").unbind(),
@@ -63,7 +65,7 @@ pub fn compile(event: &Bound<'_, PyAny>) -> PyResult<Plan> {
         private: PyString::intern(py, "__pydantic_private__").unbind(),
     };
     let to_jsonable = py.import("pydantic_core")?.getattr("to_jsonable_python")?.unbind();
-    Ok(Plan { models, event, to_jsonable, slots })
+    Ok(Plan { models, event, columns, to_jsonable, slots })
 }
 
 struct Compiler<'py> {
@@ -290,6 +292,9 @@ impl<'py> Compiler<'py> {
                 key,
                 node,
             });
+        }
+        if model.fields.len() > MOST_FIELDS {
+            return Ok(Err(format!("has more than {MOST_FIELDS} fields")));
         }
         let mut stored_order: Vec<usize> = (0..model.fields.len()).collect();
         stored_order.sort_by(|left, right| {

@@ -1,7 +1,5 @@
 //! Walking JSON text beside the plan, making Python objects.
 
-use std::borrow::Cow;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use pyo3::prelude::*;
@@ -50,6 +48,14 @@ impl<'py, 'p> Decoder<'py, 'p> {
     /// A short text that other rows are likely to repeat.
     pub fn repeated(&mut self, stored: &str) -> PyResult<Bound<'py, PyString>> {
         self.strings.get(self.py, stored)
+    }
+
+    /// Reads the next value of a text that the caller goes on with.
+    pub fn next_value(&mut self, reader: &mut Reader<'_>, node: &Node, hint: &Hint) -> Converted<Bound<'py, PyAny>> {
+        let mut document = Document { reader: *reader, hint };
+        let value = self.value(&mut document, node, 1)?;
+        *reader = document.reader;
+        Ok(value)
     }
 
     /// Reads a whole text as `node` says.
@@ -252,12 +258,12 @@ impl<'py, 'p> Decoder<'py, 'p> {
 }
 
 /// The field that a key names. `expected` is the place in `stored_order` to look first.
-fn find(model: &Model, key: &Cow<'_, str>, expected: &mut usize) -> Option<usize> {
+pub fn find(model: &Model, key: &str, expected: &mut usize) -> Option<usize> {
     let order = &model.stored_order;
     let (before, from) = order.split_at((*expected).min(order.len()));
     let places = from.iter().chain(before).enumerate();
     for (steps, index) in places {
-        if model.fields[*index].key == *key {
+        if model.fields[*index].key == key {
             *expected = (*expected + steps) % order.len() + 1;
             return Some(*index);
         }
@@ -269,46 +275,40 @@ fn check_depth(reader: &Reader<'_>, depth: usize) -> Converted<()> {
     if depth >= MAX_DEPTH { Err(reader.error(ErrorKind::TooDeep).into()) } else { Ok(()) }
 }
 
-/// An instance in the making: a copy of the defaults, and the names that were set.
+/// An instance in the making: a copy of the defaults, and which fields were set.
 pub struct Instance<'py, 'p> {
     model: &'p Model,
     dict: Bound<'py, PyDict>,
-    set: Bound<'py, PySet>,
+    /// A bit for each field.
+    set: u64,
 }
 
 impl<'py, 'p> Instance<'py, 'p> {
     /// Starts from the defaults.
     pub fn begin(py: Python<'py>, model: &'p Model) -> PyResult<Self> {
-        Ok(Self { model, dict: model.defaults.bind(py).copy()?, set: PySet::empty(py)? })
+        Ok(Self { model, dict: model.defaults.bind(py).copy()?, set: 0 })
     }
 
     /// Sets the field with this index.
+    #[inline]
     pub fn set(&mut self, index: usize, value: &Bound<'py, PyAny>) -> Converted<()> {
-        let py = value.py();
-        if !self.model.null_sets_field && value.is_none() {
-            return Err(Failure::Foreign);
-        }
-        let name = self.model.fields[index].name.bind(py);
         // A key that comes twice, or beside its alias, is for pydantic to judge.
-        if self.set.contains(name)? {
+        if self.set >> index & 1 == 1 || (!self.model.null_sets_field && value.is_none()) {
             return Err(Failure::Foreign);
         }
-        self.dict.set_item(name, value)?;
-        self.set.add(name)?;
-        Ok(())
+        self.set |= 1 << index;
+        Ok(self.dict.set_item(self.model.fields[index].name.bind(value.py()), value)?)
     }
 
     /// The finished instance.
     pub fn finish(self, plan: &Plan) -> Converted<Bound<'py, PyAny>> {
         let py = self.dict.py();
-        let name = |index: &usize| self.model.fields[*index].name.bind(py);
-        for index in &self.model.required {
-            if !self.set.contains(name(index))? {
-                return Err(Failure::Foreign);
-            }
+        let is_set = |index: &usize| self.set >> index & 1 == 1;
+        if !self.model.required.iter().all(is_set) {
+            return Err(Failure::Foreign);
         }
         for (index, factory) in &self.model.factories {
-            if self.set.contains(name(index))? {
+            if is_set(index) {
                 continue;
             }
             let value = match factory {
@@ -316,7 +316,13 @@ impl<'py, 'p> Instance<'py, 'p> {
                 Factory::List => PyList::empty(py).into_any(),
                 Factory::Call(factory) => factory.bind(py).call0()?,
             };
-            self.dict.set_item(name(index), value)?;
+            self.dict.set_item(self.model.fields[*index].name.bind(py), value)?;
+        }
+        let names = PySet::empty(py)?;
+        let mut left = self.set;
+        while left != 0 {
+            names.add(self.model.fields[left.trailing_zeros() as usize].name.bind(py))?;
+            left &= left - 1;
         }
         let none = py.None().into_bound(py);
         let private = match &self.model.private {
@@ -327,7 +333,7 @@ impl<'py, 'p> Instance<'py, 'p> {
         objects::set_slot(&instance, plan.slots.dict.bind(py), self.dict.as_any())?;
         objects::set_slot(&instance, plan.slots.extra.bind(py), &none)?;
         objects::set_slot(&instance, plan.slots.private.bind(py), &private)?;
-        objects::set_slot(&instance, plan.slots.fields_set.bind(py), self.set.as_any())?;
+        objects::set_slot(&instance, plan.slots.fields_set.bind(py), names.as_any())?;
         Ok(instance)
     }
 }

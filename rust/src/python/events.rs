@@ -5,10 +5,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyList, PyString, PyTuple};
 
-use super::decode::{Decoder, Instance};
+use super::decode::{Decoder, Instance, find};
 use super::encode::{Encoder, Foreign};
 use super::errors::{Converted, Failure};
-use super::plan::{Node, Plan};
+use super::objects::CollectorPause;
+use super::plan::{Model, Node, Plan};
 use super::strings::{stored, string};
 use crate::columns::{self, Array};
 use crate::error::{Error, ErrorKind};
@@ -18,15 +19,8 @@ use crate::row::{self, COLUMNS, EXACT_TIMESTAMP, ORDER, OWN_ARRAYS, WHOLE_TEXTS}
 use crate::write;
 
 const TOOL_IDS: &str = "long_running_tool_ids";
-
-/// The column that keeps an event field: its own, or `extra`.
-fn column_of(field: &str) -> Option<usize> {
-    match field {
-        TOOL_IDS => row::index_of("long_running_tool_ids_json"),
-        "extra" => None,
-        _ => row::index_of(field),
-    }
-}
+/// The index of the column `extra`.
+const EXTRA: usize = 6;
 
 /// An event as the values of [`COLUMNS`], in PostgreSQL's binary format.
 #[pyfunction]
@@ -96,7 +90,7 @@ impl Row {
         instances: bool,
         key_length: usize,
     ) -> Converted<()> {
-        let Some(index) = column_of(key) else {
+        let Some(index) = row::column_of_field(key) else {
             let (text, hint) = json(py, plan, node, value, instances, true, Vec::new())?;
             member(&mut self.extra, key, &text);
             self.hint(key, hint);
@@ -170,7 +164,7 @@ impl Row {
             let mut jsonb = vec![1];
             jsonb.append(&mut self.extra);
             jsonb.push(b'}');
-            self.values[row::index_of("extra").unwrap_or_default()] = Some(jsonb);
+            self.values[EXTRA] = Some(jsonb);
         }
     }
 }
@@ -262,6 +256,7 @@ pub fn decode_events<'py>(py: Python<'py>, arrays: &Bound<'py, PyTuple>, place: 
         let array = Array::parse(buffer.as_bytes());
         columns.push(array.map_err(|error| malformed(place, "", column_name(index), error))?);
     }
+    let _pause = CollectorPause::new(py);
     let events = PyList::empty(py);
     let mut decoder = Decoder::new(py, plan);
     while !columns[0].is_empty() {
@@ -288,15 +283,14 @@ fn malformed(place: &str, event: &str, column: &str, error: Error) -> PyErr {
     PyValueError::new_err(format!("{place}, event {event:?}, column {column}: {error}"))
 }
 
-/// A row's values by column, as borrowed from the arrays.
+/// A row as it is stored: values borrowed from the arrays, and what `extra` says about them.
 struct StoredEvent<'b> {
-    /// Binary values of the columns with arrays of their own; JSON texts of the others.
+    /// Binary values of the columns with arrays of their own, JSON texts of the others; without `extra`.
     values: [Option<&'b [u8]>; COLUMNS.len()],
-    /// `extra`'s members.
-    extra: Vec<(String, &'b str)>,
+    extra: Option<&'b str>,
+    timestamp: Option<f64>,
     whole: Vec<(String, String)>,
     hints: Vec<(String, String)>,
-    timestamp: Option<f64>,
 }
 
 fn event<'py>(
@@ -305,51 +299,50 @@ fn event<'py>(
     place: &str,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = decoder.py();
-    let id = String::from_utf8_lossy(values[0].unwrap_or_default()).into_owned();
-    let at = |column: &str| format!("{place}, event {id:?}, column {column}");
-    let stored = StoredEvent::read(values).map_err(|(column, failure)| failure.raise(py, &at(column)))?;
+    let at = |column: &str| {
+        let id = String::from_utf8_lossy(values[0].unwrap_or_default());
+        format!("{place}, event {id:?}, column {column}")
+    };
+    let mut stored = StoredEvent::read(values).map_err(|(column, failure)| failure.raise(py, &at(column)))?;
     let model = &decoder.plan().models[decoder.plan().event];
     if model.slow.is_none() {
-        let mut instance = Instance::begin(py, model)?;
-        match stored.fields(decoder, |index, value| instance.set(index, &value)) {
-            Ok(()) => match instance.finish(decoder.plan()) {
-                Err(Failure::Foreign) => {}
-                done => return done.map_err(|failure| failure.raise(py, &at("id"))),
-            },
+        match stored.instance(decoder) {
             Err((_, Failure::Foreign)) => {}
-            Err((column, failure)) => return Err(failure.raise(py, &at(column))),
+            made => return made.map_err(|(column, failure)| failure.raise(py, &at(column))),
         }
     }
     let fields = stored.plain(decoder).map_err(|(column, failure)| failure.raise(py, &at(column)))?;
     let made = model.class.bind(py).call_method1(intern!(py, "model_validate"), (fields,));
-    made.map_err(|error| Failure::Raised(error).raise(py, &format!("{place}, event {id:?}")))
+    made.map_err(|error| {
+        let id = String::from_utf8_lossy(values[0].unwrap_or_default());
+        Failure::Raised(error).raise(py, &format!("{place}, event {id:?}"))
+    })
 }
 
 /// A failure and the column it happened in.
-type At<'c, T> = Result<T, (&'c str, Failure)>;
+type At<T> = Result<T, (&'static str, Failure)>;
 
 impl<'b> StoredEvent<'b> {
-    fn read(values: &[Option<&'b [u8]>; OWN_ARRAYS + 1]) -> At<'static, Self> {
+    fn read(values: &[Option<&'b [u8]>; OWN_ARRAYS + 1]) -> At<Self> {
         let mut stored = Self {
             values: [None; COLUMNS.len()],
-            extra: Vec::new(),
+            extra: None,
+            timestamp: None,
             whole: Vec::new(),
             hints: Vec::new(),
-            timestamp: None,
         };
         stored.values[..OWN_ARRAYS].copy_from_slice(&values[..OWN_ARRAYS]);
         if let Some(rare) = values[OWN_ARRAYS] {
             stored.read_rare(rare).map_err(|failure| ("rare", failure))?;
         }
-        let extra = row::index_of("extra").and_then(|index| stored.values[index].take());
-        if let Some(extra) = extra {
+        if let Some(extra) = stored.values[EXTRA].take() {
             stored.read_extra(extra).map_err(|failure| ("extra", failure))?;
         }
         Ok(stored)
     }
 
     fn read_rare(&mut self, rare: &'b [u8]) -> Converted<()> {
-        members(columns::jsonb(rare)?, |name, text| {
+        members(utf8(columns::jsonb(rare)?)?, |name, text| {
             if text != "null"
                 && let Some(index) = row::index_of(name)
             {
@@ -359,16 +352,19 @@ impl<'b> StoredEvent<'b> {
         })
     }
 
+    /// Takes the hints out of `extra` beforehand, where it has some; the rest is read along with the fields.
     fn read_extra(&mut self, extra: &'b [u8]) -> Converted<()> {
-        members(columns::jsonb(extra)?, |name, text| {
-            match name {
-                EXACT_TIMESTAMP => self.timestamp = text.parse().ok(),
-                WHOLE_TEXTS => self.whole = texts(text)?,
-                ORDER => self.hints = texts(text)?,
-                _ => self.extra.push((name.to_owned(), text)),
-            }
-            Ok(())
-        })
+        let text = utf8(columns::jsonb(extra)?)?;
+        if memchr::memmem::find(text.as_bytes(), ORDER.as_bytes()).is_some() {
+            members(text, |name, value| {
+                if name == ORDER {
+                    self.hints = texts(value)?;
+                }
+                Ok(())
+            })?;
+        }
+        self.extra = Some(text);
+        Ok(())
     }
 
     fn hint(&self, key: &str, text: &str) -> Hint {
@@ -376,29 +372,69 @@ impl<'b> StoredEvent<'b> {
         hint.map_or_else(Hint::default, |(_, hint)| Hint::parse(hint, text))
     }
 
-    /// Every field that is stored, decoded as the plan says.
-    fn fields<'py>(
-        &self,
-        decoder: &mut Decoder<'py, '_>,
-        mut set: impl FnMut(usize, Bound<'py, PyAny>) -> Converted<()>,
-    ) -> At<'_, ()> {
-        let model = &decoder.plan().models[decoder.plan().event];
-        for (index, field) in model.fields.iter().enumerate() {
-            let key = field.key.as_str();
-            let value = match column_of(key) {
-                Some(column) => match self.values[column] {
-                    None => continue,
-                    Some(value) => self.column(decoder, column, key, &field.node, value),
-                },
-                None => match self.extra.iter().find(|(name, _)| name == key) {
-                    None => continue,
-                    Some((_, text)) => decoder.document(text, &field.node, &self.hint(key, text)),
-                },
-            };
-            value.and_then(|value| set(index, value)).map_err(|failure| (column_or_extra(key), failure))?;
+    /// The event, made directly. `extra` goes first: it says how some columns are to be read.
+    fn instance<'py>(&mut self, decoder: &mut Decoder<'py, '_>) -> At<Bound<'py, PyAny>> {
+        let plan = decoder.plan();
+        let model = &plan.models[plan.event];
+        let mut instance = Instance::begin(decoder.py(), model).map_err(|error| ("id", error.into()))?;
+        self.set_extra(decoder, model, &mut instance).map_err(|failure| ("extra", failure))?;
+        for (index, column) in plan.columns.iter().enumerate() {
+            if let Some(column) = *column
+                && let Some(value) = self.values[column]
+            {
+                let field = &model.fields[index];
+                self.column(decoder, column, &field.key, &field.node, value)
+                    .and_then(|value| instance.set(index, &value))
+                    .map_err(|failure| (COLUMNS[column].name, failure))?;
+            }
         }
-        let known = |name: &str| model.fields.iter().any(|field| field.key == name && column_of(name).is_none());
-        if self.extra.iter().all(|(name, _)| known(name)) { Ok(()) } else { Err(("extra", Failure::Foreign)) }
+        instance.finish(plan).map_err(|failure| ("id", failure))
+    }
+
+    fn set_extra<'py>(
+        &mut self,
+        decoder: &mut Decoder<'py, '_>,
+        model: &Model,
+        instance: &mut Instance<'py, '_>,
+    ) -> Converted<()> {
+        let Some(extra) = self.extra else { return Ok(()) };
+        let mut reader = Reader::new(extra);
+        if reader.peek()? != Kind::Object {
+            return Err(Failure::Foreign);
+        }
+        let mut expected = 0;
+        let mut key = reader.begin_object()?;
+        while let Some(name) = key {
+            if name.starts_with('$') {
+                let text = reader.skip()?;
+                self.note(&name, text)?;
+            } else {
+                let index = find(model, &name, &mut expected).ok_or(Failure::Foreign)?;
+                let field = &model.fields[index];
+                if decoder.plan().columns[index].is_some() || field.key != name {
+                    return Err(Failure::Foreign);
+                }
+                let value = if self.hints.is_empty() {
+                    decoder.next_value(&mut reader, &field.node, &Hint::default())?
+                } else {
+                    let text = reader.skip()?;
+                    decoder.document(text, &field.node, &self.hint(&name, text))?
+                };
+                instance.set(index, &value)?;
+            }
+            key = reader.next_key()?;
+        }
+        Ok(reader.finish()?)
+    }
+
+    /// Takes note of one of the storage's own keys in `extra`.
+    fn note(&mut self, name: &str, text: &str) -> Converted<()> {
+        match name {
+            EXACT_TIMESTAMP => self.timestamp = text.parse().ok(),
+            WHOLE_TEXTS => self.whole = texts(text)?,
+            _ => {}
+        }
+        Ok(())
     }
 
     fn column<'py>(
@@ -443,26 +479,27 @@ impl<'b> StoredEvent<'b> {
     }
 
     /// The same fields as plain JSON values, for pydantic.
-    fn plain<'py>(&self, decoder: &mut Decoder<'py, '_>) -> At<'_, Bound<'py, PyDict>> {
+    fn plain<'py>(&mut self, decoder: &mut Decoder<'py, '_>) -> At<Bound<'py, PyDict>> {
         let dict = PyDict::new(decoder.py());
+        if let Some(extra) = self.extra {
+            members(extra, |name, text| {
+                if name.starts_with('$') {
+                    return self.note(name, text);
+                }
+                let value = decoder.any_document(text, &self.hint(name, text))?;
+                Ok(dict.set_item(decoder.repeated(name)?, value)?)
+            })
+            .map_err(|failure| ("extra", failure))?;
+        }
         for (index, column) in COLUMNS.iter().enumerate() {
             let Some(value) = self.values[index] else { continue };
             let key = if column.sql_type == "text" { TOOL_IDS } else { column.name };
-            let value = self.column(decoder, index, key, &Node::Any, value);
-            value
+            self.column(decoder, index, key, &Node::Any, value)
                 .and_then(|value| Ok(dict.set_item(key, value)?))
                 .map_err(|failure| (column.name, failure))?;
         }
-        for (key, text) in &self.extra {
-            let value = decoder.any_document(text, &self.hint(key, text));
-            value.and_then(|value| Ok(dict.set_item(key, value)?)).map_err(|failure| ("extra", failure))?;
-        }
         Ok(dict)
     }
-}
-
-fn column_or_extra(field: &str) -> &'static str {
-    column_of(field).map_or("extra", |index| COLUMNS[index].name)
 }
 
 fn utf8(bytes: &[u8]) -> crate::error::Result<&str> {
@@ -470,8 +507,8 @@ fn utf8(bytes: &[u8]) -> crate::error::Result<&str> {
 }
 
 /// The members of a JSON object as texts.
-fn members<'b>(text: &'b [u8], mut each: impl FnMut(&str, &'b str) -> Converted<()>) -> Converted<()> {
-    let mut reader = Reader::from_bytes(text)?;
+fn members<'b>(text: &'b str, mut each: impl FnMut(&str, &'b str) -> Converted<()>) -> Converted<()> {
+    let mut reader = Reader::new(text);
     if reader.peek()? != Kind::Object {
         return Err(Failure::Foreign);
     }
@@ -486,7 +523,7 @@ fn members<'b>(text: &'b [u8], mut each: impl FnMut(&str, &'b str) -> Converted<
 /// The members of an object of strings.
 fn texts(text: &str) -> Converted<Vec<(String, String)>> {
     let mut found = Vec::new();
-    members(text.as_bytes(), |name, value| {
+    members(text, |name, value| {
         found.push((name.to_owned(), Reader::new(value).string_value()?.into_owned()));
         Ok(())
     })?;

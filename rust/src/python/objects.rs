@@ -22,6 +22,32 @@ pub fn new_instance<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAn
     }
 }
 
+/// Holds off the cyclic garbage collector until dropped.
+///
+/// Everything a read makes stays alive until it returns, so a collection meanwhile finds nothing; the
+/// objects of 1,000 events set off some thirty, which took as long as making them (11.3 against 6.1 µs an
+/// event).
+pub struct CollectorPause {
+    was_enabled: bool,
+}
+
+impl CollectorPause {
+    /// Pauses the collector of the current interpreter.
+    pub fn new(_attached: Python<'_>) -> Self {
+        // SAFETY: takes no argument, and the token shows that this thread is attached to the interpreter.
+        Self { was_enabled: unsafe { ffi::PyGC_Disable() } == 1 }
+    }
+}
+
+impl Drop for CollectorPause {
+    fn drop(&mut self) {
+        if self.was_enabled {
+            // SAFETY: as above; a pause does not outlive the call that made it, which holds the token.
+            unsafe { ffi::PyGC_Enable() };
+        }
+    }
+}
+
 /// `object.__setattr__(instance, name, value)`: past pydantic's own `__setattr__`, which would validate.
 pub fn set_slot(instance: &Bound<'_, PyAny>, name: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {
     // SAFETY: three live objects, borrowed for the call; the function takes its own references and

@@ -13,6 +13,8 @@ pub struct Plan {
     pub models: Vec<Model>,
     /// The index of `Event` itself.
     pub event: usize,
+    /// For each field of `Event`, the index in [`crate::row::COLUMNS`] of its column; `None` for `extra`.
+    pub columns: Vec<Option<usize>>,
     /// `pydantic_core.to_jsonable_python`.
     pub to_jsonable: Py<PyAny>,
     /// The slots that make an instance: `__dict__` and its three companions.
@@ -30,6 +32,9 @@ pub struct Slots {
     /// `__pydantic_private__`
     pub private: Py<PyString>,
 }
+
+/// The fields that were set are counted in the bits of a `u64`. `Event` has 36 fields.
+pub const MOST_FIELDS: usize = 64;
 
 /// One model class.
 pub struct Model {

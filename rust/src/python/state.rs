@@ -117,16 +117,16 @@ fn member<'py>(
     Ok(())
 }
 
-/// One listed session: user, id, state as ADK shows it, time of the last update, revision.
-type Listed<'py> = (Bound<'py, PyString>, Bound<'py, PyString>, Bound<'py, PyDict>, f64, i64);
+/// One listed session: user, id, state as ADK shows it, times of creation and last update, revision.
+type Listed<'py> = (Bound<'py, PyString>, Bound<'py, PyString>, Bound<'py, PyDict>, f64, f64, i64);
 
-/// The sessions of one list, from an array a column (user ids, ids, states, update times, revisions), the
-/// app's state, and the states of users (ids and states).
+/// The sessions of one list, from an array a column (user ids, ids, states, create times, update times,
+/// revisions), the app's state, and the states of users (ids and states).
 #[pyfunction]
 #[pyo3(signature = (sessions, app, user_states, *, place))]
 pub fn decode_sessions<'py>(
     py: Python<'py>,
-    sessions: [Option<Bound<'py, PyBytes>>; 5],
+    sessions: [Option<Bound<'py, PyBytes>>; 6],
     app: Option<&Bound<'py, PyBytes>>,
     user_states: (Option<Bound<'py, PyBytes>>, Option<Bound<'py, PyBytes>>),
     place: &str,
@@ -138,12 +138,12 @@ pub fn decode_sessions<'py>(
 
 fn list<'py>(
     decoder: &mut Decoder<'py, '_>,
-    sessions: &[Option<Bound<'py, PyBytes>>; 5],
+    sessions: &[Option<Bound<'py, PyBytes>>; 6],
     app: Option<&Bound<'py, PyBytes>>,
     user_states: &(Option<Bound<'py, PyBytes>>, Option<Bound<'py, PyBytes>>),
 ) -> Result<Vec<Listed<'py>>, Failure> {
     let py = decoder.py();
-    let [Some(users), Some(ids), Some(states), Some(times), Some(revisions)] = sessions else {
+    let [Some(users), Some(ids), Some(states), Some(created), Some(updated), Some(revisions)] = sessions else {
         return Ok(Vec::new());
     };
     // The texts of shared states are kept and decoded for every session, so that no two share an object.
@@ -154,17 +154,17 @@ fn list<'py>(
             by_user.insert(ids.element()?.unwrap_or_default(), states.element()?.unwrap_or_default());
         }
     }
-    let mut columns = Vec::with_capacity(5);
-    for column in [users, ids, states, times, revisions] {
+    let mut columns = Vec::with_capacity(6);
+    for column in [users, ids, states, created, updated, revisions] {
         columns.push(Array::parse(column.as_bytes())?);
     }
     let mut found = Vec::with_capacity(columns[0].len());
     while !columns[0].is_empty() {
-        let mut values = [[].as_slice(); 5];
+        let mut values = [[].as_slice(); 6];
         for (column, value) in columns.iter_mut().zip(&mut values) {
             *value = column.element()?.unwrap_or_default();
         }
-        let [user, id, state, time, revision] = values;
+        let [user, id, state, created, updated, revision] = values;
         let shown = object(decoder, state)?;
         if let Some(app) = app {
             merge(&shown, APP, &object(decoder, app.as_bytes())?)?;
@@ -176,7 +176,8 @@ fn list<'py>(
             decoder.repeated(utf8(user)?)?,
             PyString::new(py, utf8(id)?),
             shown,
-            columns::seconds_from_micros(columns::unix_micros(time)?),
+            columns::seconds_from_micros(columns::unix_micros(created)?),
+            columns::seconds_from_micros(columns::unix_micros(updated)?),
             columns::int64(revision)?,
         ));
     }
