@@ -218,7 +218,9 @@ impl<'j> Reader<'j> {
                     out.push_str(&self.text[at..at + rest]);
                     at += rest;
                 }
-                None => return Err(Error { kind: ErrorKind::EndOfText, at }),
+                None => {
+                    return Err(Error { kind: ErrorKind::EndOfText, at });
+                }
             }
         }
     }

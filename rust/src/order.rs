@@ -39,11 +39,11 @@ impl Recorder {
     }
 
     /// The hint for the document just written, if any of its objects needs one.
-    pub fn finish(self, document: &str) -> Result<Option<String>> {
+    pub fn finish(self, document: &[u8]) -> Result<Option<String>> {
         if self.entries.is_empty() {
             return Ok(None);
         }
-        let mut hint = format!("{:08x}", fingerprint(document)?);
+        let mut hint = format!("{:08x}", fingerprint(Reader::from_bytes(document)?)?);
         hint.push_str(&self.entries);
         Ok(Some(hint))
     }
@@ -64,13 +64,14 @@ impl Hint {
 
     fn try_parse(hint: &str, document: &str) -> Option<Self> {
         let (fingerprint_then, list) = hint.split_once(' ')?;
-        if u32::from_str_radix(fingerprint_then, 16).ok()? != fingerprint(document).ok()? {
+        if u32::from_str_radix(fingerprint_then, 16).ok()? != fingerprint(Reader::new(document)).ok()? {
             return None;
         }
         let mut entries = Vec::new();
         for entry in list.split(' ') {
             let (object, order) = entry.split_once(':')?;
-            let order: Vec<usize> = order.split(',').map(|place| place.parse().ok()).collect::<Option<_>>()?;
+            let order: Vec<usize> =
+                order.split(',').map(|place| place.parse().ok()).collect::<Option<_>>()?;
             if !is_permutation(&order) {
                 return None;
             }
@@ -99,9 +100,8 @@ fn is_permutation(order: &[usize]) -> bool {
 
 /// A 32-bit FNV-1a over the structure of a document: its keys and braces, not its values. Editing a value
 /// leaves the order of keys alone; adding, removing or renaming a key anywhere voids the hint.
-fn fingerprint(document: &str) -> Result<u32> {
+fn fingerprint(mut reader: Reader<'_>) -> Result<u32> {
     let mut hash = 0x811c_9dc5;
-    let mut reader = Reader::new(document);
     fingerprint_value(&mut reader, &mut hash, 0)?;
     Ok(hash)
 }

@@ -44,6 +44,12 @@ pub const COLUMNS: [Column; 16] = [
 /// and travel together, as one JSONB object a row.
 pub const OWN_ARRAYS: usize = 7;
 
+/// The index of `extra`.
+pub const EXTRA: usize = 6;
+
+/// The event field kept in `long_running_tool_ids_json`.
+pub const TOOL_IDS: &str = "long_running_tool_ids";
+
 /// In `extra`: the exact float timestamp, where TIMESTAMPTZ's microseconds dropped bits of it.
 pub const EXACT_TIMESTAMP: &str = "$timestamp";
 /// In `extra`: the whole of each text whose column holds a cut copy, by column.
@@ -59,7 +65,7 @@ pub fn index_of(name: &str) -> Option<usize> {
 /// The index in [`COLUMNS`] of the column that keeps an event field; `None` for those kept in `extra`.
 pub fn column_of_field(field: &str) -> Option<usize> {
     match field {
-        "long_running_tool_ids" => index_of("long_running_tool_ids_json"),
+        TOOL_IDS => index_of("long_running_tool_ids_json"),
         // A field that a later ADK might call so is not the column.
         "extra" | "long_running_tool_ids_json" => None,
         _ => index_of(field),

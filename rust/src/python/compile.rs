@@ -5,65 +5,34 @@
 
 use std::collections::HashMap;
 
+use pyo3::CastIntoError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyDict, PyList, PyString, PyTuple, PyType};
 
-use super::plan::{Enumeration, Factory, Field, MOST_FIELDS, Model, Node, Plan, Slots};
+use super::objects::SlotOffsets;
+use super::plan::{Enumeration, Factory, Field, MOST_FIELDS, Model, Node, Plan};
+use super::schema::{
+    HARMLESS_INITS, HARMLESS_POST_INITS, HARMLESS_VALIDATORS, KEEPS_EMPTY_DICT, dict, function,
+    function_name, has_custom_serializer, has_only, is_one_of, is_true, names_one_of, text,
+};
 use crate::row;
 use crate::write::jsonb_key_order;
-
-/// Validators that cannot change a value that came from JSON, and why.
-const HARMLESS_VALIDATORS: [(&str, &str); 3] = [
-    // Logs a warning when a field holds an instance of another model class; JSON holds no instances.
-    ("google.genai._common", "BaseModel._check_field_type_mismatches"),
-    // Moves the keys message, state, route and node_path, none of which is a field: an object that has
-    // one of them has an unknown key, and such an object goes to pydantic.
-    ("google.adk.events.event", "Event._accept_convenience_kwargs"),
-    // Renames the key citationSources, which is not a field either.
-    ("google.genai.types", "CitationMetadata._rename_citation_sources"),
-];
-
-/// Validators behind a dict that return an empty dict as it is.
-const KEEPS_EMPTY_DICT: [(&str, &str); 1] =
-    [("google.adk.events.event_actions", "EventActions._parse_auth_configs")];
-
-/// Serializers that write JSON values as they are. The first two call the standard serializer and replace
-/// what it cannot write, and such a value is pydantic's business here anyway; the third sorts, which the
-/// encoder of that column does as well.
-const HARMLESS_SERIALIZERS: [(&str, &str); 3] = [
-    ("google.adk.events.event_actions", "EventActions._serialize_state_delta"),
-    ("google.adk.events.event_actions", "EventActions._serialize_agent_state"),
-    ("google.adk.events.event", "Event._serialize_long_running_tool_ids"),
-];
-
-/// `__init__` methods that hand JSON values on to pydantic's. `Part`'s leaves out nulls, so an object
-/// with a null in it goes to pydantic.
-const HARMLESS_INITS: [(&str, &str); 1] = [("google.genai.types", "Part.__init__")];
-
-/// `model_post_init` methods. `Event`'s fills an empty id: an event with an empty id goes to pydantic.
-const HARMLESS_POST_INITS: [(&str, &str); 2] = [
-    ("google.adk.events.event", "Event.model_post_init"),
-    ("pydantic._internal._model_construction", "init_private_attributes"),
-];
 
 /// Compiles the plan for `event`, the class `google.adk.events.event.Event`.
 pub fn compile(event: &Bound<'_, PyAny>) -> PyResult<Plan> {
     let py = event.py();
     let schema = event.getattr("__pydantic_core_schema__")?.cast_into::<PyDict>()?;
-    let mut compiler = Compiler { py, definitions: HashMap::new(), by_class: HashMap::new(), models: Vec::new() };
+    let mut compiler =
+        Compiler { py, definitions: HashMap::new(), by_class: HashMap::new(), models: Vec::new() };
     compiler.collect_definitions(schema.as_any())?;
     let Node::Model(event) = compiler.node(&schema)? else {
         return Err(pyo3::exceptions::PyTypeError::new_err("the schema of Event is not that of a model"));
     };
     let models: Vec<Model> = compiler.models.into_iter().flatten().collect();
     let columns = models[event].fields.iter().map(|field| row::column_of_field(&field.key)).collect();
-    let slots = Slots {
-        dict: PyString::intern(py, "__dict__").unbind(),
-        fields_set: PyString::intern(py, "__pydantic_fields_set__").unbind(),
-        extra: PyString::intern(py, "__pydantic_extra__").unbind(),
-        private: PyString::intern(py, "__pydantic_private__").unbind(),
-    };
+    let base = py.import("pydantic")?.getattr("BaseModel")?.cast_into::<PyType>()?;
+    let slots = SlotOffsets::of(&base)?;
     let to_jsonable = py.import("pydantic_core")?.getattr("to_jsonable_python")?.unbind();
     Ok(Plan { models, event, columns, to_jsonable, slots })
 }
@@ -76,8 +45,29 @@ struct Compiler<'py> {
     models: Vec<Option<Model>>,
 }
 
-/// A model, or the reason why pydantic makes its instances.
-type Understood<T> = Result<T, String>;
+/// Why a model is left to pydantic, or an error in Python.
+enum Obstacle {
+    Reason(String),
+    Raised(PyErr),
+}
+
+type Understood<T> = Result<T, Obstacle>;
+
+impl From<PyErr> for Obstacle {
+    fn from(error: PyErr) -> Self {
+        Self::Raised(error)
+    }
+}
+
+impl From<CastIntoError<'_>> for Obstacle {
+    fn from(error: CastIntoError<'_>) -> Self {
+        Self::Raised(error.into())
+    }
+}
+
+fn because<T>(reason: impl Into<String>) -> Understood<T> {
+    Err(Obstacle::Reason(reason.into()))
+}
 
 impl<'py> Compiler<'py> {
     /// Remembers every schema that carries a `ref`, wherever it stands.
@@ -196,6 +186,7 @@ impl<'py> Compiler<'py> {
             name,
             fields: Vec::new(),
             stored_order: Vec::new(),
+            rank: Vec::new(),
             defaults: PyDict::new(self.py).unbind(),
             factories: Vec::new(),
             required: Vec::new(),
@@ -207,126 +198,110 @@ impl<'py> Compiler<'py> {
         if schema.contains("serialization")? {
             model.slow_to_encode = Some("has a model serializer".into());
         }
-        if let Err(reason) = self.fill(&mut model, &class, schema)? {
-            model.slow_to_encode.get_or_insert_with(|| reason.clone());
-            model.slow = Some(reason);
+        match self.fill(&mut model, &class, schema) {
+            Ok(()) => {}
+            Err(Obstacle::Reason(reason)) => {
+                model.slow_to_encode.get_or_insert_with(|| reason.clone());
+                model.slow = Some(reason);
+            }
+            Err(Obstacle::Raised(error)) => return Err(error),
         }
         self.models[index] = Some(model);
         Ok(index)
     }
 
-    /// Fills in what is understood of a model. The outer result is for errors in Python.
+    /// Fills in what is understood of a model.
     fn fill(
         &mut self,
         model: &mut Model,
         class: &Bound<'py, PyType>,
         schema: &Bound<'py, PyDict>,
-    ) -> PyResult<Understood<()>> {
-        if let Err(reason) = check_model(class, schema, model)? {
-            return Ok(Err(reason));
+    ) -> Understood<()> {
+        check_model(class, schema, model)?;
+        let fields = fields_of(class, schema)?;
+        if fields.len() > MOST_FIELDS {
+            return because(format!("has more than {MOST_FIELDS} fields"));
         }
-        let base64 = dict(schema, "config").and_then(|config| text(&config, "val_json_bytes"));
-        let mut inner = dict(schema, "schema");
-        // Peel off the validators around the fields.
-        let fields = loop {
-            let Some(layer) = inner else { return Ok(Err("has no fields in its schema".into())) };
-            match text(&layer, "type").as_deref() {
-                Some("model-fields") => break layer,
-                Some("function-before") if names_one_of(&layer, &HARMLESS_VALIDATORS) => {
-                    if !leaves_alone(class, &layer)? {
-                        return Ok(Err(format!("{} changes its input", function_name(&layer))));
-                    }
-                    inner = dict(&layer, "schema");
-                }
-                _ => return Ok(Err(format!("has the validator {}", function_name(&layer)))),
-            }
-        };
-        if !has_only(&fields, &["fields", "model_name", "computed_fields"]) {
-            return Ok(Err("has fields with settings that are not known here".into()));
-        }
-        if fields.get_item("computed_fields")?.is_some_and(|computed| computed.len().is_ok_and(|n| n > 0)) {
-            return Ok(Err("has computed fields".into()));
-        }
-        let fields = fields.as_any().get_item("fields")?.cast_into::<PyDict>()?;
-        let defaults = model.defaults.bind(self.py).clone();
+        let config = dict(schema, "config");
+        let base64 = config.and_then(|config| text(&config, "val_json_bytes")).as_deref() == Some("base64");
         for (name, field) in fields.iter() {
-            let key = name.extract::<String>()?;
-            let field = field.cast_into::<PyDict>()?;
-            if !has_only(&field, &["schema", "validation_alias", "serialization_alias", "frozen"]) {
-                return Ok(Err(format!("its field {key} has settings that are not known here")));
-            }
-            let alias = match field.get_item("validation_alias")? {
-                None => None,
-                Some(alias) => match alias.extract::<String>() {
-                    Ok(alias) => Some(alias),
-                    Err(_) => return Ok(Err(format!("its field {key} has an alias that is not a string"))),
-                },
-            };
-            let Some(mut value) = dict(&field, "schema") else {
-                return Ok(Err(format!("its field {key} has no schema")));
-            };
-            let index = model.fields.len();
-            if text(&value, "type").as_deref() == Some("default") {
-                if !has_only(&value, &["schema", "default", "default_factory", "default_factory_takes_data", "copy_default"]) {
-                    return Ok(Err(format!("its field {key} has a default that is validated")));
-                }
-                if let Err(reason) = self.default(model, index, &key, &value, &defaults)? {
-                    return Ok(Err(reason));
-                }
-                let Some(inner) = dict(&value, "schema") else {
-                    return Ok(Err(format!("its field {key} has no schema")));
-                };
-                value = inner;
-            } else {
-                defaults.set_item(&name, self.py.None())?;
-                model.required.push(index);
-            }
-            let mut node = self.node(&value)?;
-            if holds_bytes(&node) && base64.as_deref() != Some("base64") {
-                node = Node::Opaque;
-            }
-            model.fields.push(Field {
-                name: PyString::intern(self.py, &key).unbind(),
-                custom_serializer: has_custom_serializer(&value),
-                alias: alias.filter(|alias| *alias != key),
-                key,
-                node,
-            });
+            let field = self.field(model, name.extract()?, &field.cast_into()?, base64)?;
+            model.fields.push(field);
         }
-        if model.fields.len() > MOST_FIELDS {
-            return Ok(Err(format!("has more than {MOST_FIELDS} fields")));
-        }
+        let key = |index: &usize| model.fields[*index].key.as_str();
         let mut stored_order: Vec<usize> = (0..model.fields.len()).collect();
-        stored_order.sort_by(|left, right| {
-            jsonb_key_order(&model.fields[*left].key, &model.fields[*right].key)
-        });
+        stored_order.sort_by(|left, right| jsonb_key_order(key(left), key(right)));
+        model.rank = vec![0; stored_order.len()];
+        for (place, index) in stored_order.iter().enumerate() {
+            model.rank[*index] = place;
+        }
         model.stored_order = stored_order;
-        Ok(Ok(()))
+        Ok(())
     }
 
-    fn default(
-        &self,
+    /// One field, its default put into the model.
+    fn field(
+        &mut self,
         model: &mut Model,
-        index: usize,
-        key: &str,
+        key: String,
         schema: &Bound<'py, PyDict>,
-        defaults: &Bound<'py, PyDict>,
-    ) -> PyResult<Understood<()>> {
-        if let Some(default) = schema.get_item("default")? {
-            let plain = default.is_none()
-                || default.hash().is_ok() && !default.hasattr(intern!(self.py, "__pydantic_fields_set__"))?;
-            if !plain {
-                return Ok(Err(format!("its field {key} has a default that must be copied")));
+        base64: bool,
+    ) -> Understood<Field> {
+        const DEFAULT: [&str; 5] =
+            ["schema", "default", "default_factory", "default_factory_takes_data", "copy_default"];
+        if !has_only(schema, &["schema", "validation_alias", "serialization_alias", "frozen"]) {
+            return because(format!("its field {key} has settings that are not known here"));
+        }
+        let alias = match schema.get_item("validation_alias")? {
+            None => None,
+            Some(alias) => match alias.extract::<String>() {
+                Ok(alias) => Some(alias),
+                Err(_) => return because(format!("its field {key} has an alias that is not a string")),
+            },
+        };
+        let mut value = dict(schema, "schema");
+        if let Some(outer) = value.as_ref().filter(|value| text(value, "type").as_deref() == Some("default"))
+        {
+            if !has_only(outer, &DEFAULT) {
+                return because(format!("its field {key} has a default that is validated"));
             }
-            defaults.set_item(key, default)?;
-            return Ok(Ok(()));
+            self.default(model, &key, outer)?;
+            value = dict(outer, "schema");
+        } else {
+            model.defaults.bind(self.py).set_item(&key, self.py.None())?;
+            model.required.push(model.fields.len());
+        }
+        let Some(value) = value else {
+            return because(format!("its field {key} has no schema"));
+        };
+        let mut node = self.node(&value)?;
+        if holds_bytes(&node) && !base64 {
+            node = Node::Opaque;
+        }
+        Ok(Field {
+            name: PyString::intern(self.py, &key).unbind(),
+            custom_serializer: has_custom_serializer(&value),
+            alias: alias.filter(|alias| *alias != key),
+            quoted: format!("\"{key}\":"),
+            key,
+            node,
+        })
+    }
+
+    fn default(&self, model: &mut Model, key: &str, schema: &Bound<'py, PyDict>) -> Understood<()> {
+        let defaults = model.defaults.bind(self.py);
+        if let Some(default) = schema.get_item("default")? {
+            let is_model = default.hasattr(intern!(self.py, "__pydantic_fields_set__"))?;
+            if !default.is_none() && (is_model || default.hash().is_err()) {
+                return because(format!("its field {key} has a default that must be copied"));
+            }
+            return Ok(defaults.set_item(key, default)?);
         }
         let Some(factory) = schema.get_item("default_factory")? else {
-            return Ok(Err(format!("its field {key} has no default")));
+            return because(format!("its field {key} has no default"));
         };
-        let takes_data = schema.get_item("default_factory_takes_data")?;
-        if takes_data.is_some_and(|takes| takes.is_truthy().unwrap_or(true)) {
-            return Ok(Err(format!("its field {key} has a default made from other fields")));
+        if is_true(schema, "default_factory_takes_data") {
+            return because(format!("its field {key} has a default made from other fields"));
         }
         // Holds the field's place in the order of `__dict__`.
         defaults.set_item(key, self.py.None())?;
@@ -337,9 +312,36 @@ impl<'py> Compiler<'py> {
         } else {
             Factory::Call(factory.unbind())
         };
-        model.factories.push((index, factory));
-        Ok(Ok(()))
+        model.factories.push((model.fields.len(), factory));
+        Ok(())
     }
+}
+
+/// The fields' schemas by name, with the validators around them peeled off.
+fn fields_of<'py>(class: &Bound<'py, PyType>, schema: &Bound<'py, PyDict>) -> Understood<Bound<'py, PyDict>> {
+    let mut inner = dict(schema, "schema");
+    let fields = loop {
+        let Some(layer) = inner else {
+            return because("has no fields in its schema");
+        };
+        match text(&layer, "type").as_deref() {
+            Some("model-fields") => break layer,
+            Some("function-before") if names_one_of(&layer, &HARMLESS_VALIDATORS) => {
+                if !leaves_alone(class, &layer)? {
+                    return because(format!("{} changes its input", function_name(&layer)));
+                }
+                inner = dict(&layer, "schema");
+            }
+            _ => return because(format!("has the validator {}", function_name(&layer))),
+        }
+    };
+    if !has_only(&fields, &["fields", "model_name", "computed_fields"]) {
+        return because("has fields with settings that are not known here");
+    }
+    if fields.get_item("computed_fields")?.is_some_and(|computed| computed.len().is_ok_and(|n| n > 0)) {
+        return because("has computed fields");
+    }
+    Ok(fields.as_any().get_item("fields")?.cast_into()?)
 }
 
 /// What stands on the model itself, its fields apart.
@@ -347,7 +349,7 @@ fn check_model<'py>(
     class: &Bound<'py, PyType>,
     schema: &Bound<'py, PyDict>,
     model: &mut Model,
-) -> PyResult<Understood<()>> {
+) -> Understood<()> {
     const SETTINGS: [&str; 8] =
         ["cls", "schema", "config", "custom_init", "root_model", "post_init", "serialization", "frozen"];
     const CONFIG: [&str; 8] = [
@@ -361,13 +363,15 @@ fn check_model<'py>(
         "frozen",
     ];
     if !has_only(schema, &SETTINGS) || is_true(schema, "root_model") {
-        return Ok(Err("has model settings that are not known here".into()));
+        return because("has model settings that are not known here");
     }
-    let Some(config) = dict(schema, "config") else { return Ok(Err("has no configuration".into())) };
+    let Some(config) = dict(schema, "config") else {
+        return because("has no configuration");
+    };
     for (key, _) in config.iter() {
         let key = key.extract::<String>()?;
         if !CONFIG.contains(&key.as_str()) {
-            return Ok(Err(format!("its configuration sets {key}")));
+            return because(format!("its configuration sets {key}"));
         }
     }
     // Without an alias, a field goes by its name whatever these two say.
@@ -376,22 +380,22 @@ fn check_model<'py>(
         field.and_then(|field| Ok(!field.getattr("validation_alias")?.is_none())).unwrap_or(true)
     });
     if has_alias && !by_both {
-        return Ok(Err("takes its fields by alias only".into()));
+        return because("takes its fields by alias only");
     }
     if text(&config, "extra_fields_behavior").as_deref() == Some("allow") {
-        return Ok(Err("keeps unknown fields".into()));
+        return because("keeps unknown fields");
     }
     if is_true(schema, "custom_init") {
         let init = class.getattr("__init__")?;
         if !is_one_of(&init, &HARMLESS_INITS) {
-            return Ok(Err("has an __init__ of its own".into()));
+            return because("has an __init__ of its own");
         }
         model.null_sets_field = false;
     }
     if let Some(name) = text(schema, "post_init")
         && !is_one_of(&class.getattr(name.as_str())?, &HARMLESS_POST_INITS)
     {
-        return Ok(Err(format!("has a {name} of its own")));
+        return because(format!("has a {name} of its own"));
     }
     let private = class.getattr("__private_attributes__")?.cast_into::<PyDict>()?;
     if !private.is_empty() {
@@ -399,18 +403,20 @@ fn check_model<'py>(
         for (name, attribute) in private.iter() {
             let default = attribute.getattr("default")?;
             if !attribute.getattr("default_factory")?.is_none() || !default.is_none() {
-                return Ok(Err(format!("its private attribute {name} has a default that is not None")));
+                return because(format!("its private attribute {name} has a default that is not None"));
             }
             values.set_item(name, default)?;
         }
         model.private = Some(values.unbind());
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
 /// Whether a validator returns a dict with these fields equal to what it was given.
 fn leaves_alone<'py>(class: &Bound<'py, PyType>, layer: &Bound<'py, PyDict>) -> PyResult<bool> {
-    let Some(function) = function(layer) else { return Ok(false) };
+    let Some(function) = function(layer) else {
+        return Ok(false);
+    };
     let probe = PyDict::new(class.py());
     for name in class.getattr("model_fields")?.try_iter()? {
         probe.set_item(name?, PyDict::new(class.py()))?;
@@ -424,7 +430,9 @@ fn enumeration(schema: &Bound<'_, PyDict>) -> PyResult<Node> {
     let mut members = HashMap::new();
     for member in schema.as_any().get_item("members")?.try_iter()? {
         let member = member?;
-        let Ok(value) = member.getattr("value")?.extract::<String>() else { return Ok(Node::Opaque) };
+        let Ok(value) = member.getattr("value")?.extract::<String>() else {
+            return Ok(Node::Opaque);
+        };
         members.insert(value, member.unbind());
     }
     Ok(Node::Enum(Enumeration { class: class.unbind(), members }))
@@ -445,69 +453,9 @@ fn literal(schema: &Bound<'_, PyDict>) -> PyResult<Node> {
 fn holds_bytes(node: &Node) -> bool {
     match node {
         Node::Bytes => true,
-        Node::Nullable(inner) | Node::List(inner) | Node::Set(inner) | Node::Dict(inner) => holds_bytes(inner),
+        Node::Nullable(inner) | Node::List(inner) | Node::Set(inner) | Node::Dict(inner) => {
+            holds_bytes(inner)
+        }
         _ => false,
     }
-}
-
-/// Looks for a serializer that is not listed, on the value's schema or beneath it.
-fn has_custom_serializer(schema: &Bound<'_, PyDict>) -> bool {
-    let own = match dict(schema, "serialization") {
-        None => false,
-        Some(serialization) => !serialization
-            .get_item("function")
-            .ok()
-            .flatten()
-            .is_some_and(|function| is_one_of(&function, &HARMLESS_SERIALIZERS)),
-    };
-    let beneath = ["schema", "items_schema", "values_schema"].iter().any(|key| {
-        dict(schema, key).is_some_and(|inner| {
-            text(&inner, "type").as_deref() != Some("model") && has_custom_serializer(&inner)
-        })
-    });
-    own || beneath
-}
-
-fn function<'py>(schema: &Bound<'py, PyDict>) -> Option<Bound<'py, PyAny>> {
-    let function = schema.get_item("function").ok()??;
-    match function.cast::<PyDict>() {
-        Ok(wrapped) => wrapped.get_item("function").ok()?,
-        Err(_) => Some(function),
-    }
-}
-
-fn function_name(schema: &Bound<'_, PyDict>) -> String {
-    let name = function(schema).and_then(|function| function.getattr("__qualname__").ok());
-    name.map_or_else(|| text(schema, "type").unwrap_or_default(), |name| name.to_string())
-}
-
-fn names_one_of(schema: &Bound<'_, PyDict>, names: &[(&str, &str)]) -> bool {
-    function(schema).is_some_and(|function| is_one_of(&function, names))
-}
-
-fn is_one_of(function: &Bound<'_, PyAny>, names: &[(&str, &str)]) -> bool {
-    let attribute = |name| function.getattr(name).and_then(|value| value.extract::<String>());
-    let (Ok(module), Ok(name)) = (attribute("__module__"), attribute("__qualname__")) else { return false };
-    names.contains(&(module.as_str(), name.as_str()))
-}
-
-fn text(schema: &Bound<'_, PyDict>, key: &str) -> Option<String> {
-    schema.get_item(key).ok()??.extract().ok()
-}
-
-fn dict<'py>(schema: &Bound<'py, PyDict>, key: &str) -> Option<Bound<'py, PyDict>> {
-    schema.get_item(key).ok()??.cast_into().ok()
-}
-
-fn is_true(schema: &Bound<'_, PyDict>, key: &str) -> bool {
-    schema.get_item(key).ok().flatten().is_some_and(|value| value.is_truthy().unwrap_or(false))
-}
-
-/// Whether a schema has no other settings than these: `metadata` and `ref` say nothing about values, and
-/// serializers are looked at on their own.
-fn has_only(schema: &Bound<'_, PyDict>, settings: &[&str]) -> bool {
-    const SILENT: [&str; 4] = ["type", "metadata", "ref", "serialization"];
-    schema.keys().iter().all(|key| {
-        key.extract::<String>().is_ok_and(|key| SILENT.contains(&key.as_str()) || settings.contains(&key.as_str()))
-    })
 }

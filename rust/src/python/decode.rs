@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyList, PySet, PyString};
 
 use super::errors::{Converted, Failure};
-use super::objects;
+use super::objects::{self, Contents};
 use super::plan::{Factory, Model, Node, Plan};
 use super::strings::{Cache, string};
 use crate::error::ErrorKind;
@@ -19,7 +19,12 @@ pub struct Decoder<'py, 'p> {
     py: Python<'py>,
     plan: &'p Plan,
     strings: Cache<'py>,
+    /// By model: the latest sets of field names, by bits. Instances come in a few shapes.
+    fields_sets: Vec<[FieldsSet<'py>; 4]>,
 }
+
+/// A set of field names, and the bits it was made for.
+type FieldsSet<'py> = Option<(u64, Bound<'py, PySet>)>;
 
 /// A text being read, with the hint for it.
 pub struct Document<'j, 'h> {
@@ -32,7 +37,8 @@ pub struct Document<'j, 'h> {
 impl<'py, 'p> Decoder<'py, 'p> {
     /// A decoder with an empty string cache.
     pub fn new(py: Python<'py>, plan: &'p Plan) -> Self {
-        Self { py, plan, strings: Cache::new() }
+        let fields_sets = plan.models.iter().map(|_| Default::default()).collect();
+        Self { py, plan, strings: Cache::new(), fields_sets }
     }
 
     /// The interpreter's token.
@@ -51,7 +57,12 @@ impl<'py, 'p> Decoder<'py, 'p> {
     }
 
     /// Reads the next value of a text that the caller goes on with.
-    pub fn next_value(&mut self, reader: &mut Reader<'_>, node: &Node, hint: &Hint) -> Converted<Bound<'py, PyAny>> {
+    pub fn next_value(
+        &mut self,
+        reader: &mut Reader<'_>,
+        node: &Node,
+        hint: &Hint,
+    ) -> Converted<Bound<'py, PyAny>> {
         let mut document = Document { reader: *reader, hint };
         let value = self.value(&mut document, node, 1)?;
         *reader = document.reader;
@@ -71,11 +82,16 @@ impl<'py, 'p> Decoder<'py, 'p> {
         self.document(text, &Node::Any, hint)
     }
 
-    fn value(&mut self, doc: &mut Document<'_, '_>, node: &Node, depth: usize) -> Converted<Bound<'py, PyAny>> {
+    fn value(
+        &mut self,
+        doc: &mut Document<'_, '_>,
+        node: &Node,
+        depth: usize,
+    ) -> Converted<Bound<'py, PyAny>> {
         let py = self.py;
         let kind = doc.reader.peek()?;
         match (node, kind) {
-            (Node::Any, _) => self.any(doc, kind, depth),
+            (Node::Any, _) | (Node::Bool, Kind::True | Kind::False) => self.any(doc, kind, depth),
             (Node::Nullable(_), Kind::Null) => {
                 doc.reader.literal(kind)?;
                 Ok(py.None().into_bound(py))
@@ -85,8 +101,7 @@ impl<'py, 'p> Decoder<'py, 'p> {
                 let text = doc.reader.string()?;
                 Ok(string(py, &text)?.into_any())
             }
-            (Node::Model(index), _) => self.model(doc, &self.plan.models[*index], kind, depth),
-            (Node::Bool, Kind::True | Kind::False) => self.any(doc, kind, depth),
+            (Node::Model(index), _) => self.model(doc, *index, kind, depth),
             (Node::Int, Kind::Number) => {
                 let number = doc.reader.number()?;
                 if number.is_float { Err(Failure::Foreign) } else { self.integer(number.text) }
@@ -95,7 +110,11 @@ impl<'py, 'p> Decoder<'py, 'p> {
                 let number = doc.reader.number()?;
                 // An integer past 2^53 is rounded by Python as well, but past 1.8e308 it raises there.
                 let value: f64 = number.text.parse().map_err(|_| Failure::Foreign)?;
-                if value.is_infinite() { Err(Failure::Foreign) } else { Ok(PyFloat::new(py, value).into_any()) }
+                if value.is_infinite() {
+                    Err(Failure::Foreign)
+                } else {
+                    Ok(PyFloat::new(py, value).into_any())
+                }
             }
             (Node::Float, Kind::String) => {
                 let text = doc.reader.string()?;
@@ -153,7 +172,8 @@ impl<'py, 'p> Decoder<'py, 'p> {
                 if !number.is_float {
                     return self.integer(number.text);
                 }
-                let value: f64 = number.text.parse().map_err(|_| doc.reader.error(ErrorKind::InvalidNumber))?;
+                let value: f64 =
+                    number.text.parse().map_err(|_| doc.reader.error(ErrorKind::InvalidNumber))?;
                 Ok(PyFloat::new(py, value).into_any())
             }
             Kind::String => {
@@ -176,7 +196,12 @@ impl<'py, 'p> Decoder<'py, 'p> {
         Ok(py.get_type::<PyInt>().call1((digits,))?)
     }
 
-    fn list(&mut self, doc: &mut Document<'_, '_>, items: &Node, depth: usize) -> Converted<Bound<'py, PyAny>> {
+    fn list(
+        &mut self,
+        doc: &mut Document<'_, '_>,
+        items: &Node,
+        depth: usize,
+    ) -> Converted<Bound<'py, PyAny>> {
         check_depth(&doc.reader, depth)?;
         let list = PyList::empty(self.py);
         let mut more = doc.reader.begin_array()?;
@@ -187,7 +212,12 @@ impl<'py, 'p> Decoder<'py, 'p> {
         Ok(list.into_any())
     }
 
-    fn dict(&mut self, doc: &mut Document<'_, '_>, values: &Node, depth: usize) -> Converted<Bound<'py, PyAny>> {
+    fn dict(
+        &mut self,
+        doc: &mut Document<'_, '_>,
+        values: &Node,
+        depth: usize,
+    ) -> Converted<Bound<'py, PyAny>> {
         check_depth(&doc.reader, depth)?;
         let dict = PyDict::new(self.py);
         let index = doc.reader.objects();
@@ -226,13 +256,14 @@ impl<'py, 'p> Decoder<'py, 'p> {
     fn model(
         &mut self,
         doc: &mut Document<'_, '_>,
-        model: &'p Model,
+        index: usize,
         kind: Kind,
         depth: usize,
     ) -> Converted<Bound<'py, PyAny>> {
         let start = doc.reader;
+        let model = &self.plan.models[index];
         if model.slow.is_none() && kind == Kind::Object {
-            match self.instance(doc, model, depth) {
+            match self.instance(doc, index, depth) {
                 Err(Failure::Foreign) => doc.reader = start,
                 made => return made,
             }
@@ -241,9 +272,15 @@ impl<'py, 'p> Decoder<'py, 'p> {
         Ok(model.class.bind(self.py).call_method1("model_validate", (value,))?)
     }
 
-    fn instance(&mut self, doc: &mut Document<'_, '_>, model: &'p Model, depth: usize) -> Converted<Bound<'py, PyAny>> {
+    fn instance(
+        &mut self,
+        doc: &mut Document<'_, '_>,
+        index: usize,
+        depth: usize,
+    ) -> Converted<Bound<'py, PyAny>> {
         check_depth(&doc.reader, depth)?;
-        let mut instance = Instance::begin(self.py, model)?;
+        let model = &self.plan.models[index];
+        let mut instance = Instance::begin(self.py, self.plan, index)?;
         // The keys come in JSONB's order, and so do `stored_order`'s: the next key is mostly found at once.
         let mut expected = 0;
         let mut key = doc.reader.begin_object()?;
@@ -253,7 +290,54 @@ impl<'py, 'p> Decoder<'py, 'p> {
             instance.set(index, &value)?;
             key = doc.reader.next_key()?;
         }
-        instance.finish(self.plan)
+        self.finish(instance)
+    }
+
+    /// The finished instance of what has been set.
+    pub fn finish(&mut self, instance: Instance<'py, 'p>) -> Converted<Bound<'py, PyAny>> {
+        let py = self.py;
+        let Instance { model, index, dict, set } = instance;
+        let is_set = |index: &usize| set >> index & 1 == 1;
+        if !model.required.iter().all(is_set) {
+            return Err(Failure::Foreign);
+        }
+        for (index, factory) in &model.factories {
+            if is_set(index) {
+                continue;
+            }
+            let value = match factory {
+                Factory::Dict => PyDict::new(py).into_any(),
+                Factory::List => PyList::empty(py).into_any(),
+                Factory::Call(factory) => factory.bind(py).call0()?,
+            };
+            dict.set_item(model.fields[*index].name.bind(py), value)?;
+        }
+        let private = match &model.private {
+            Some(private) => private.bind(py).copy()?.into_any(),
+            None => py.None().into_bound(py),
+        };
+        let fields_set = self.fields_set(model, index, set)?;
+        let contents = Contents { dict, fields_set, private };
+        Ok(objects::new_instance(model.class.bind(py), &self.plan.slots, contents)?)
+    }
+
+    /// The names of the fields whose bits are set: a copy of the set made for the instance before, if that
+    /// had the same ones.
+    fn fields_set(&mut self, model: &Model, index: usize, set: u64) -> PyResult<Bound<'py, PySet>> {
+        let known = &mut self.fields_sets[index];
+        if let Some((_, names)) = known.iter().flatten().find(|(bits, _)| *bits == set) {
+            return objects::copy_set(names);
+        }
+        let names = PySet::empty(self.py)?;
+        let mut left = set;
+        while left != 0 {
+            names.add(model.fields[left.trailing_zeros() as usize].name.bind(self.py))?;
+            left &= left - 1;
+        }
+        let copy = objects::copy_set(&names)?;
+        known.rotate_right(1);
+        known[0] = Some((set, names));
+        Ok(copy)
     }
 }
 
@@ -278,6 +362,8 @@ fn check_depth(reader: &Reader<'_>, depth: usize) -> Converted<()> {
 /// An instance in the making: a copy of the defaults, and which fields were set.
 pub struct Instance<'py, 'p> {
     model: &'p Model,
+    /// Its index in the plan.
+    index: usize,
     dict: Bound<'py, PyDict>,
     /// A bit for each field.
     set: u64,
@@ -285,8 +371,9 @@ pub struct Instance<'py, 'p> {
 
 impl<'py, 'p> Instance<'py, 'p> {
     /// Starts from the defaults.
-    pub fn begin(py: Python<'py>, model: &'p Model) -> PyResult<Self> {
-        Ok(Self { model, dict: model.defaults.bind(py).copy()?, set: 0 })
+    pub fn begin(py: Python<'py>, plan: &'p Plan, index: usize) -> PyResult<Self> {
+        let model = &plan.models[index];
+        Ok(Self { model, index, dict: model.defaults.bind(py).copy()?, set: 0 })
     }
 
     /// Sets the field with this index.
@@ -298,42 +385,5 @@ impl<'py, 'p> Instance<'py, 'p> {
         }
         self.set |= 1 << index;
         Ok(self.dict.set_item(self.model.fields[index].name.bind(value.py()), value)?)
-    }
-
-    /// The finished instance.
-    pub fn finish(self, plan: &Plan) -> Converted<Bound<'py, PyAny>> {
-        let py = self.dict.py();
-        let is_set = |index: &usize| self.set >> index & 1 == 1;
-        if !self.model.required.iter().all(is_set) {
-            return Err(Failure::Foreign);
-        }
-        for (index, factory) in &self.model.factories {
-            if is_set(index) {
-                continue;
-            }
-            let value = match factory {
-                Factory::Dict => PyDict::new(py).into_any(),
-                Factory::List => PyList::empty(py).into_any(),
-                Factory::Call(factory) => factory.bind(py).call0()?,
-            };
-            self.dict.set_item(self.model.fields[*index].name.bind(py), value)?;
-        }
-        let names = PySet::empty(py)?;
-        let mut left = self.set;
-        while left != 0 {
-            names.add(self.model.fields[left.trailing_zeros() as usize].name.bind(py))?;
-            left &= left - 1;
-        }
-        let none = py.None().into_bound(py);
-        let private = match &self.model.private {
-            Some(private) => private.bind(py).copy()?.into_any(),
-            None => none.clone(),
-        };
-        let instance = objects::new_instance(self.model.class.bind(py))?;
-        objects::set_slot(&instance, plan.slots.dict.bind(py), self.dict.as_any())?;
-        objects::set_slot(&instance, plan.slots.extra.bind(py), &none)?;
-        objects::set_slot(&instance, plan.slots.private.bind(py), &private)?;
-        objects::set_slot(&instance, plan.slots.fields_set.bind(py), names.as_any())?;
-        Ok(instance)
     }
 }

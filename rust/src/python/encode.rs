@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PySet, PyString, PyTuple};
 
 use super::errors::{Converted, Failure};
+use super::objects;
 use super::plan::{Model, Node, Plan};
 use super::strings::stored;
 use crate::json::MAX_DEPTH;
@@ -101,28 +102,21 @@ impl<'py, 'p> Encoder<'py, 'p> {
         if model.slow_to_encode.is_some() || !value.get_type().is(&model.class) {
             return Err(Failure::Foreign);
         }
-        let dict = value.getattr(intern!(self.py, "__dict__"))?;
-        let dict = dict.cast_exact::<PyDict>()?;
-        let sorted = self.order.is_some();
+        let mut present = present(model, &objects::dict(value)?)?;
         if let Some(order) = &mut self.order {
             order.begin_object();
+            present.sort_unstable_by_key(|(index, _)| model.rank[*index]);
         }
         self.out.push(b'{');
         let mut first = true;
-        for place in 0..model.fields.len() {
-            let index = if sorted { model.stored_order[place] } else { place };
-            let field = &model.fields[index];
-            let Some(value) = dict.get_item(field.name.bind(self.py))? else { return Err(Failure::Foreign) };
-            if value.is_none() {
-                continue;
-            }
+        for (index, value) in &present {
+            let field = &model.fields[*index];
             if field.custom_serializer {
                 return Err(Failure::Foreign);
             }
             self.separate(&mut first);
-            self.quoted(&field.key);
-            self.out.push(b':');
-            self.value(&field.node, &value, depth + 1)?;
+            self.out.extend_from_slice(field.quoted.as_bytes());
+            self.value(&field.node, value, depth + 1)?;
         }
         self.out.push(b'}');
         Ok(())
@@ -140,14 +134,18 @@ impl<'py, 'p> Encoder<'py, 'p> {
         } else if value.is_none() {
             self.out.extend_from_slice(b"null");
         } else if let Ok(dict) = value.cast_exact::<PyDict>() {
-            let Ok(members) = members(dict) else { return self.foreign(value, depth) };
+            let Ok(members) = members(dict) else {
+                return self.foreign(value, depth);
+            };
             let model = match node {
                 Some(Node::Model(index)) => Some(&self.plan.models[*index]),
                 _ => None,
             };
             self.object(&members, model.is_none(), |this, key, value| {
                 let inner = match (model, node) {
-                    (Some(model), _) => model.fields.iter().find(|field| field.key == key).map(|field| &field.node),
+                    (Some(model), _) => {
+                        model.fields.iter().find(|field| field.key == key).map(|field| &field.node)
+                    }
                     (None, Some(Node::Dict(values))) => Some(&**values),
                     _ => None,
                 };
@@ -287,6 +285,29 @@ impl<'py, 'p> Encoder<'py, 'p> {
     fn boolean(&mut self, value: bool) {
         self.out.extend_from_slice(if value { b"true" } else { b"false" });
     }
+}
+
+/// The fields of an instance that are not `None`, by index; foreign where one is missing altogether.
+pub fn present<'py>(model: &Model, dict: &Bound<'py, PyDict>) -> Converted<Vec<(usize, Bound<'py, PyAny>)>> {
+    let py = dict.py();
+    let mut present = Vec::with_capacity(12);
+    let mut seen = 0;
+    for (name, value) in dict.iter() {
+        // Pydantic fills `__dict__` in the order of the fields, with the very names that the plan holds.
+        let index = match model.fields.get(seen) {
+            Some(field) if field.name.is(&name) => seen,
+            _ => match model.fields.iter().position(|field| name.eq(field.name.bind(py)).unwrap_or(false)) {
+                Some(index) => index,
+                // Not a field: a cached property, for one.
+                None => continue,
+            },
+        };
+        seen += 1;
+        if !value.is_none() {
+            present.push((index, value));
+        }
+    }
+    if seen == model.fields.len() { Ok(present) } else { Err(Failure::Foreign) }
 }
 
 /// The members of a dict with their keys in stored form; foreign where a key is not a string.

@@ -4,9 +4,11 @@ mod compile;
 mod decode;
 mod encode;
 mod errors;
-mod events;
+mod event_to_row;
 mod objects;
 mod plan;
+mod row_to_event;
+mod schema;
 mod state;
 mod strings;
 
@@ -29,7 +31,9 @@ fn plan(py: Python<'_>) -> PyResult<&'static Plan> {
 #[pymodule(gil_used = true)]
 mod _native {
     #[pymodule_export]
-    use super::events::{decode_events, encode_event};
+    use super::event_to_row::encode_event;
+    #[pymodule_export]
+    use super::row_to_event::decode_events;
     #[pymodule_export]
     use super::state::{decode_json, decode_sessions, decode_state, encode_json, encode_state};
 
@@ -38,9 +42,12 @@ mod _native {
 
     use crate::row;
 
+    /// A class, why it is not decoded on the fast path, and why not encoded.
+    type ModelReport = (String, Option<String>, Option<String>);
+
     /// Per model class reachable from `Event`: its name, and why not where the fast path is not taken.
     #[pyfunction]
-    fn model_report(py: Python<'_>) -> PyResult<Vec<(String, Option<String>, Option<String>)>> {
+    fn model_report(py: Python<'_>) -> PyResult<Vec<ModelReport>> {
         let plan = super::plan(py)?;
         let row = |model: &super::plan::Model| {
             (model.name.clone(), model.slow.clone(), model.slow_to_encode.clone())

@@ -4,23 +4,7 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple, PyType};
-
-/// `cls.__new__(cls)`, which for a pydantic model allocates and nothing more.
-pub fn new_instance<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
-    let py = class.py();
-    let arguments = PyTuple::empty(py);
-    // SAFETY: `class` is a live type object, so its slots may be read while attached to the interpreter;
-    // `tp_new` takes the type, a tuple and a null keyword dict, and returns a new reference or null with
-    // an exception set, which is what `from_owned_ptr_or_err` expects.
-    unsafe {
-        let Some(new) = (*class.as_type_ptr()).tp_new else {
-            return Err(PyTypeError::new_err("the class has no __new__"));
-        };
-        let instance = new(class.as_type_ptr(), arguments.as_ptr(), std::ptr::null_mut());
-        Bound::from_owned_ptr_or_err(py, instance)
-    }
-}
+use pyo3::types::{PyDict, PySet, PyTuple, PyType};
 
 /// Holds off the cyclic garbage collector until dropped.
 ///
@@ -48,10 +32,126 @@ impl Drop for CollectorPause {
     }
 }
 
-/// `object.__setattr__(instance, name, value)`: past pydantic's own `__setattr__`, which would validate.
-pub fn set_slot(instance: &Bound<'_, PyAny>, name: &Bound<'_, PyString>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-    // SAFETY: three live objects, borrowed for the call; the function takes its own references and
-    // returns -1 with an exception set on failure.
-    let status = unsafe { ffi::PyObject_GenericSetAttr(instance.as_ptr(), name.as_ptr(), value.as_ptr()) };
-    if status == 0 { Ok(()) } else { Err(PyErr::fetch(instance.py())) }
+/// Where an instance of a pydantic model keeps what is not in its `__dict__`: byte offsets of the three
+/// `__slots__` that `pydantic.BaseModel` declares, the same in every subclass.
+pub struct SlotOffsets {
+    /// `__pydantic_fields_set__`
+    fields_set: ffi::Py_ssize_t,
+    /// `__pydantic_extra__`
+    extra: ffi::Py_ssize_t,
+    /// `__pydantic_private__`
+    private: ffi::Py_ssize_t,
+}
+
+/// The head of `CPython`'s `PyMemberDescrObject` (`Include/cpython/descrobject.h`, the same from 3.10 on).
+#[repr(C)]
+struct MemberDescriptor {
+    head: ffi::PyObject,
+    class: *mut ffi::PyTypeObject,
+    name: *mut ffi::PyObject,
+    qualified_name: *mut ffi::PyObject,
+    member: *mut ffi::PyMemberDef,
+}
+
+impl SlotOffsets {
+    /// Looks the offsets up in `pydantic.BaseModel`'s member descriptors.
+    pub fn of(base: &Bound<'_, PyType>) -> PyResult<Self> {
+        let descriptor_type = base.py().import("types")?.getattr("MemberDescriptorType")?;
+        let offset = |name: &str| {
+            let descriptor = base.getattr(name)?;
+            if !descriptor.get_type().is(&descriptor_type) {
+                return Err(PyTypeError::new_err(format!("{name} of pydantic.BaseModel is not a slot")));
+            }
+            // SAFETY: the type of the object was checked, so it has this layout and its member definition
+            // lives as long as the class.
+            let member = unsafe { &*(*descriptor.as_ptr().cast::<MemberDescriptor>()).member };
+            if member.type_code != ffi::Py_T_OBJECT_EX || member.offset <= 0 {
+                return Err(PyTypeError::new_err(format!(
+                    "{name} of pydantic.BaseModel is not an object slot"
+                )));
+            }
+            Ok(member.offset)
+        };
+        Ok(Self {
+            fields_set: offset("__pydantic_fields_set__")?,
+            extra: offset("__pydantic_extra__")?,
+            private: offset("__pydantic_private__")?,
+        })
+    }
+}
+
+/// What makes up an instance.
+pub struct Contents<'py> {
+    /// `__dict__`
+    pub dict: Bound<'py, PyDict>,
+    /// `__pydantic_fields_set__`
+    pub fields_set: Bound<'py, PySet>,
+    /// `__pydantic_private__`: a dict or `None`.
+    pub private: Bound<'py, PyAny>,
+}
+
+/// An instance of `class`, a subclass of `pydantic.BaseModel`, that no `__init__` or validator has seen.
+///
+/// `object.__setattr__` does the same in 60 ns an instance more; an event has six instances.
+pub fn new_instance<'py>(
+    class: &Bound<'py, PyType>,
+    offsets: &SlotOffsets,
+    contents: Contents<'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = class.py();
+    let arguments = PyTuple::empty(py);
+    // SAFETY: `class` is a live type object, so its slots may be read while attached to the interpreter;
+    // `tp_new` takes the type, a tuple and a null keyword dict, and returns a new reference or null with
+    // an exception set, which is what `from_owned_ptr_or_err` expects.
+    let instance = unsafe {
+        let Some(new) = (*class.as_type_ptr()).tp_new else {
+            return Err(PyTypeError::new_err("the class has no __new__"));
+        };
+        let instance = new(class.as_type_ptr(), arguments.as_ptr(), std::ptr::null_mut());
+        Bound::from_owned_ptr_or_err(py, instance)?
+    };
+    // SAFETY: two live objects; the function takes its own reference to the dict and returns -1 with an
+    // exception set on failure.
+    let status = unsafe {
+        ffi::PyObject_GenericSetDict(instance.as_ptr(), contents.dict.as_ptr(), std::ptr::null_mut())
+    };
+    if status != 0 {
+        return Err(PyErr::fetch(py));
+    }
+    let slots = [
+        (offsets.fields_set, contents.fields_set.into_any()),
+        (offsets.extra, py.None().into_bound(py)),
+        (offsets.private, contents.private),
+    ];
+    for (offset, value) in slots {
+        // SAFETY: the offset is that of an object slot of a base class of `class`, so it lies within the
+        // instance and is aligned for a pointer; the slot owns the reference that `into_ptr` gives up, and
+        // releases that of what `tp_new` left there, which is null.
+        unsafe {
+            let slot = instance.as_ptr().byte_offset(offset).cast::<*mut ffi::PyObject>();
+            let before = std::mem::replace(&mut *slot, value.into_ptr());
+            ffi::Py_XDECREF(before);
+        }
+    }
+    Ok(instance)
+}
+
+/// A set equal to `names`: copying one takes a third of the time of adding its elements.
+pub fn copy_set<'py>(names: &Bound<'py, PySet>) -> PyResult<Bound<'py, PySet>> {
+    // SAFETY: `names` is a live set; the result is a new reference to an exact set, or null with an
+    // exception set.
+    unsafe {
+        Ok(Bound::from_owned_ptr_or_err(names.py(), ffi::PySet_New(names.as_ptr()))?.cast_into_unchecked())
+    }
+}
+
+/// The `__dict__` of an instance.
+pub fn dict<'py>(instance: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    // SAFETY: a live object; the result is a new reference or null with an exception set, for an object
+    // without a dict as well.
+    let dict = unsafe {
+        let dict = ffi::PyObject_GenericGetDict(instance.as_ptr(), std::ptr::null_mut());
+        Bound::from_owned_ptr_or_err(instance.py(), dict)?
+    };
+    Ok(dict.cast_into::<PyDict>()?)
 }

@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyType};
 
+use super::objects::SlotOffsets;
+
 /// The plan for one installed pair of google-adk and google-genai.
 pub struct Plan {
     /// Every model class reachable from `Event`; [`Node::Model`] is an index into it.
@@ -17,20 +19,8 @@ pub struct Plan {
     pub columns: Vec<Option<usize>>,
     /// `pydantic_core.to_jsonable_python`.
     pub to_jsonable: Py<PyAny>,
-    /// The slots that make an instance: `__dict__` and its three companions.
-    pub slots: Slots,
-}
-
-/// Interned names of the attributes that pydantic keeps an instance in.
-pub struct Slots {
-    /// `__dict__`
-    pub dict: Py<PyString>,
-    /// `__pydantic_fields_set__`
-    pub fields_set: Py<PyString>,
-    /// `__pydantic_extra__`
-    pub extra: Py<PyString>,
-    /// `__pydantic_private__`
-    pub private: Py<PyString>,
+    /// Where instances keep what is not in their `__dict__`.
+    pub slots: SlotOffsets,
 }
 
 /// The fields that were set are counted in the bits of a `u64`. `Event` has 36 fields.
@@ -46,6 +36,8 @@ pub struct Model {
     pub fields: Vec<Field>,
     /// Indexes of `fields` in the order in which JSONB keeps the names.
     pub stored_order: Vec<usize>,
+    /// For each of `fields`, its place in `stored_order`.
+    pub rank: Vec<usize>,
     /// A `__dict__` with every field that has a plain default; copied for each instance.
     pub defaults: Py<PyDict>,
     /// Fields whose default is made anew for each instance.
@@ -78,6 +70,8 @@ pub struct Field {
     pub name: Py<PyString>,
     /// The name as JSON key.
     pub key: String,
+    /// The name as it stands in a JSON object: quoted, with its colon.
+    pub quoted: String,
     /// The alias under which JSON may give it, too.
     pub alias: Option<String>,
     /// What its value may be.

@@ -29,7 +29,8 @@ pub fn decode_state<'py>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let mut decoder = Decoder::new(py, super::plan(py)?);
     let mut object = |value: &Bound<'py, PyBytes>, column: &str| {
-        object(&mut decoder, value.as_bytes()).map_err(|failure| failure.raise(py, &format!("{place}, {column}")))
+        object(&mut decoder, value.as_bytes())
+            .map_err(|failure| failure.raise(py, &format!("{place}, {column}")))
     };
     let state = object(session, "session state")?;
     for (prefix, scope, column) in [(APP, app, "app state"), (USER, user, "user state")] {
@@ -42,17 +43,21 @@ pub fn decode_state<'py>(
 
 fn object<'py>(decoder: &mut Decoder<'py, '_>, value: &[u8]) -> Result<Bound<'py, PyDict>, Failure> {
     let value = decoder.any_document(utf8(columns::jsonb(value)?)?, &Hint::default())?;
-    Ok(value.cast_into::<PyDict>().map_err(|_| Failure::Foreign)?)
+    value.cast_into::<PyDict>().map_err(|_| Failure::Foreign)
 }
 
 /// A jsonb value as the Python object it stands for, escapes undone.
 #[pyfunction]
 #[pyo3(signature = (value, *, place))]
-pub fn decode_json<'py>(py: Python<'py>, value: &Bound<'py, PyBytes>, place: &str) -> PyResult<Bound<'py, PyAny>> {
+pub fn decode_json<'py>(
+    py: Python<'py>,
+    value: &Bound<'py, PyBytes>,
+    place: &str,
+) -> PyResult<Bound<'py, PyAny>> {
     let mut decoder = Decoder::new(py, super::plan(py)?);
     let text = columns::jsonb(value.as_bytes()).and_then(utf8).map_err(Failure::from);
-    let decoded = text.and_then(|text| decoder.any_document(text, &Hint::default()));
-    decoded.map_err(|failure| failure.raise(py, place))
+    text.and_then(|text| decoder.any_document(text, &Hint::default()))
+        .map_err(|failure| failure.raise(py, place))
 }
 
 /// A JSON value as jsonb; `None` where something in it is not a JSON value.
@@ -124,6 +129,7 @@ type Listed<'py> = (Bound<'py, PyString>, Bound<'py, PyString>, Bound<'py, PyDic
 /// revisions), the app's state, and the states of users (ids and states).
 #[pyfunction]
 #[pyo3(signature = (sessions, app, user_states, *, place))]
+#[expect(clippy::needless_pass_by_value, reason = "what Python passes is extracted by value")]
 pub fn decode_sessions<'py>(
     py: Python<'py>,
     sessions: [Option<Bound<'py, PyBytes>>; 6],
@@ -143,7 +149,8 @@ fn list<'py>(
     user_states: &(Option<Bound<'py, PyBytes>>, Option<Bound<'py, PyBytes>>),
 ) -> Result<Vec<Listed<'py>>, Failure> {
     let py = decoder.py();
-    let [Some(users), Some(ids), Some(states), Some(created), Some(updated), Some(revisions)] = sessions else {
+    let [Some(users), Some(ids), Some(states), Some(created), Some(updated), Some(revisions)] = sessions
+    else {
         return Ok(Vec::new());
     };
     // The texts of shared states are kept and decoded for every session, so that no two share an object.
@@ -192,5 +199,6 @@ fn merge<'py>(state: &Bound<'py, PyDict>, prefix: &str, scope: &Bound<'py, PyDic
 }
 
 fn utf8(bytes: &[u8]) -> crate::error::Result<&str> {
-    std::str::from_utf8(bytes).map_err(|error| Error { kind: ErrorKind::InvalidUtf8, at: error.valid_up_to() })
+    std::str::from_utf8(bytes)
+        .map_err(|error| Error { kind: ErrorKind::InvalidUtf8, at: error.valid_up_to() })
 }

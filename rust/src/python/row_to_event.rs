@@ -1,237 +1,20 @@
-//! Events to rows and rows to events.
+//! Rows to events.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyFloat, PyList, PyTuple};
 
 use super::decode::{Decoder, Instance, find};
-use super::encode::{Encoder, Foreign};
 use super::errors::{Converted, Failure};
 use super::objects::CollectorPause;
-use super::plan::{Model, Node, Plan};
-use super::strings::{stored, string};
+use super::plan::{Model, Node};
+use super::strings::string;
 use crate::columns::{self, Array};
 use crate::error::{Error, ErrorKind};
 use crate::json::{Kind, Reader};
 use crate::order::Hint;
-use crate::row::{self, COLUMNS, EXACT_TIMESTAMP, ORDER, OWN_ARRAYS, WHOLE_TEXTS};
-use crate::write;
-
-const TOOL_IDS: &str = "long_running_tool_ids";
-/// The index of the column `extra`.
-const EXTRA: usize = 6;
-
-/// An event as the values of [`COLUMNS`], in PostgreSQL's binary format.
-#[pyfunction]
-pub fn encode_event<'py>(py: Python<'py>, event: &Bound<'py, PyAny>, key_length: usize) -> PyResult<Bound<'py, PyList>> {
-    let mut row = Row::default();
-    row.fill(py, super::plan(py)?, event, key_length)?;
-    let values = row.values.iter().map(|value| value.as_ref().map(|value| PyBytes::new(py, value)));
-    PyList::new(py, values)
-}
-
-/// The values of one row while they are made.
-#[derive(Default)]
-struct Row {
-    values: [Option<Vec<u8>>; COLUMNS.len()],
-    extra: Vec<u8>,
-    whole: Vec<u8>,
-    order: Vec<u8>,
-}
-
-impl Row {
-    fn fill(&mut self, py: Python<'_>, plan: &Plan, event: &Bound<'_, PyAny>, key_length: usize) -> PyResult<()> {
-        let model = &plan.models[plan.event];
-        let known = model.slow_to_encode.is_none() && event.get_type().is(&model.class);
-        let fields = if known {
-            event.getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?
-        } else {
-            dump(event, None)?
-        };
-        for (name, value) in fields.iter() {
-            if value.is_none() {
-                continue;
-            }
-            let name = name.cast_into::<PyString>()?;
-            let key = name.to_str()?;
-            let field = model.fields.iter().find(|field| field.key == key);
-            let node = field.map_or(&Node::Any, |field| &field.node);
-            let direct = known && field.is_none_or(|field| !field.custom_serializer);
-            let done = match direct {
-                true => self.field(py, plan, key, node, &value, true, key_length),
-                false => Err(Failure::Foreign),
-            };
-            let done = match done {
-                Err(Failure::Foreign) => {
-                    let dumped = if known { dump(event, Some(key))?.get_item(key)? } else { Some(value) };
-                    match dumped {
-                        Some(value) => self.field(py, plan, key, node, &value, false, key_length),
-                        None => Ok(()),
-                    }
-                }
-                done => done,
-            };
-            done.map_err(|failure| failure.raise(py, &format!("event field {key}")))?;
-        }
-        self.finish();
-        Ok(())
-    }
-
-    /// Puts one field where it belongs. `instances` tells objects of the models from their dumps.
-    #[expect(clippy::too_many_arguments, reason = "the loop above is its only caller")]
-    fn field<'py>(
-        &mut self,
-        py: Python<'py>,
-        plan: &Plan,
-        key: &str,
-        node: &Node,
-        value: &Bound<'py, PyAny>,
-        instances: bool,
-        key_length: usize,
-    ) -> Converted<()> {
-        let Some(index) = row::column_of_field(key) else {
-            let (text, hint) = json(py, plan, node, value, instances, true, Vec::new())?;
-            member(&mut self.extra, key, &text);
-            self.hint(key, hint);
-            return Ok(());
-        };
-        let column = COLUMNS[index];
-        let bytes = match column.sql_type {
-            "jsonb" => {
-                let (text, hint) = json(py, plan, node, value, instances, true, vec![1])?;
-                self.hint(key, hint);
-                text
-            }
-            "bytea" => json(py, plan, node, value, instances, false, Vec::new())?.0,
-            "boolean" => vec![u8::from(value.cast_exact::<PyBool>()?.is_true())],
-            "timestamptz" => self.timestamp(value)?,
-            "text" => {
-                // A set has no order, so the ids are kept sorted, as ADK itself writes them.
-                let sorted = py.import(intern!(py, "builtins"))?.call_method1(intern!(py, "sorted"), (value,))?;
-                json(py, plan, &Node::List(Box::new(Node::Str)), &sorted, instances, false, Vec::new())?.0
-            }
-            _ => {
-                let text = stored(value.cast_exact::<PyString>()?)?;
-                match column.limit {
-                    None => identifier(&text, key_length)?,
-                    Some(limit) => {
-                        let (text_cut, is_cut) = row::cut(&text, limit);
-                        if is_cut {
-                            let mut whole = Vec::with_capacity(text.len() + 2);
-                            write::stored_string(&mut whole, &text);
-                            member(&mut self.whole, key, &whole);
-                        }
-                        text_cut.as_bytes().to_vec()
-                    }
-                }
-            }
-        };
-        self.values[index] = Some(bytes);
-        Ok(())
-    }
-
-    fn timestamp(&mut self, value: &Bound<'_, PyAny>) -> Converted<Vec<u8>> {
-        let seconds = value.cast_exact::<PyFloat>().map_or_else(|_| value.extract::<f64>(), |value| Ok(value.value()));
-        let seconds = seconds.map_err(|_| Failure::Foreign)?;
-        let micros = columns::micros_from_seconds(seconds).ok_or_else(|| {
-            Failure::Refused(format!("{seconds} is outside what timestamptz holds (4713 BC to 294276 AD)"))
-        })?;
-        if columns::seconds_from_micros(micros).to_bits() != seconds.to_bits() {
-            let mut exact = Vec::new();
-            write::float(&mut exact, seconds);
-            member(&mut self.extra, EXACT_TIMESTAMP, &exact);
-        }
-        Ok(columns::timestamptz(micros).to_vec())
-    }
-
-    fn hint(&mut self, key: &str, hint: Option<String>) {
-        if let Some(hint) = hint {
-            let mut text = Vec::new();
-            write::stored_string(&mut text, &hint);
-            member(&mut self.order, key, &text);
-        }
-    }
-
-    fn finish(&mut self) {
-        for (name, mut members) in [(WHOLE_TEXTS, std::mem::take(&mut self.whole)), (ORDER, std::mem::take(&mut self.order))] {
-            if !members.is_empty() {
-                members.push(b'}');
-                member(&mut self.extra, name, &members);
-            }
-        }
-        if !self.extra.is_empty() {
-            let mut jsonb = vec![1];
-            jsonb.append(&mut self.extra);
-            jsonb.push(b'}');
-            self.values[EXTRA] = Some(jsonb);
-        }
-    }
-}
-
-/// `event.model_dump(mode="json", exclude_none=True)`, of one field or all.
-fn dump<'py>(event: &Bound<'py, PyAny>, field: Option<&str>) -> PyResult<Bound<'py, PyDict>> {
-    let py = event.py();
-    let settings = PyDict::new(py);
-    settings.set_item(intern!(py, "mode"), intern!(py, "json"))?;
-    settings.set_item(intern!(py, "exclude_none"), true)?;
-    if let Some(field) = field {
-        settings.set_item(intern!(py, "include"), pyo3::types::PySet::new(py, [field])?)?;
-    }
-    Ok(event.call_method(intern!(py, "model_dump"), (), Some(&settings))?.cast_into::<PyDict>()?)
-}
-
-/// Writes a JSON text behind `out`, with its order hint if it is for JSONB.
-fn json<'py>(
-    py: Python<'py>,
-    plan: &Plan,
-    node: &Node,
-    value: &Bound<'py, PyAny>,
-    instances: bool,
-    sorted: bool,
-    out: Vec<u8>,
-) -> Converted<(Vec<u8>, Option<String>)> {
-    let start = out.len();
-    let mut encoder = Encoder::new(py, plan, out, sorted, Foreign::LikeEvent);
-    if instances {
-        encoder.value(node, value, 0)?;
-    } else {
-        encoder.tree(Some(node), value, 0)?;
-    }
-    let Encoder { out, order, .. } = encoder;
-    let hint = match order {
-        Some(order) => {
-            let text = std::str::from_utf8(&out[start..]).map_err(|_| Failure::Foreign)?;
-            order.finish(text)?
-        }
-        None => None,
-    };
-    Ok((out, hint))
-}
-
-/// Appends a member to an object that is closed later.
-fn member(object: &mut Vec<u8>, key: &str, value: &[u8]) {
-    object.push(if object.is_empty() { b'{' } else { b',' });
-    write::stored_string(object, key);
-    object.push(b':');
-    object.extend_from_slice(value);
-}
-
-fn identifier(text: &str, limit: usize) -> Converted<Vec<u8>> {
-    let length = text.chars().count();
-    if length == 0 {
-        return Err(Failure::Refused("must not be empty".into()));
-    }
-    if length > limit {
-        return Err(Failure::Refused(format!(
-            "has {length} characters, and at most {limit} are kept (PsqlpyADKStore(key_length=...) raises that)"
-        )));
-    }
-    if crate::escape::is_escaped(text) {
-        return Err(Failure::Refused("holds a character that PostgreSQL's text cannot".into()));
-    }
-    Ok(text.as_bytes().to_vec())
-}
+use crate::row::{self, COLUMNS, EXACT_TIMESTAMP, EXTRA, ORDER, OWN_ARRAYS, TOOL_IDS, WHOLE_TEXTS};
 
 /// The events of one session, from an array a column.
 ///
@@ -239,10 +22,18 @@ fn identifier(text: &str, limit: usize) -> Converted<Vec<u8>> {
 /// each `array_agg`'s value in binary or `None` where there was no row.
 #[pyfunction]
 #[pyo3(signature = (arrays, *, place))]
-pub fn decode_events<'py>(py: Python<'py>, arrays: &Bound<'py, PyTuple>, place: &str) -> PyResult<Bound<'py, PyList>> {
+pub fn decode_events<'py>(
+    py: Python<'py>,
+    arrays: &Bound<'py, PyTuple>,
+    place: &str,
+) -> PyResult<Bound<'py, PyList>> {
     let plan = super::plan(py)?;
     if arrays.len() != OWN_ARRAYS + 1 {
-        return Err(PyValueError::new_err(format!("decode_events takes {} arrays, not {}", OWN_ARRAYS + 1, arrays.len())));
+        return Err(PyValueError::new_err(format!(
+            "decode_events takes {} arrays, not {}",
+            OWN_ARRAYS + 1,
+            arrays.len()
+        )));
     }
     let mut buffers: Vec<Bound<'py, PyBytes>> = Vec::with_capacity(arrays.len());
     for array in arrays.iter() {
@@ -376,7 +167,8 @@ impl<'b> StoredEvent<'b> {
     fn instance<'py>(&mut self, decoder: &mut Decoder<'py, '_>) -> At<Bound<'py, PyAny>> {
         let plan = decoder.plan();
         let model = &plan.models[plan.event];
-        let mut instance = Instance::begin(decoder.py(), model).map_err(|error| ("id", error.into()))?;
+        let mut instance =
+            Instance::begin(decoder.py(), plan, plan.event).map_err(|error| ("id", error.into()))?;
         self.set_extra(decoder, model, &mut instance).map_err(|failure| ("extra", failure))?;
         for (index, column) in plan.columns.iter().enumerate() {
             if let Some(column) = *column
@@ -388,7 +180,7 @@ impl<'b> StoredEvent<'b> {
                     .map_err(|failure| (COLUMNS[column].name, failure))?;
             }
         }
-        instance.finish(plan).map_err(|failure| ("id", failure))
+        decoder.finish(instance).map_err(|failure| ("id", failure))
     }
 
     fn set_extra<'py>(
@@ -397,7 +189,9 @@ impl<'b> StoredEvent<'b> {
         model: &Model,
         instance: &mut Instance<'py, '_>,
     ) -> Converted<()> {
-        let Some(extra) = self.extra else { return Ok(()) };
+        let Some(extra) = self.extra else {
+            return Ok(());
+        };
         let mut reader = Reader::new(extra);
         if reader.peek()? != Kind::Object {
             return Err(Failure::Foreign);
@@ -452,12 +246,14 @@ impl<'b> StoredEvent<'b> {
             "timestamptz" => {
                 let micros = columns::unix_micros(value)?;
                 // The exact value belongs to the column's unless somebody changed that since.
-                let exact = self.timestamp.filter(|exact| columns::micros_from_seconds(*exact) == Some(micros));
+                let exact =
+                    self.timestamp.filter(|exact| columns::micros_from_seconds(*exact) == Some(micros));
                 let seconds = exact.unwrap_or_else(|| columns::seconds_from_micros(micros));
                 Ok(PyFloat::new(py, seconds).into_any())
             }
             "varchar" => {
-                let text = if rare { Reader::from_bytes(value)?.string_value()? } else { utf8(value)?.into() };
+                let text =
+                    if rare { Reader::from_bytes(value)?.string_value()? } else { utf8(value)?.into() };
                 if let Some((_, whole)) = self.whole.iter().find(|(name, _)| name == key) {
                     let limit = column.limit.unwrap_or(usize::MAX);
                     if row::cut(whole, limit).0 == text {
@@ -492,7 +288,9 @@ impl<'b> StoredEvent<'b> {
             .map_err(|failure| ("extra", failure))?;
         }
         for (index, column) in COLUMNS.iter().enumerate() {
-            let Some(value) = self.values[index] else { continue };
+            let Some(value) = self.values[index] else {
+                continue;
+            };
             let key = if column.sql_type == "text" { TOOL_IDS } else { column.name };
             self.column(decoder, index, key, &Node::Any, value)
                 .and_then(|value| Ok(dict.set_item(key, value)?))
@@ -503,7 +301,8 @@ impl<'b> StoredEvent<'b> {
 }
 
 fn utf8(bytes: &[u8]) -> crate::error::Result<&str> {
-    std::str::from_utf8(bytes).map_err(|error| Error { kind: ErrorKind::InvalidUtf8, at: error.valid_up_to() })
+    std::str::from_utf8(bytes)
+        .map_err(|error| Error { kind: ErrorKind::InvalidUtf8, at: error.valid_up_to() })
 }
 
 /// The members of a JSON object as texts.

@@ -1,0 +1,246 @@
+//! Events to rows.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyList, PySet, PyString};
+
+use super::encode::{Encoder, Foreign, present};
+use super::errors::{Converted, Failure};
+use super::objects;
+use super::plan::{Node, Plan};
+use super::strings::stored;
+use crate::columns;
+use crate::row::{self, COLUMNS, Column, EXACT_TIMESTAMP, EXTRA, ORDER, WHOLE_TEXTS};
+use crate::write;
+
+/// An event as the values of [`COLUMNS`], in PostgreSQL's binary format.
+#[pyfunction]
+pub fn encode_event<'py>(
+    py: Python<'py>,
+    event: &Bound<'py, PyAny>,
+    key_length: usize,
+) -> PyResult<Bound<'py, PyList>> {
+    let plan = super::plan(py)?;
+    let mut row = Row {
+        py,
+        plan,
+        key_length,
+        values: Default::default(),
+        extra: vec![1],
+        whole: vec![],
+        order: vec![],
+    };
+    row.fill(event)?;
+    let values = row.values.iter().map(|value| value.as_ref().map(|value| PyBytes::new(py, value)));
+    PyList::new(py, values)
+}
+
+/// The values of one row while they are made.
+struct Row<'py, 'p> {
+    py: Python<'py>,
+    plan: &'p Plan,
+    key_length: usize,
+    values: [Option<Vec<u8>>; COLUMNS.len()],
+    /// A jsonb object without its closing brace, like the two below, which go into it in the end.
+    extra: Vec<u8>,
+    whole: Vec<u8>,
+    order: Vec<u8>,
+}
+
+/// A field of an event: its name, what the plan says about it, and where it is kept.
+#[derive(Clone, Copy)]
+struct Field<'f> {
+    key: &'f str,
+    node: &'f Node,
+    /// An index in [`COLUMNS`]; `None` for `extra`.
+    column: Option<usize>,
+}
+
+impl<'py> Row<'py, '_> {
+    fn fill(&mut self, event: &Bound<'py, PyAny>) -> PyResult<()> {
+        let model = &self.plan.models[self.plan.event];
+        let known = model.slow_to_encode.is_none() && event.get_type().is(&model.class);
+        let present = if known { present(model, &objects::dict(event)?).ok() } else { None };
+        let Some(present) = present else {
+            return self.fill_from_dump(event);
+        };
+        for (index, value) in present {
+            let (key, node) = (model.fields[index].key.as_str(), &model.fields[index].node);
+            let field = Field { key, node, column: self.plan.columns[index] };
+            let done = if model.fields[index].custom_serializer {
+                Err(Failure::Foreign)
+            } else {
+                self.field(field, &value, true)
+            };
+            let done = match done {
+                Err(Failure::Foreign) => match dump(event, Some(key))?.get_item(key)? {
+                    Some(value) => self.field(field, &value, false),
+                    None => Ok(()),
+                },
+                done => done,
+            };
+            done.map_err(|failure| failure.raise(self.py, &format!("event field {key}")))?;
+        }
+        self.finish();
+        Ok(())
+    }
+
+    /// For subclasses of `Event`, and events that something is missing from: all as pydantic dumps it.
+    fn fill_from_dump(&mut self, event: &Bound<'py, PyAny>) -> PyResult<()> {
+        let model = &self.plan.models[self.plan.event];
+        for (name, value) in dump(event, None)?.iter() {
+            let name = name.cast_into::<PyString>()?;
+            let key = name.to_str()?;
+            let known = model.fields.iter().find(|field| field.key == key);
+            let field = Field {
+                key,
+                node: known.map_or(&Node::Any, |field| &field.node),
+                column: known.and_then(|field| row::column_of_field(&field.key)),
+            };
+            self.field(field, &value, false)
+                .map_err(|failure| failure.raise(self.py, &format!("event field {key}")))?;
+        }
+        self.finish();
+        Ok(())
+    }
+
+    /// Puts one field where it belongs. `instances` tells objects of the models from their dumps.
+    fn field(&mut self, field: Field<'_>, value: &Bound<'py, PyAny>, instances: bool) -> Converted<()> {
+        let Field { key, node, column } = field;
+        let Some(index) = column else {
+            let (text, hint) = self.json(node, value, instances, true, Vec::new())?;
+            start_member(&mut self.extra, key);
+            self.extra.extend_from_slice(&text);
+            self.hint(key, hint);
+            return Ok(());
+        };
+        let column = COLUMNS[index];
+        let bytes = match column.sql_type {
+            "jsonb" => {
+                let (text, hint) = self.json(node, value, instances, true, vec![1])?;
+                self.hint(key, hint);
+                text
+            }
+            "bytea" => self.json(node, value, instances, false, Vec::new())?.0,
+            "boolean" => vec![u8::from(value.cast_exact::<PyBool>()?.is_true())],
+            "timestamptz" => self.timestamp(value)?,
+            "text" => {
+                // A set has no order, so the ids are kept sorted, as ADK itself writes them.
+                let sorted = self
+                    .py
+                    .import(intern!(self.py, "builtins"))?
+                    .call_method1(intern!(self.py, "sorted"), (value,))?;
+                let ids = Node::List(Box::new(Node::Str));
+                self.json(&ids, &sorted, true, false, Vec::new())?.0
+            }
+            _ => self.text(&column, value)?,
+        };
+        self.values[index] = Some(bytes);
+        Ok(())
+    }
+
+    fn text(&mut self, column: &Column, value: &Bound<'py, PyAny>) -> Converted<Vec<u8>> {
+        let text = stored(value.cast_exact::<PyString>()?)?;
+        let Some(limit) = column.limit else {
+            return identifier(&text, self.key_length);
+        };
+        let (kept, is_cut) = row::cut(&text, limit);
+        if is_cut {
+            start_member(&mut self.whole, column.name);
+            write::stored_string(&mut self.whole, &text);
+        }
+        Ok(kept.as_bytes().to_vec())
+    }
+
+    fn timestamp(&mut self, value: &Bound<'py, PyAny>) -> Converted<Vec<u8>> {
+        let seconds = match value.cast_exact::<PyFloat>() {
+            Ok(seconds) => seconds.value(),
+            Err(_) => value.extract::<f64>().map_err(|_| Failure::Foreign)?,
+        };
+        let micros = columns::micros_from_seconds(seconds).ok_or_else(|| {
+            Failure::Refused(format!("{seconds} is outside what timestamptz holds (4713 BC to 294276 AD)"))
+        })?;
+        if columns::seconds_from_micros(micros).to_bits() != seconds.to_bits() {
+            start_member(&mut self.extra, EXACT_TIMESTAMP);
+            write::float(&mut self.extra, seconds);
+        }
+        Ok(columns::timestamptz(micros).to_vec())
+    }
+
+    /// Writes a JSON text behind `out`; gives the order hint beside it if it is for JSONB (`sorted`).
+    fn json(
+        &self,
+        node: &Node,
+        value: &Bound<'py, PyAny>,
+        instances: bool,
+        sorted: bool,
+        out: Vec<u8>,
+    ) -> Converted<(Vec<u8>, Option<String>)> {
+        let start = out.len();
+        let mut encoder = Encoder::new(self.py, self.plan, out, sorted, Foreign::LikeEvent);
+        if instances {
+            encoder.value(node, value, 0)?;
+        } else {
+            encoder.tree(Some(node), value, 0)?;
+        }
+        let Encoder { out, order, .. } = encoder;
+        let hint = order.map(|order| order.finish(&out[start..])).transpose()?.flatten();
+        Ok((out, hint))
+    }
+
+    fn hint(&mut self, key: &str, hint: Option<String>) {
+        if let Some(hint) = hint {
+            start_member(&mut self.order, key);
+            write::stored_string(&mut self.order, &hint);
+        }
+    }
+
+    fn finish(&mut self) {
+        for (name, members) in [(WHOLE_TEXTS, &self.whole), (ORDER, &self.order)] {
+            if !members.is_empty() {
+                start_member(&mut self.extra, name);
+                self.extra.extend_from_slice(members);
+                self.extra.push(b'}');
+            }
+        }
+        if self.extra.len() > 1 {
+            self.extra.push(b'}');
+            self.values[EXTRA] = Some(std::mem::take(&mut self.extra));
+        }
+    }
+}
+
+/// `event.model_dump(mode="json", exclude_none=True)`, of one field or all.
+fn dump<'py>(event: &Bound<'py, PyAny>, field: Option<&str>) -> PyResult<Bound<'py, PyDict>> {
+    let py = event.py();
+    let settings = PyDict::new(py);
+    settings.set_item(intern!(py, "mode"), intern!(py, "json"))?;
+    settings.set_item(intern!(py, "exclude_none"), true)?;
+    if let Some(field) = field {
+        settings.set_item(intern!(py, "include"), PySet::new(py, [field])?)?;
+    }
+    Ok(event.call_method(intern!(py, "model_dump"), (), Some(&settings))?.cast_into::<PyDict>()?)
+}
+
+/// Appends a key and its colon to an object that is closed later; the first key opens it.
+fn start_member(object: &mut Vec<u8>, key: &str) {
+    object.push(if object.len() <= 1 { b'{' } else { b',' });
+    write::stored_string(object, key);
+    object.push(b':');
+}
+
+fn identifier(text: &str, limit: usize) -> Converted<Vec<u8>> {
+    let length = text.chars().count();
+    if length == 0 {
+        return Err(Failure::Refused("must not be empty".into()));
+    }
+    if length > limit {
+        return Err(Failure::Refused(format!(
+            "has {length} characters, and at most {limit} are kept (PsqlpyADKStore(key_length=...) raises that)"
+        )));
+    }
+    if crate::escape::is_escaped(text) {
+        return Err(Failure::Refused("holds a character that PostgreSQL's text cannot".into()));
+    }
+    Ok(text.as_bytes().to_vec())
+}
