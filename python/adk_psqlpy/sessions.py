@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
+from google.adk.errors import StaleSessionError
 from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events.event import Event
@@ -20,14 +21,6 @@ from google.adk.sessions.session import Session
 from typing_extensions import override
 
 from adk_psqlpy.store import PsqlpyADKStore, StoredSession, Version
-
-try:
-    from google.adk.errors import StaleSessionError
-except ImportError:  # google-adk has it since 2.13, and raised ValueError before
-
-    class StaleSessionError(ValueError):  # type: ignore[no-redef]
-        """Raised when an append was prepared on an outdated session."""
-
 
 _STALE: Final = (
     "The session has been modified in storage since it was loaded. "
@@ -158,7 +151,9 @@ class PsqlpySessionService(BaseSessionService):
                     return event
             session.last_update_time = round(event.timestamp * 1e6) / 1e6
             _mark(session, Version(revision, expected.create_time))
-            return self._commit_event_to_session(session, event)
+            self._update_session_state(session, event)
+            session.events.append(event)
+            return event
 
     def _turn(self, session: Session) -> asyncio.Lock:
         # A lock belongs to an event loop, and lives as long as somebody holds or awaits it.

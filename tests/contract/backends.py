@@ -18,11 +18,6 @@ from google.adk.version import __version__ as adk_version
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-try:
-    from google.adk.errors import StaleSessionError
-except ImportError:  # ADK before 2.13 raises the parent class
-    StaleSessionError = ValueError  # type: ignore[misc,assignment]
-
 # What `@differs` says of ADK's own services was found out on this release; older ones differ more.
 RIVALS_DESCRIBED_SINCE = (2, 13)
 

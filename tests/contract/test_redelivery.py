@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from google.adk.errors import StaleSessionError
 from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.sessions import BaseSessionService, Session
 from sqlalchemy.exc import IntegrityError
 
-from .backends import StaleSessionError, differs
+from .backends import differs
 from .events import APP, USER, delta, said, stored, texts
 
 DOUBLE = "runs into its primary key"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from google.adk.errors import StaleSessionError
 from google.adk.sessions import BaseSessionService, Session
 from google.adk.sessions.base_session_service import GetSessionConfig
 
-from .backends import Backend, StaleSessionError, differs
+from .backends import Backend, differs
 from .events import APP, USER, at, delta, said, stored, texts
 
 NO_CHECK = "has no stale check: it appends to what is stored"

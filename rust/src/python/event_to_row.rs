@@ -95,7 +95,7 @@ impl<'py> Row<'py, '_> {
             let field = Field {
                 key,
                 node: known.map_or(&Node::Any, |field| &field.node),
-                column: known.and_then(|field| row::column_of_field(&field.key)),
+                column: row::column_of_field(key),
             };
             self.field(field, &value, false)
                 .map_err(|failure| failure.raise(self.py, &format!("event field {key}")))?;
