@@ -83,7 +83,7 @@ test-oldest: $(STAMPS)/build $(STAMPS)/tools ## contract and fidelity suites on 
 test-oldest-adk: $(STAMPS)/build $(STAMPS)/adk-oldest ## our service's contract on the oldest supported google-adk
 	PYTHONPATH=python $(STAMPS)/adk-oldest-venv/bin/python -m pytest -W ignore::DeprecationWarning tests/contract -k psqlpy
 
-$(STAMPS)/adk-oldest: $(VENV)/pyvenv.cfg pyproject.toml | $(STAMPS)
+$(STAMPS)/adk-oldest: $(STAMPS)/pip pyproject.toml
 	rm -rf $(STAMPS)/adk-oldest-venv
 	$(BIN)/python -m venv $(STAMPS)/adk-oldest-venv
 	$(STAMPS)/adk-oldest-venv/bin/python -m pip install --quiet --upgrade "pip>=25.1"

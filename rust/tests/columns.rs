@@ -26,7 +26,10 @@ fn arrays_come_back() {
     let mut random = Random::new(8);
     for _ in 0..5_000 {
         let owned: Vec<Option<Vec<u8>>> = (0..random.below(8))
-            .map(|_| (random.below(4) > 0).then(|| (0..random.below(20)).map(|byte| u8::try_from(byte).unwrap()).collect()))
+            .map(|_| {
+                (random.below(4) > 0)
+                    .then(|| (0..random.below(20)).map(|byte| u8::try_from(byte).unwrap()).collect())
+            })
             .collect();
         let values: Vec<Option<&[u8]>> = owned.iter().map(Option::as_deref).collect();
         assert_eq!(elements(&written(&values)), Ok(values));
@@ -53,7 +56,11 @@ fn an_array_cut_off_anywhere_is_an_error() {
 #[test]
 fn lengths_that_lie_are_errors() {
     let whole = written(&[Some(b"abc"), Some(b"de")]);
-    for (at, lies) in [(0, [2, -1, i32::MAX, i32::MIN]), (12, [3, -1, i32::MAX, i32::MIN]), (20, [100, -2, i32::MAX, i32::MIN])] {
+    for (at, lies) in [
+        (0, [2, -1, i32::MAX, i32::MIN]),
+        (12, [3, -1, i32::MAX, i32::MIN]),
+        (20, [100, -2, i32::MAX, i32::MIN]),
+    ] {
         for lie in lies {
             let mut bytes = whole.clone();
             bytes[at..at + 4].copy_from_slice(&lie.to_be_bytes());
@@ -117,14 +124,24 @@ fn times_count_from_the_year_2000() {
 
 #[test]
 fn seconds_are_rounded_to_the_nearest_microsecond() {
-    for (seconds, micros) in [(0.0, 0), (-0.0, 0), (1e-9, 0), (5e-7, 0), (6e-7, 1), (-1.5, -1_500_000), (1.7e9 + 0.25, 1_700_000_000_250_000)] {
+    for (seconds, micros) in [
+        (0.0, 0),
+        (-0.0, 0),
+        (1e-9, 0),
+        (5e-7, 0),
+        (6e-7, 1),
+        (-1.5, -1_500_000),
+        (1.7e9 + 0.25, 1_700_000_000_250_000),
+    ] {
         assert_eq!(columns::micros_from_seconds(seconds), Some(micros), "{seconds}");
     }
 }
 
 #[test]
 fn seconds_outside_timestamptz_are_none() {
-    for seconds in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -210_866_803_201.0, 9_224_318_016_001.0] {
+    for seconds in
+        [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -210_866_803_201.0, 9_224_318_016_001.0]
+    {
         assert_eq!(columns::micros_from_seconds(seconds), None, "{seconds}");
     }
     assert!(columns::micros_from_seconds(-210_866_803_200.0).is_some());
@@ -133,6 +150,9 @@ fn seconds_outside_timestamptz_are_none() {
 #[test]
 fn the_last_days_of_timestamptz_are_not_run_together() {
     // The last second is 294276-12-31 23:59:59; microseconds since 1970 leave i64 eleven days before.
-    let (early, late) = (columns::micros_from_seconds(9_223_372_036_860.0), columns::micros_from_seconds(9_224_318_015_999.0));
+    let (early, late) = (
+        columns::micros_from_seconds(9_223_372_036_860.0),
+        columns::micros_from_seconds(9_224_318_015_999.0),
+    );
     assert!(early.is_none() && late.is_none() || early != late, "{early:?} {late:?}");
 }

@@ -59,7 +59,16 @@ fn a_text_is_escaped_as_its_characters_are() {
 
 #[test]
 fn a_lead_that_leads_nothing_stands_for_itself() {
-    for text in ["\u{fdd0}", "\u{fdd0}000", "\u{fdd0}0001", "\u{fdd0}D83D", "\u{fdd0}fdd1", "\u{fdd0}e000", "\u{fdd0}ü000", "\u{fdd0}+000"] {
+    for text in [
+        "\u{fdd0}",
+        "\u{fdd0}000",
+        "\u{fdd0}0001",
+        "\u{fdd0}D83D",
+        "\u{fdd0}fdd1",
+        "\u{fdd0}e000",
+        "\u{fdd0}ü000",
+        "\u{fdd0}+000",
+    ] {
         let points: Vec<u32> = text.chars().map(u32::from).collect();
         assert_eq!(code_points(text), points, "{text:?}");
     }

@@ -38,9 +38,22 @@ pub enum Value {
     Object(Vec<(String, Value)>),
 }
 
-const STRINGS: [&str; 12] =
-    ["", "a", "key", "\"", "\\", "\n\u{1}\u{1f}", "ü", "\u{fdd0}", "\0", "😀", "\u{ffff}", "a longer key than most of them"];
-const NUMBERS: [&str; 8] = ["0", "-1", "1.5", "1e3", "-0.0", "2E-7", "123456789012345678901234567890", "10000000000000000.0"];
+const STRINGS: [&str; 12] = [
+    "",
+    "a",
+    "key",
+    "\"",
+    "\\",
+    "\n\u{1}\u{1f}",
+    "ü",
+    "\u{fdd0}",
+    "\0",
+    "😀",
+    "\u{ffff}",
+    "a longer key than most of them",
+];
+const NUMBERS: [&str; 8] =
+    ["0", "-1", "1.5", "1e3", "-0.0", "2E-7", "123456789012345678901234567890", "10000000000000000.0"];
 
 /// Any value, with objects of distinct keys.
 pub fn value(random: &mut Random, depth: usize) -> Value {
@@ -105,8 +118,8 @@ pub fn read_text(text: &str) -> Result<Value> {
 /// The same texts with a few bytes changed, cut off or put in, still UTF-8.
 pub fn damaged(random: &mut Random, text: &str) -> String {
     const PIECES: [&str; 30] = [
-        "{", "}", "[", "]", "\"", ",", ":", "\\", "\\u", "\\ud83d", "\\ude00", "\\u0000", "0", "1", "-", "+", ".", "e", "E", "t",
-        "null", "true", "fals", " ", "\n", "\t", "\u{1}", "\u{7f}", "ü", "/",
+        "{", "}", "[", "]", "\"", ",", ":", "\\", "\\u", "\\ud83d", "\\ude00", "\\u0000", "0", "1", "-", "+",
+        ".", "e", "E", "t", "null", "true", "fals", " ", "\n", "\t", "\u{1}", "\u{7f}", "ü", "/",
     ];
     let mut chars: Vec<char> = text.chars().collect();
     for _ in 0..=random.below(2) {

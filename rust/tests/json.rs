@@ -6,10 +6,34 @@ use adk_psqlpy::json::{Kind, MAX_DEPTH, Reader};
 use crate::generate::{Random, damaged, read, read_text, value};
 
 const VALID: [&str; 28] = [
-    "null", "true", "false", "0", "-0", "-0.0", "1.5e+10", "1E-5", "1e400", "123456789012345678901234567890", "\"\"", "\"a\"",
-    "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"", "\"\\u0000\"", "\"\\u00e9\\uFFFF\"", "\"\\ud83d\\ude00\"", "\"\u{7f}\u{2028}😀\"", "[]",
-    "[ ]", "{}", "{ }", " [ 1 , [ ] , { \"a\" : null } ] ", "{\"a\":1,\"a\":2}", "\t\r\n 1 \n", "[[[[]]]]", "{\"\":{\"\":{}}}",
-    "\"0123456789012345678901234567890123456789\"", "\"0123456789012345678901234567890123456789\\n\"",
+    "null",
+    "true",
+    "false",
+    "0",
+    "-0",
+    "-0.0",
+    "1.5e+10",
+    "1E-5",
+    "1e400",
+    "123456789012345678901234567890",
+    "\"\"",
+    "\"a\"",
+    "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"",
+    "\"\\u0000\"",
+    "\"\\u00e9\\uFFFF\"",
+    "\"\\ud83d\\ude00\"",
+    "\"\u{7f}\u{2028}😀\"",
+    "[]",
+    "[ ]",
+    "{}",
+    "{ }",
+    " [ 1 , [ ] , { \"a\" : null } ] ",
+    "{\"a\":1,\"a\":2}",
+    "\t\r\n 1 \n",
+    "[[[[]]]]",
+    "{\"\":{\"\":{}}}",
+    "\"0123456789012345678901234567890123456789\"",
+    "\"0123456789012345678901234567890123456789\\n\"",
 ];
 
 /// The text, what is wrong with it, and at which byte.
@@ -125,7 +149,8 @@ fn serde_text(value: &crate::generate::Value) -> String {
         Value::String(text) => string(text),
         Value::Array(items) => format!("[{}]", items.iter().map(serde_text).collect::<Vec<_>>().join(" ,")),
         Value::Object(members) => {
-            let members = members.iter().map(|(key, value)| format!("{}: {}", string(key), serde_text(value)));
+            let members =
+                members.iter().map(|(key, value)| format!("{}: {}", string(key), serde_text(value)));
             format!("{{{} }}", members.collect::<Vec<_>>().join(","))
         }
     }
@@ -186,5 +211,8 @@ fn nesting_ends_at_the_limit_without_using_up_the_stack() {
 
 #[test]
 fn errors_say_what_and_where() {
-    assert_eq!(read_text("[1,]").unwrap_err().to_string(), "no JSON value can go on with this byte (at byte 3)");
+    assert_eq!(
+        read_text("[1,]").unwrap_err().to_string(),
+        "no JSON value can go on with this byte (at byte 3)"
+    );
 }

@@ -27,7 +27,23 @@ fn assert_float_comes_back(value: f64) {
 #[test]
 fn every_float_comes_back_to_the_bit() {
     let mut random = Random::new(4);
-    for value in [0.0, 1.0, -1.0, 0.1, 1e15, 1e16, 1e17, 1e22, 1e23, 1e-5, 1e-7, 5e-324, f64::MIN_POSITIVE, f64::MAX, f64::MIN] {
+    for value in [
+        0.0,
+        1.0,
+        -1.0,
+        0.1,
+        1e15,
+        1e16,
+        1e17,
+        1e22,
+        1e23,
+        1e-5,
+        1e-7,
+        5e-324,
+        f64::MIN_POSITIVE,
+        f64::MAX,
+        f64::MIN,
+    ] {
         assert_float_comes_back(value);
     }
     for _ in 0..100_000 {
@@ -57,7 +73,22 @@ fn the_floats_that_json_lacks_are_strings() {
 
 #[test]
 fn every_string_comes_back() {
-    const PIECES: [&str; 14] = ["a", "\"", "\\", "/", "\n\r\t", "\u{8}\u{c}", "\u{1}\u{1f}", "\u{7f}", "ü", "😀", "\0", "\u{fdd0}", "\u{ffff}", "\u{fdd1}"];
+    const PIECES: [&str; 14] = [
+        "a",
+        "\"",
+        "\\",
+        "/",
+        "\n\r\t",
+        "\u{8}\u{c}",
+        "\u{1}\u{1f}",
+        "\u{7f}",
+        "ü",
+        "😀",
+        "\0",
+        "\u{fdd0}",
+        "\u{ffff}",
+        "\u{fdd1}",
+    ];
     let mut random = Random::new(5);
     let mut texts: Vec<String> = (0..0x250).filter_map(char::from_u32).map(String::from).collect();
     for _ in 0..20_000 {

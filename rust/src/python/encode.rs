@@ -197,24 +197,25 @@ impl<'py, 'p> Encoder<'py, 'p> {
 
     fn object(
         &mut self,
-        members: &[(Cow<'_, str>, Bound<'py, PyAny>)],
+        members: &[Member<'py>],
         record: bool,
         mut write_value: impl FnMut(&mut Self, &str, &Bound<'py, PyAny>) -> Converted<()>,
     ) -> Converted<()> {
         self.out.push(b'{');
         let mut first = true;
-        let mut member = |this: &mut Self, (key, value): &(Cow<'_, str>, Bound<'py, PyAny>)| {
+        let mut member = |this: &mut Self, (key, value): &Member<'py>| {
             this.separate(&mut first);
-            this.quoted(key);
+            this.quoted(key.text());
             this.out.push(b':');
-            write_value(this, key, value)
+            write_value(this, key.text(), value)
         };
         let index = self.order.as_mut().map(Recorder::begin_object);
-        let in_order = |pair: &[(Cow<'_, str>, _)]| jsonb_key_order(&pair[0].0, &pair[1].0).is_lt();
+        let compare =
+            |left: &Member<'py>, right: &Member<'py>| jsonb_key_order(left.0.text(), right.0.text());
         match index {
-            Some(index) if !members.windows(2).all(in_order) => {
+            Some(index) if !members.is_sorted_by(|left, right| compare(left, right).is_lt()) => {
                 let mut places: Vec<usize> = (0..members.len()).collect();
-                places.sort_by(|left, right| jsonb_key_order(&members[*left].0, &members[*right].0));
+                places.sort_by(|left, right| compare(&members[*left], &members[*right]));
                 if record && let Some(order) = &mut self.order {
                     let mut stored_places = vec![0; members.len()];
                     for (stored_place, place) in places.iter().enumerate() {
@@ -292,30 +293,52 @@ pub fn present<'py>(model: &Model, dict: &Bound<'py, PyDict>) -> Converted<Vec<(
     let py = dict.py();
     let mut present = Vec::with_capacity(12);
     let mut seen = 0;
-    for (name, value) in dict.iter() {
+    objects::for_each_item(dict, |name, value| {
         // Pydantic fills `__dict__` in the order of the fields, with the very names that the plan holds.
         let index = match model.fields.get(seen) {
-            Some(field) if field.name.is(&name) => seen,
+            Some(field) if field.name.as_ptr() == name.as_ptr() => seen,
             _ => match model.fields.iter().position(|field| name.eq(field.name.bind(py)).unwrap_or(false)) {
                 Some(index) => index,
                 // Not a field: a cached property, for one.
-                None => continue,
+                None => return,
             },
         };
         seen += 1;
         if !value.is_none() {
-            present.push((index, value));
+            present.push((index, value.to_owned()));
         }
-    }
+    });
     if seen == model.fields.len() { Ok(present) } else { Err(Failure::Foreign) }
 }
 
-/// The members of a dict with their keys in stored form; foreign where a key is not a string.
-fn members<'d, 'py>(dict: &'d Bound<'py, PyDict>) -> Converted<Vec<(Cow<'d, str>, Bound<'py, PyAny>)>> {
+/// A member of a dict: its key in stored form, and its value.
+type Member<'py> = (Key<'py>, Bound<'py, PyAny>);
+
+/// A key of a dict; nearly all are ASCII and stored as they are.
+enum Key<'py> {
+    Plain(Bound<'py, PyString>),
+    Stored(String),
+}
+
+impl Key<'_> {
+    fn text(&self) -> &str {
+        match self {
+            Self::Plain(key) => key.to_str().unwrap_or_default(),
+            Self::Stored(key) => key,
+        }
+    }
+}
+
+/// The members of a dict; foreign where a key is not a string.
+fn members<'py>(dict: &Bound<'py, PyDict>) -> Converted<Vec<Member<'py>>> {
     let mut members = Vec::with_capacity(dict.len());
     for (key, value) in dict.iter() {
-        let key = stored(key.cast_exact::<PyString>()?)?.into_owned();
-        members.push((Cow::Owned(key), value));
+        let key = key.cast_into_exact::<PyString>().map_err(|_| Failure::Foreign)?;
+        let escaped = match stored(&key)? {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(stored) => Some(stored),
+        };
+        members.push((escaped.map_or(Key::Plain(key), Key::Stored), value));
     }
     Ok(members)
 }

@@ -26,13 +26,14 @@ pub fn encode_event<'py>(
         plan,
         key_length,
         values: Default::default(),
-        extra: vec![1],
-        whole: vec![],
-        order: vec![],
+        scratch: Vec::with_capacity(1024),
+        extra: Vec::with_capacity(512),
+        whole: Vec::new(),
+        order: Vec::new(),
     };
+    row.extra.push(1);
     row.fill(event)?;
-    let values = row.values.iter().map(|value| value.as_ref().map(|value| PyBytes::new(py, value)));
-    PyList::new(py, values)
+    PyList::new(py, row.values)
 }
 
 /// The values of one row while they are made.
@@ -40,7 +41,9 @@ struct Row<'py, 'p> {
     py: Python<'py>,
     plan: &'p Plan,
     key_length: usize,
-    values: [Option<Vec<u8>>; COLUMNS.len()],
+    values: [Option<Bound<'py, PyBytes>>; COLUMNS.len()],
+    /// The JSON text written last.
+    scratch: Vec<u8>,
     /// A jsonb object without its closing brace, like the two below, which go into it in the end.
     extra: Vec<u8>,
     whole: Vec<u8>,
@@ -108,30 +111,31 @@ impl<'py> Row<'py, '_> {
     fn field(&mut self, field: Field<'_>, value: &Bound<'py, PyAny>, instances: bool) -> Converted<()> {
         let Field { key, node, column } = field;
         let Some(index) = column else {
-            let (text, hint) = self.json(node, value, instances, true, Vec::new())?;
+            let hint = self.json(node, value, instances, true)?;
             start_member(&mut self.extra, key);
-            self.extra.extend_from_slice(&text);
+            self.extra.extend_from_slice(&self.scratch[1..]);
             self.hint(key, hint);
             return Ok(());
         };
         let column = COLUMNS[index];
         let bytes = match column.sql_type {
             "jsonb" => {
-                let (text, hint) = self.json(node, value, instances, true, vec![1])?;
+                let hint = self.json(node, value, instances, true)?;
                 self.hint(key, hint);
-                text
+                PyBytes::new(self.py, &self.scratch)
             }
-            "bytea" => self.json(node, value, instances, false, Vec::new())?.0,
-            "boolean" => vec![u8::from(value.cast_exact::<PyBool>()?.is_true())],
+            "bytea" => {
+                self.json(node, value, instances, false)?;
+                PyBytes::new(self.py, &self.scratch[1..])
+            }
+            "boolean" => PyBytes::new(self.py, &[u8::from(value.cast_exact::<PyBool>()?.is_true())]),
             "timestamptz" => self.timestamp(value)?,
             "text" => {
                 // A set has no order, so the ids are kept sorted, as ADK itself writes them.
-                let sorted = self
-                    .py
-                    .import(intern!(self.py, "builtins"))?
-                    .call_method1(intern!(self.py, "sorted"), (value,))?;
-                let ids = Node::List(Box::new(Node::Str));
-                self.json(&ids, &sorted, true, false, Vec::new())?.0
+                let builtins = self.py.import(intern!(self.py, "builtins"))?;
+                let sorted = builtins.call_method1(intern!(self.py, "sorted"), (value,))?;
+                self.json(&Node::List(Box::new(Node::Str)), &sorted, true, false)?;
+                PyBytes::new(self.py, &self.scratch[1..])
             }
             _ => self.text(&column, value)?,
         };
@@ -139,20 +143,21 @@ impl<'py> Row<'py, '_> {
         Ok(())
     }
 
-    fn text(&mut self, column: &Column, value: &Bound<'py, PyAny>) -> Converted<Vec<u8>> {
+    fn text(&mut self, column: &Column, value: &Bound<'py, PyAny>) -> Converted<Bound<'py, PyBytes>> {
         let text = stored(value.cast_exact::<PyString>()?)?;
         let Some(limit) = column.limit else {
-            return identifier(&text, self.key_length);
+            check_identifier(&text, self.key_length)?;
+            return Ok(PyBytes::new(self.py, text.as_bytes()));
         };
         let (kept, is_cut) = row::cut(&text, limit);
         if is_cut {
             start_member(&mut self.whole, column.name);
             write::stored_string(&mut self.whole, &text);
         }
-        Ok(kept.as_bytes().to_vec())
+        Ok(PyBytes::new(self.py, kept.as_bytes()))
     }
 
-    fn timestamp(&mut self, value: &Bound<'py, PyAny>) -> Converted<Vec<u8>> {
+    fn timestamp(&mut self, value: &Bound<'py, PyAny>) -> Converted<Bound<'py, PyBytes>> {
         let seconds = match value.cast_exact::<PyFloat>() {
             Ok(seconds) => seconds.value(),
             Err(_) => value.extract::<f64>().map_err(|_| Failure::Foreign)?,
@@ -164,19 +169,21 @@ impl<'py> Row<'py, '_> {
             start_member(&mut self.extra, EXACT_TIMESTAMP);
             write::float(&mut self.extra, seconds);
         }
-        Ok(columns::timestamptz(micros).to_vec())
+        Ok(PyBytes::new(self.py, &columns::timestamptz(micros)))
     }
 
-    /// Writes a JSON text behind `out`; gives the order hint beside it if it is for JSONB (`sorted`).
+    /// Writes a JSON text into `scratch`, behind jsonb's version byte; gives its order hint if it is for
+    /// JSONB (`sorted`).
     fn json(
-        &self,
+        &mut self,
         node: &Node,
         value: &Bound<'py, PyAny>,
         instances: bool,
         sorted: bool,
-        out: Vec<u8>,
-    ) -> Converted<(Vec<u8>, Option<String>)> {
-        let start = out.len();
+    ) -> Converted<Option<String>> {
+        self.scratch.clear();
+        self.scratch.push(1);
+        let out = std::mem::take(&mut self.scratch);
         let mut encoder = Encoder::new(self.py, self.plan, out, sorted, Foreign::LikeEvent);
         if instances {
             encoder.value(node, value, 0)?;
@@ -184,8 +191,9 @@ impl<'py> Row<'py, '_> {
             encoder.tree(Some(node), value, 0)?;
         }
         let Encoder { out, order, .. } = encoder;
-        let hint = order.map(|order| order.finish(&out[start..])).transpose()?.flatten();
-        Ok((out, hint))
+        self.scratch = out;
+        let hint = order.map(|order| order.finish(&self.scratch[1..])).transpose()?;
+        Ok(hint.flatten())
     }
 
     fn hint(&mut self, key: &str, hint: Option<String>) {
@@ -205,7 +213,7 @@ impl<'py> Row<'py, '_> {
         }
         if self.extra.len() > 1 {
             self.extra.push(b'}');
-            self.values[EXTRA] = Some(std::mem::take(&mut self.extra));
+            self.values[EXTRA] = Some(PyBytes::new(self.py, &self.extra));
         }
     }
 }
@@ -229,7 +237,7 @@ fn start_member(object: &mut Vec<u8>, key: &str) {
     object.push(b':');
 }
 
-fn identifier(text: &str, limit: usize) -> Converted<Vec<u8>> {
+fn check_identifier(text: &str, limit: usize) -> Converted<()> {
     let length = text.chars().count();
     if length == 0 {
         return Err(Failure::Refused("must not be empty".into()));
@@ -242,5 +250,5 @@ fn identifier(text: &str, limit: usize) -> Converted<Vec<u8>> {
     if crate::escape::is_escaped(text) {
         return Err(Failure::Refused("holds a character that PostgreSQL's text cannot".into()));
     }
-    Ok(text.as_bytes().to_vec())
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! All of the crate's `unsafe`: making pydantic instances without running their `__init__`.
 #![allow(unsafe_code)]
 
+use pyo3::Borrowed;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -154,4 +155,21 @@ pub fn dict<'py>(instance: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
         Bound::from_owned_ptr_or_err(instance.py(), dict)?
     };
     Ok(dict.cast_into::<PyDict>()?)
+}
+
+/// Calls `each` with every key and value of a dict. What it does with them must not change the dict: the
+/// callers compare strings and count references up.
+pub fn for_each_item<'py>(
+    dict: &Bound<'py, PyDict>,
+    mut each: impl FnMut(Borrowed<'_, 'py, PyAny>, Borrowed<'_, 'py, PyAny>),
+) {
+    let py = dict.py();
+    let (mut position, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: a live dict and three places to write to; true means that both pointers were set to
+    // references that the dict owns, which hold while it is not changed, and so for the call of `each`.
+    unsafe {
+        while ffi::PyDict_Next(dict.as_ptr(), &raw mut position, &raw mut key, &raw mut value) != 0 {
+            each(Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value));
+        }
+    }
 }
