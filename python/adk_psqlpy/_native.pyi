@@ -8,6 +8,7 @@ column, and the offset in the value.
 from typing import Any, Final
 
 from google.adk.events.event import Event
+from google.adk.sessions.session import Session
 
 __all__ = [
     "DEBUG_BUILD",
@@ -21,6 +22,7 @@ __all__ = [
     "encode_event",
     "encode_json",
     "encode_state",
+    "make_session",
     "model_report",
 ]
 
@@ -77,6 +79,19 @@ def decode_sessions(
     `sessions` are six arrays: user ids, ids, states, create times, update times, revisions. `app` is the
     app's state, `user_states` an array of user ids and one of their states.
     """
+
+def make_session(
+    *,
+    id: str,
+    app_name: str,
+    user_id: str,
+    state: dict[str, Any],
+    events: list[Event],
+    last_update_time: float,
+    marker: str,
+) -> Session:
+    """Equal to `Session(...)` of these values, which are taken as they are; `marker` is its
+    `_storage_update_marker`."""
 
 def encode_json(value: object) -> bytes | None:
     """A JSON value as jsonb; `None` where something in it is not a JSON value."""

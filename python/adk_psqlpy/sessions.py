@@ -20,6 +20,7 @@ from google.adk.sessions.base_session_service import (
 from google.adk.sessions.session import Session
 from typing_extensions import override
 
+from adk_psqlpy import _native
 from adk_psqlpy.store import PsqlpyADKStore, StoredSession, Version
 
 _STALE: Final = (
@@ -59,7 +60,7 @@ class PsqlpySessionService(BaseSessionService):
         Raises:
             AlreadyExistsError: the user has a session of this id in this app.
         """
-        session_id = (session_id.strip() if session_id else None) or str(uuid.uuid4())
+        session_id = (_stripped(session_id) if session_id is not None else None) or str(uuid.uuid4())
         stored = await self.store.create_session(app_name, user_id, session_id, state)
         if stored is None:
             raise AlreadyExistsError(f"Session with id {session_id} already exists.")
@@ -79,10 +80,11 @@ class PsqlpySessionService(BaseSessionService):
         `config.num_recent_events` keeps the newest n (0: none), `config.after_timestamp` those at or after a
         time; with both, the newest n of the latter.
         """
+        _require("config", config, GetSessionConfig, optional=True)
         stored = await self.store.get_session(
             app_name,
             user_id,
-            session_id.strip(),
+            _stripped(session_id),
             after_timestamp=config.after_timestamp if config else None,
             limit=config.num_recent_events if config else None,
         )
@@ -103,6 +105,7 @@ class PsqlpySessionService(BaseSessionService):
         page that follows. A session that is updated meanwhile moves to the end, so paging to the end meets
         every session at least once.
         """
+        _require("after", after, Session, optional=True)
         stored = await self.store.list_sessions(
             app_name,
             user_id,
@@ -114,7 +117,7 @@ class PsqlpySessionService(BaseSessionService):
     @override
     async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
         """Delete a session and its events; no error where there is none. Shared state stays."""
-        await self.store.delete_session(app_name, user_id, session_id.strip())
+        await self.store.delete_session(app_name, user_id, _stripped(session_id))
 
     @override
     async def get_user_state(self, *, app_name: str, user_id: str) -> dict[str, Any]:
@@ -134,6 +137,8 @@ class PsqlpySessionService(BaseSessionService):
             StaleSessionError: somebody appended since the object was loaded; nothing was written.
             AlreadyExistsError: the session holds another event of this id.
         """
+        _require("session", session, Session)
+        _require("event", event, Event)
         if event.partial:
             return event
         self._apply_temp_state(session, event)
@@ -150,7 +155,7 @@ class PsqlpySessionService(BaseSessionService):
                 if revision <= expected.revision:
                     return event
             session.last_update_time = round(event.timestamp * 1e6) / 1e6
-            _mark(session, Version(revision, expected.create_time))
+            session._storage_update_marker = _marker(Version(revision, expected.create_time))
             self._update_session_state(session, event)
             session.events.append(event)
             return event
@@ -208,24 +213,34 @@ class PsqlpySessionService(BaseSessionService):
         await self.close()
 
 
+def _require(name: str, value: object, kind: type, *, optional: bool = False) -> None:
+    if not isinstance(value, kind) and not (optional and value is None):
+        article = "an" if kind.__name__[0] in "AEIO" else "a"
+        raise ValueError(f"{name} must be {article} {kind.__name__}, not {type(value).__name__}")
+
+
+def _stripped(session_id: str) -> str:
+    _require("session_id", session_id, str)
+    return session_id.strip()
+
+
 def _session(stored: StoredSession) -> Session:
-    session = Session(
+    return _native.make_session(
         id=stored.id,
         app_name=stored.app_name,
         user_id=stored.user_id,
         state=stored.state,
         events=stored.events,
         last_update_time=stored.update_time,
+        marker=_marker(Version(stored.revision, stored.create_time)),
     )
-    _mark(session, Version(stored.revision, stored.create_time))
-    return session
 
 
 # ADK keeps a service's marker in a private attribute of the session, which copies and pickles take along.
 
 
-def _mark(session: Session, version: Version) -> None:
-    session._storage_update_marker = f"{version.revision}@{version.create_time!r}"
+def _marker(version: Version) -> str:
+    return f"{version.revision}@{version.create_time!r}"
 
 
 def _marked(session: Session) -> Version | None:

@@ -23,20 +23,27 @@ class ScopedState:
     user: bytes | None
 
 
-def scoped(delta: Mapping[str, Any]) -> ScopedState:
+def scoped(delta: Mapping[str, Any], name: str = "state") -> ScopedState:
     """Split a delta by the prefixes of its keys: `app:`, `user:`, none; `temp:` is left out.
 
     Values that are not JSON are converted as ADK's database service converts them
     (`google.adk.sessions._session_util`): datetimes, sets and pydantic models by pydantic, and what pydantic
     cannot convert, such as a function, by its text, with a warning.
     """
+    if not isinstance(delta, Mapping):
+        raise ValueError(f"{name} must be a dict, not {type(delta).__name__}")
+    for key in delta:
+        if not isinstance(key, str):
+            raise ValueError(f"keys of {name} must be str, not {type(key).__name__}: {key!r}")
     kept = {key: value for key, value in delta.items() if not key.startswith("temp:")}
-    encoded = _native.encode_state(kept)
+    encoded = _native.encode_state(kept) or _native.encode_state(_jsonable(kept))
     if encoded is None:
-        encoded = _native.encode_state(_jsonable(kept))
-    if encoded is None:
-        raise ValueError("state holds keys that are not strings")
+        raise ValueError(f"{name} holds values that have no JSON form")
     return ScopedState(*encoded)
+
+
+EMPTY = ScopedState(None, None, None)
+"""Of a delta without keys."""
 
 
 def _jsonable(delta: dict[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from psqlpy.extra_types import CustomType
 from adk_psqlpy import _native
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.lanes import Decoders, Lanes, Row
-from adk_psqlpy.sql import SCHEMA_VERSION, Statements, Tables, create_tables
-from adk_psqlpy.state import ScopedState, scoped
+from adk_psqlpy.sql import SCHEMA_VERSION, Statements, Tables, create_tables, made_with
+from adk_psqlpy.state import EMPTY, scoped
 
 OLDEST_SERVER: Final = 150000
 """The oldest PostgreSQL the package is tested on, as `server_version_num`."""
@@ -131,16 +131,17 @@ class PsqlpyADKStore:
         Raises:
             psqlpy.exceptions.NotSupportedError: the server is older than PostgreSQL 15, or the tables were
                 made by a newer version of this package.
+            ValueError: the tables were made with other names or another `key_length`.
         """
         ((number, metadata),) = await self._lanes.fetch(self._sql.version, [self.tables.metadata])
         if number < OLDEST_SERVER:
             raise NotSupportedError(
                 f"the server is PostgreSQL {number // 10000}.{number % 10000}; adk-psqlpy needs 15 or newer"
             )
-        version = 0
+        recorded: dict[str, str] = {}
         if metadata is not None:
-            rows = await self._lanes.fetch(self._sql.schema_version, [])
-            version = rows[0][0] if rows else 0
+            recorded = dict(await self._lanes.fetch(self._sql.metadata, []))
+        version = int(recorded.get("schema_version", 0))
         if version > SCHEMA_VERSION:
             raise NotSupportedError(
                 f"the tables beside {self.tables.sessions} have schema version {version}, and this "
@@ -148,6 +149,13 @@ class PsqlpyADKStore:
             )
         if version < SCHEMA_VERSION:
             await self._lanes.batch(create_tables(self.tables, self.key_length))
+            recorded = dict(await self._lanes.fetch(self._sql.metadata, []))
+        for name, value in made_with(self.tables, self.key_length).items():
+            if recorded.get(name, value) != value:
+                raise ValueError(
+                    f"{self.tables.metadata} belongs to tables made with {name}={recorded[name]!r}, and this "
+                    f"store has {name}={value!r}: use the same, or a session_table with another prefix"
+                )
 
     # Sessions.
 
@@ -159,7 +167,7 @@ class PsqlpyADKStore:
         for name, value in (("app_name", app_name), ("user_id", user_id), ("session_id", session_id)):
             if not value:
                 raise ValueError(f"{name} must not be empty")
-        delta = scoped(state or {})
+        delta = scoped({} if state is None else state)
         own = delta.session or b"\x01{}"
         micros = time.time_ns() // 1000
         rows = await self._fetch(
@@ -230,8 +238,11 @@ class PsqlpyADKStore:
             self._check(user_id=user_id)
             parameters.append(user_id)
         if after is not None:
+            if not isinstance(after, tuple) or len(after) != 3:
+                raise ValueError(f"after must be (update_time, user_id, id) of a session, not {after!r}")
             at, after_user, after_id = after
-            parameters += [_timestamptz(_micros("after", at)), after_user, after_id]
+            self._check(**{"the user_id in after": after_user, "the id in after": after_id})
+            parameters += [_timestamptz(_micros("the update_time in after", at)), after_user, after_id]
         if limit is not None:
             parameters.append(_count("limit", limit))
         sql = self._sql.list_sessions(
@@ -257,7 +268,7 @@ class PsqlpyADKStore:
             SessionNotFoundError: there is no such session.
         """
         self._check_key(app_name, user_id, session_id)
-        state = scoped(delta)
+        state = scoped(delta, "delta")
         parameters = [_jsonb(state.session), _jsonb(state.app), _jsonb(state.user)]
         rows = await self._fetch(
             self._sql.update_session_state,
@@ -290,10 +301,13 @@ class PsqlpyADKStore:
         of the delta are not stored in any state.
         """
         self._check_key(app_name, user_id, session_id)
+        if not isinstance(event, Event):
+            raise ValueError(f"event must be an Event, not {type(event).__name__}")
+        if not isinstance(expected, Version):
+            raise ValueError(f"expected must be a Version, not {type(expected).__name__}")
+        _count("expected.revision", expected.revision)
         columns = _native.encode_event(event, self.key_length)
-        delta = (
-            scoped(event.actions.state_delta) if event.actions.state_delta else ScopedState(None, None, None)
-        )
+        delta = scoped(event.actions.state_delta) if event.actions.state_delta else EMPTY
         shared = [CustomType(scope) for scope in (delta.app, delta.user) if scope is not None]
         rows = await self._fetch(
             self._sql.append_event(app=delta.app is not None, user=delta.user is not None),
@@ -314,6 +328,8 @@ class PsqlpyADKStore:
         self, app_name: str, user_id: str, session_id: str, event_id: str
     ) -> AppendOutcome | None:
         """Tell how a session and an event of it are stored; `None` where there is no such session."""
+        self._check_key(app_name, user_id, session_id)
+        self._check(event_id=event_id)
         rows = await self._fetch(
             self._sql.append_outcome, [app_name, user_id, session_id, event_id], _SESSION
         )
@@ -353,6 +369,7 @@ class PsqlpyADKStore:
         self, app_name: str, user_id: str, session_id: str
     ) -> tuple[Version, float, str | None] | None:
         """Version, time of the last update, and id of the newest event; `None` for no such session."""
+        self._check_key(app_name, user_id, session_id)
         rows = await self._fetch(self._sql.last_event, [app_name, user_id, session_id], _SESSION)
         if not rows:
             return None
@@ -437,14 +454,14 @@ def _micros(name: str, seconds: float) -> int:
     """The nearest microsecond, as the encoder of events rounds."""
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise ValueError(f"{name} must be seconds since the Unix epoch, not {type(seconds).__name__}")
-    if not -210_866_803_200 <= seconds < 9_224_318_016_000:
-        raise ValueError(f"{name} {seconds} is outside what timestamptz holds (4713 BC to 294276 AD)")
+    if not -210_866_803_200 <= seconds < 9_223_372_000_000:
+        raise ValueError(f"{name} {seconds} is outside what is kept (4713 BC to 294246 AD)")
     return round(seconds * 1e6)
 
 
 def _count(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{name} must be an integer, 0 or more, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise ValueError(f"{name} must be an integer from 0 to 2**63 - 1, not {value!r}")
     return value
 
 

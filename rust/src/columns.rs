@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// A one-dimensional array, or an empty one.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Array<'b> {
     bytes: &'b [u8],
     at: usize,
@@ -116,11 +116,11 @@ pub fn timestamptz(unix_micros: i64) -> [u8; 8] {
     (unix_micros - EPOCH_MICROS).to_be_bytes()
 }
 
-/// Seconds since the Unix epoch as the nearest microsecond; `None` outside what timestamptz holds
-/// (4713 BC to 294276 AD).
+/// Seconds since the Unix epoch as the nearest microsecond; `None` outside what timestamptz and
+/// an `i64` hold (4713 BC to 294246 AD).
 pub fn micros_from_seconds(seconds: f64) -> Option<i64> {
     const LOWEST: f64 = -210_866_803_200_000_000.0;
-    const HIGHEST: f64 = 9_224_318_016_000_000_000.0;
+    const HIGHEST: f64 = 9_223_372_000_000_000_000.0;
     let micros = (seconds * 1e6).round_ties_even();
     #[expect(clippy::cast_possible_truncation, reason = "the range was checked")]
     (LOWEST..HIGHEST).contains(&micros).then_some(micros as i64)

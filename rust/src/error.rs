@@ -34,6 +34,10 @@ pub enum ErrorKind {
     InvalidArray,
     /// A jsonb value whose version byte is not 1.
     InvalidJsonb,
+    /// A value of another kind than the one that is kept there: an array for an object, say.
+    OtherKind,
+    /// NULL where a value must be.
+    Missing,
 }
 
 impl ErrorKind {
@@ -49,6 +53,8 @@ impl ErrorKind {
             Self::InvalidUtf8 => "not UTF-8",
             Self::InvalidArray => "not an array in PostgreSQL's binary format",
             Self::InvalidJsonb => "not a jsonb value in PostgreSQL's binary format",
+            Self::OtherKind => "not the kind of value that is kept here",
+            Self::Missing => "there is no value",
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::scan;
 
 /// Containers may nest this deep. `pydantic`'s own serializer gives up at 255.
 pub const MAX_DEPTH: usize = 512;
@@ -172,20 +173,7 @@ impl<'j> Reader<'j> {
     pub fn string(&mut self) -> Result<Cow<'j, str>> {
         let start = self.at + 1;
         let bytes = self.bytes();
-        let mut end = start;
-        // Most strings of an event are short identifiers: a plain loop beats memchr below some 30 bytes,
-        // so it goes first and hands over to the vectorised search for the long ones.
-        let head = bytes.len().min(start + 32);
-        while end < head && !matches!(bytes[end], b'"' | b'\\' | 0..=0x1f) {
-            end += 1;
-        }
-        if end == start + 32 {
-            let rest = memchr::memchr2(b'"', b'\\', &bytes[end..]).unwrap_or(bytes.len() - end);
-            if let Some(control) = bytes[end..end + rest].iter().position(|byte| *byte < 0x20) {
-                return Err(Error { kind: ErrorKind::ControlCharacter, at: end + control });
-            }
-            end += rest;
-        }
+        let end = scan::special(bytes, start);
         match bytes.get(end) {
             Some(b'"') => {
                 self.at = end + 1;
@@ -197,7 +185,6 @@ impl<'j> Reader<'j> {
         }
     }
 
-    #[cold]
     fn escaped_string(&mut self, start: usize, first_backslash: usize) -> Result<String> {
         let bytes = self.bytes();
         let mut out = String::with_capacity(first_backslash - start + 64);
@@ -210,13 +197,13 @@ impl<'j> Reader<'j> {
                     return Ok(out);
                 }
                 Some(b'\\') => at = self.escape(at, &mut out)?,
+                Some(0..0x20) => {
+                    return Err(Error { kind: ErrorKind::ControlCharacter, at });
+                }
                 Some(_) => {
-                    let rest = memchr::memchr2(b'"', b'\\', &bytes[at..]).unwrap_or(bytes.len() - at);
-                    if let Some(control) = bytes[at..at + rest].iter().position(|byte| *byte < 0x20) {
-                        return Err(Error { kind: ErrorKind::ControlCharacter, at: at + control });
-                    }
-                    out.push_str(&self.text[at..at + rest]);
-                    at += rest;
+                    let end = scan::special(bytes, at);
+                    out.push_str(&self.text[at..end]);
+                    at = end;
                 }
                 None => {
                     return Err(Error { kind: ErrorKind::EndOfText, at });

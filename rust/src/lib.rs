@@ -3,15 +3,28 @@
 //! The modules at this level know nothing of Python: the binary arrays in which a session's events
 //! arrive ([`columns`]), the JSON in them ([`json`], [`write`]), what JSONB cannot hold ([`escape`]), the
 //! order of keys that JSONB forgets ([`order`]), and which field of an event is kept in which column
-//! ([`row`]). With the feature `python` (the default), the module `python` turns them into pydantic
-//! instances and is the extension module `adk_psqlpy._native`.
+//! ([`row`]), and how one is read back ([`stored`]). With the feature `python` (the default), the module
+//! `python` turns them into pydantic instances and is the extension module `adk_psqlpy._native`. With the
+//! feature `serde`, the modules `event` and `value` turn them into serde types, for services in Rust:
+//!
+//! ```toml
+//! adk-psqlpy = { version = "0.1", default-features = false, features = ["serde"] }
+//! ```
+//!
+//! `rust/examples/read_session.rs` is such a service in small.
 
 pub mod columns;
 pub mod error;
 pub mod escape;
+#[cfg(feature = "serde")]
+pub mod event;
 pub mod json;
 pub mod order;
 pub mod row;
+mod scan;
+pub mod stored;
+#[cfg(feature = "serde")]
+pub mod value;
 pub mod write;
 
 #[cfg(feature = "python")]

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::escape;
+use crate::scan;
 
 /// Writes a JSON string: quotes, JSON's own escapes, and [`crate::escape`]'s for U+0000 and U+FDD0.
 pub fn string(out: &mut Vec<u8>, text: &str) {
@@ -15,59 +16,37 @@ pub fn stored_string(out: &mut Vec<u8>, stored: &str) {
 }
 
 fn quoted<const ESCAPE: bool>(out: &mut Vec<u8>, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
     let bytes = text.as_bytes();
     out.reserve(bytes.len() + 2);
     out.push(b'"');
     let mut start = 0;
-    for (index, byte) in bytes.iter().enumerate() {
-        // One table look-up a byte: 0 for what stands for itself.
-        let class = CLASS[usize::from(*byte)];
-        if class == 0 {
-            continue;
-        }
-        if class == LEAD_BYTE && !(ESCAPE && bytes[index..].starts_with("\u{fdd0}".as_bytes())) {
-            continue;
-        }
-        out.extend_from_slice(&bytes[start..index]);
-        start = index + 1;
-        match class {
-            LEAD_BYTE => {
+    loop {
+        let end = if ESCAPE { scan::special_or_lead(bytes, start) } else { scan::special(bytes, start) };
+        out.extend_from_slice(&bytes[start..end]);
+        let Some(byte) = bytes.get(end) else { break };
+        start = end + 1;
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0xef if bytes[end..].starts_with("\u{fdd0}".as_bytes()) => {
                 escape::push_code_point(out, 0xfdd0);
-                start = index + 3;
+                start = end + 3;
             }
-            NUL => escape::push_code_point(out, 0),
-            b'u' => {
+            // Another character that begins with this byte.
+            0xef => out.push(0xef),
+            0 if ESCAPE => escape::push_code_point(out, 0),
+            control => {
+                let digits = [b'0' + (control >> 4), HEX[usize::from(control & 15)]];
                 out.extend_from_slice(b"\\u00");
-                out.push(b'0' + (byte >> 4));
-                out.push(b"0123456789abcdef"[usize::from(byte & 15)]);
+                out.extend_from_slice(&digits);
             }
-            letter => out.extend_from_slice(&[b'\\', letter]),
         }
     }
-    out.extend_from_slice(&bytes[start..]);
     out.push(b'"');
 }
-
-const NUL: u8 = 1;
-const LEAD_BYTE: u8 = 2;
-const CLASS: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut byte = 1;
-    while byte < 0x20 {
-        table[byte] = b'u';
-        byte += 1;
-    }
-    table[0] = NUL;
-    table[0xef] = LEAD_BYTE;
-    table[b'"' as usize] = b'"';
-    table[b'\\' as usize] = b'\\';
-    table[0x08] = b'b';
-    table[0x0c] = b'f';
-    table[b'\n' as usize] = b'n';
-    table[b'\r' as usize] = b'r';
-    table[b'\t' as usize] = b't';
-    table
-};
 
 /// Writes a float so that it is read back as the same float, of the same type.
 ///

@@ -89,6 +89,15 @@ SCHEMA_VERSION: Final = len(MIGRATIONS)
 """The version that this package reads and writes."""
 
 
+def _create_schema(schema: str) -> str:
+    # IF NOT EXISTS asks for the right to create schemas even where the schema is there.
+    return f"""
+    DO $schema$ BEGIN
+        IF to_regnamespace('{schema}') IS NULL THEN CREATE SCHEMA {schema}; END IF;
+    END $schema$;
+    """
+
+
 def create_tables(tables: Tables, key_length: int) -> str:
     """A batch that brings a database to `SCHEMA_VERSION`, whatever it is at.
 
@@ -100,7 +109,7 @@ def create_tables(tables: Tables, key_length: int) -> str:
         # Or every statement that finds its table tells the server's log so.
         "SET LOCAL client_min_messages = warning;",
         f"SELECT pg_advisory_xact_lock({_LOCK});",
-        *(f"CREATE SCHEMA IF NOT EXISTS {schema};" for schema in tables.schemas),
+        *(_create_schema(schema) for schema in tables.schemas),
         f"CREATE TABLE IF NOT EXISTS {tables.metadata} (key varchar(128) PRIMARY KEY, value varchar(256) NOT NULL);",
     ]
     for version, migration in enumerate(MIGRATIONS, start=1):
@@ -115,4 +124,18 @@ def create_tables(tables: Tables, key_length: int) -> str:
             END $migration$;
             """
         )
+    # What the tables were made with, for whoever opens them next; kept as the first one said it.
+    for key, value in made_with(tables, key_length).items():
+        steps.append(
+            f"INSERT INTO {tables.metadata} (key, value) VALUES ('{key}', '{value}') ON CONFLICT DO NOTHING;"
+        )
     return "\n".join(steps)
+
+
+def made_with(tables: Tables, key_length: int) -> dict[str, str]:
+    """What `adk_metadata` records about the store beside the schema version."""
+    return {
+        "session_table": tables.session_table.rpartition(".")[2],
+        "events_table": tables.events_table,
+        "key_length": str(key_length),
+    }

@@ -38,9 +38,9 @@ class Statements:
         return "SELECT current_setting('server_version_num')::int, to_regclass($1)::text"
 
     @cached_property
-    def schema_version(self) -> str:
-        """The schema version; no row before the first migration."""
-        return f"SELECT value::int FROM {self.tables.metadata} WHERE key = 'schema_version'"
+    def metadata(self) -> str:
+        """What is recorded about the tables: keys and values."""
+        return f"SELECT key, value FROM {self.tables.metadata}"
 
     @cached_property
     def create_session(self) -> str:

@@ -6,9 +6,9 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-# PostgreSQL manual, 4.1.1: letters, digits, underscores and dollar signs, not a digit first. ASCII only,
-# so that a byte is a character and the limit of 63 bytes (NAMEDATALEN - 1) is plain.
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
+# PostgreSQL manual, 4.1.1: letters, digits and underscores, not a digit first. ASCII only, so that a byte is
+# a character and the limit of 63 bytes (NAMEDATALEN - 1) is plain; no dollar sign, which could end a quote.
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LONGEST = 63
 
 
@@ -33,8 +33,12 @@ class Tables:
             raise ValueError(
                 f"session_table and events_table are both {self.session_table!r}; they must differ"
             )
-        for suffix in ("app_states", "user_states", "metadata"):
-            _split(f"the name derived from session_table {self.session_table!r}", self._beside(suffix))
+        for derived in (self._beside(suffix) for suffix in ("app_states", "user_states", "metadata")):
+            _split(f"the name derived from session_table {self.session_table!r}", derived)
+            if derived == self.events_table:
+                raise ValueError(
+                    f"events_table {derived!r} is the name of a table derived from session_table"
+                )
 
     @property
     def sessions(self) -> str:
@@ -89,7 +93,7 @@ def _split(parameter: str, table: str) -> tuple[str | None, str]:
     if not isinstance(table, str):
         raise ValueError(f"{parameter} must be a str, not {type(table).__name__}")
     schema, _, name = table.rpartition(".")
-    for part in (schema, name) if schema else (name,):
+    for part in (schema, name) if "." in table else (name,):
         if not _IDENTIFIER.fullmatch(part):
             raise ValueError(
                 f"{parameter} {table!r} is not a table name: use letters, digits and underscores, "

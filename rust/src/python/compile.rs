@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use pyo3::CastIntoError;
+use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyDict, PyList, PyString, PyTuple, PyType};
@@ -19,22 +20,19 @@ use super::schema::{
 use crate::row;
 use crate::write::jsonb_key_order;
 
-/// Compiles the plan for `event`, the class `google.adk.events.event.Event`.
-pub fn compile(event: &Bound<'_, PyAny>) -> PyResult<Plan> {
+/// Compiles the plan for `Event` and `Session`, the classes of google-adk.
+pub fn compile(event: &Bound<'_, PyAny>, session: &Bound<'_, PyAny>) -> PyResult<Plan> {
     let py = event.py();
-    let schema = event.getattr("__pydantic_core_schema__")?.cast_into::<PyDict>()?;
     let mut compiler =
         Compiler { py, definitions: HashMap::new(), by_class: HashMap::new(), models: Vec::new() };
-    compiler.collect_definitions(schema.as_any())?;
-    let Node::Model(event) = compiler.node(&schema)? else {
-        return Err(pyo3::exceptions::PyTypeError::new_err("the schema of Event is not that of a model"));
-    };
+    let event = compiler.root(event)?;
+    let session = compiler.root(session)?;
     let models: Vec<Model> = compiler.models.into_iter().flatten().collect();
     let columns = models[event].fields.iter().map(|field| row::column_of_field(&field.key)).collect();
     let base = py.import("pydantic")?.getattr("BaseModel")?.cast_into::<PyType>()?;
     let slots = SlotOffsets::of(&base)?;
     let to_jsonable = py.import("pydantic_core")?.getattr("to_jsonable_python")?.unbind();
-    Ok(Plan { models, event, columns, to_jsonable, slots })
+    Ok(Plan { models, event, session, columns, to_jsonable, slots })
 }
 
 struct Compiler<'py> {
@@ -70,6 +68,16 @@ fn because<T>(reason: impl Into<String>) -> Understood<T> {
 }
 
 impl<'py> Compiler<'py> {
+    /// A class that is asked for by itself.
+    fn root(&mut self, class: &Bound<'py, PyAny>) -> PyResult<usize> {
+        let schema = class.getattr("__pydantic_core_schema__")?.cast_into::<PyDict>()?;
+        self.collect_definitions(schema.as_any())?;
+        match self.node(&schema)? {
+            Node::Model(index) => Ok(index),
+            _ => Err(PyTypeError::new_err(format!("the schema of {class} is not that of a model"))),
+        }
+    }
+
     /// Remembers every schema that carries a `ref`, wherever it stands.
     fn collect_definitions(&mut self, value: &Bound<'py, PyAny>) -> PyResult<()> {
         if let Ok(schema) = value.cast::<PyDict>() {
@@ -131,6 +139,7 @@ impl<'py> Compiler<'py> {
             },
             "enum" if has_only(schema, &["cls", "members", "sub_type", "missing"]) => enumeration(schema)?,
             "literal" if has_only(schema, &["expected"]) => literal(schema)?,
+            "union" if has_only(schema, &["choices"]) => self.union(schema)?,
             "model" => Node::Model(self.model(schema)?),
             // Around a whole model (a validator for mode="after", say): its instances are pydantic's.
             "function-after" | "function-before" | "function-wrap" => match self.inner(schema)? {
@@ -169,6 +178,25 @@ impl<'py> Compiler<'py> {
             _ if !keys_are_strings => Node::Opaque,
             values => Node::Dict(Box::new(values)),
         })
+    }
+
+    /// A union in pydantic's smart mode takes the choice that fits exactly. Among booleans, integers, strings
+    /// and lists, that is the one of the JSON value's kind.
+    fn union(&mut self, schema: &Bound<'py, PyDict>) -> PyResult<Node> {
+        let mut choices = Vec::new();
+        for choice in schema.as_any().get_item("choices")?.try_iter()? {
+            let Ok(choice) = choice?.cast_into::<PyDict>() else {
+                return Ok(Node::Opaque);
+            };
+            let node = self.node(&choice)?;
+            let twice =
+                choices.iter().any(|other| std::mem::discriminant(other) == std::mem::discriminant(&node));
+            if twice || !matches!(node, Node::Bool | Node::Int | Node::Str | Node::List(_)) {
+                return Ok(Node::Opaque);
+            }
+            choices.push(node);
+        }
+        Ok(Node::OneOf(choices))
     }
 
     fn model(&mut self, schema: &Bound<'py, PyDict>) -> PyResult<usize> {
@@ -260,6 +288,7 @@ impl<'py> Compiler<'py> {
             },
         };
         let mut value = dict(schema, "schema");
+        let custom_serializer = value.as_ref().is_some_and(has_custom_serializer);
         if let Some(outer) = value.as_ref().filter(|value| text(value, "type").as_deref() == Some("default"))
         {
             if !has_only(outer, &DEFAULT) {
@@ -280,7 +309,7 @@ impl<'py> Compiler<'py> {
         }
         Ok(Field {
             name: PyString::intern(self.py, &key).unbind(),
-            custom_serializer: has_custom_serializer(&value),
+            custom_serializer,
             alias: alias.filter(|alias| *alias != key),
             quoted: format!("\"{key}\":"),
             key,

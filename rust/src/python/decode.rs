@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyList, PySet, PyString};
 
@@ -150,6 +151,19 @@ impl<'py, 'p> Decoder<'py, 'p> {
                 let value = self.dict(doc, &Node::Any, depth)?;
                 if value.is_empty()? { Ok(value) } else { Err(Failure::Foreign) }
             }
+            (Node::OneOf(choices), _) => {
+                let fits = |choice: &&Node| {
+                    matches!(
+                        (choice, kind),
+                        (Node::Bool, Kind::True | Kind::False)
+                            | (Node::Int, Kind::Number)
+                            | (Node::Str, Kind::String)
+                            | (Node::List(_), Kind::Array)
+                    )
+                };
+                let choice = choices.iter().find(fits).ok_or(Failure::Foreign)?;
+                self.value(doc, choice, depth)
+            }
             _ => Err(Failure::Foreign),
         }
     }
@@ -269,7 +283,10 @@ impl<'py, 'p> Decoder<'py, 'p> {
             }
         }
         let value = self.any(doc, kind, depth)?;
-        Ok(model.class.bind(self.py).call_method1("model_validate", (value,))?)
+        // What pydantic refuses here may be gone from what it is given as a whole, where of two equal keys
+        // the last one counts: so the refusal is left to the outermost model.
+        let made = model.class.bind(self.py).call_method1(intern!(self.py, "model_validate"), (value,));
+        made.map_err(|_| Failure::Foreign)
     }
 
     fn instance(
@@ -295,49 +312,18 @@ impl<'py, 'p> Decoder<'py, 'p> {
 
     /// The finished instance of what has been set.
     pub fn finish(&mut self, instance: Instance<'py, 'p>) -> Converted<Bound<'py, PyAny>> {
-        let py = self.py;
-        let Instance { model, index, dict, set } = instance;
-        let is_set = |index: &usize| set >> index & 1 == 1;
-        if !model.required.iter().all(is_set) {
-            return Err(Failure::Foreign);
-        }
-        for (index, factory) in &model.factories {
-            if is_set(index) {
-                continue;
-            }
-            let value = match factory {
-                Factory::Dict => PyDict::new(py).into_any(),
-                Factory::List => PyList::empty(py).into_any(),
-                Factory::Call(factory) => factory.bind(py).call0()?,
-            };
-            dict.set_item(model.fields[*index].name.bind(py), value)?;
-        }
-        let private = match &model.private {
-            Some(private) => private.bind(py).copy()?.into_any(),
-            None => py.None().into_bound(py),
+        // Instances come in a few shapes: the set of names is most often a copy of a recent one.
+        let known = &mut self.fields_sets[instance.index];
+        let recent = known.iter().flatten().find(|(bits, _)| *bits == instance.set);
+        let names = if let Some((_, names)) = recent {
+            objects::copy_set(names)?
+        } else {
+            let names = instance.names()?;
+            known.rotate_right(1);
+            known[0] = Some((instance.set, objects::copy_set(&names)?));
+            names
         };
-        let fields_set = self.fields_set(model, index, set)?;
-        let contents = Contents { dict, fields_set, private };
-        Ok(objects::new_instance(model.class.bind(py), &self.plan.slots, contents)?)
-    }
-
-    /// The names of the fields whose bits are set: a copy of the set made for the instance before, if that
-    /// had the same ones.
-    fn fields_set(&mut self, model: &Model, index: usize, set: u64) -> PyResult<Bound<'py, PySet>> {
-        let known = &mut self.fields_sets[index];
-        if let Some((_, names)) = known.iter().flatten().find(|(bits, _)| *bits == set) {
-            return objects::copy_set(names);
-        }
-        let names = PySet::empty(self.py)?;
-        let mut left = set;
-        while left != 0 {
-            names.add(model.fields[left.trailing_zeros() as usize].name.bind(self.py))?;
-            left &= left - 1;
-        }
-        let copy = objects::copy_set(&names)?;
-        known.rotate_right(1);
-        known[0] = Some((set, names));
-        Ok(copy)
+        instance.finish(self.plan, names)
     }
 }
 
@@ -385,5 +371,44 @@ impl<'py, 'p> Instance<'py, 'p> {
         }
         self.set |= 1 << index;
         Ok(self.dict.set_item(self.model.fields[index].name.bind(value.py()), value)?)
+    }
+
+    /// The names of the fields that were set.
+    pub fn names(&self) -> PyResult<Bound<'py, PySet>> {
+        let py = self.dict.py();
+        let names = PySet::empty(py)?;
+        let mut left = self.set;
+        while left != 0 {
+            names.add(self.model.fields[left.trailing_zeros() as usize].name.bind(py))?;
+            left &= left - 1;
+        }
+        Ok(names)
+    }
+
+    /// The finished instance; foreign where a field without a default was not set.
+    pub fn finish(self, plan: &Plan, names: Bound<'py, PySet>) -> Converted<Bound<'py, PyAny>> {
+        let Self { model, dict, set, .. } = self;
+        let py = dict.py();
+        let is_set = |index: &usize| set >> index & 1 == 1;
+        if !model.required.iter().all(is_set) {
+            return Err(Failure::Foreign);
+        }
+        for (index, factory) in &model.factories {
+            if is_set(index) {
+                continue;
+            }
+            let value = match factory {
+                Factory::Dict => PyDict::new(py).into_any(),
+                Factory::List => PyList::empty(py).into_any(),
+                Factory::Call(factory) => factory.bind(py).call0()?,
+            };
+            dict.set_item(model.fields[*index].name.bind(py), value)?;
+        }
+        let private = match &model.private {
+            Some(private) => private.bind(py).copy()?.into_any(),
+            None => py.None().into_bound(py),
+        };
+        let contents = Contents { dict, fields_set: names, private };
+        Ok(objects::new_instance(model.class.bind(py), &plan.slots, contents)?)
     }
 }

@@ -93,6 +93,16 @@ impl<'py, 'p> Encoder<'py, 'p> {
                     self.converted(value, true, depth)?;
                 }
             }
+            Node::OneOf(choices) => {
+                let fits = |choice: &&Node| match choice {
+                    Node::Bool => value.is_exact_instance_of::<PyBool>(),
+                    Node::Int => value.is_exact_instance_of::<PyInt>(),
+                    Node::Str => value.is_exact_instance_of::<PyString>(),
+                    _ => value.is_exact_instance_of::<PyList>(),
+                };
+                let choice = choices.iter().find(fits).ok_or(Failure::Foreign)?;
+                self.value(choice, value, depth)?;
+            }
             Node::Opaque => return Err(Failure::Foreign),
         }
         Ok(())

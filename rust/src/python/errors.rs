@@ -1,6 +1,6 @@
 //! How a conversion can end other than well.
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyException, PyMemoryError, PyRecursionError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::error::Error;
@@ -45,15 +45,19 @@ impl Failure {
             Self::Malformed(error) => PyValueError::new_err(format!("{place}: {error}")),
             Self::Foreign => PyValueError::new_err(format!("{place}: not a value that this column holds")),
             Self::Refused(words) => PyValueError::new_err(format!("{place}: {words}")),
-            Self::Raised(error) => {
+            // Validators raise AttributeError and TypeError too, on values of a kind they did not expect.
+            Self::Raised(error) if is_about_the_value(py, &error) => {
                 let raised = PyValueError::new_err(format!("{place}: {}", error.value(py)));
-                if error.is_instance_of::<PyValueError>(py) {
-                    raised.set_cause(py, Some(error));
-                    raised
-                } else {
-                    error
-                }
+                raised.set_cause(py, Some(error));
+                raised
             }
+            Self::Raised(error) => error,
         }
     }
+}
+
+fn is_about_the_value(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyException>(py)
+        && !error.is_instance_of::<PyMemoryError>(py)
+        && !error.is_instance_of::<PyRecursionError>(py)
 }

@@ -10,7 +10,7 @@ use super::objects;
 use super::plan::{Node, Plan};
 use super::strings::stored;
 use crate::columns;
-use crate::row::{self, COLUMNS, Column, EXACT_TIMESTAMP, EXTRA, ORDER, WHOLE_TEXTS};
+use crate::row::{self, COLUMNS, Column, EXACT_TIMESTAMP, EXTRA, ORDER, Type, WHOLE_TEXTS};
 use crate::write;
 
 /// An event as the values of [`COLUMNS`], in PostgreSQL's binary format.
@@ -76,16 +76,21 @@ impl<'py> Row<'py, '_> {
                 self.field(field, &value, true)
             };
             let done = match done {
-                Err(Failure::Foreign) => match dump(event, Some(key))?.get_item(key)? {
-                    Some(value) => self.field(field, &value, false),
-                    None => Ok(()),
-                },
+                Err(Failure::Foreign) => self.dumped_field(event, field),
                 done => done,
             };
             done.map_err(|failure| failure.raise(self.py, &format!("event field {key}")))?;
         }
         self.finish();
         Ok(())
+    }
+
+    /// A field as pydantic dumps it.
+    fn dumped_field(&mut self, event: &Bound<'py, PyAny>, field: Field<'_>) -> Converted<()> {
+        match dump(event, Some(field.key))?.get_item(field.key)? {
+            Some(value) => self.field(field, &value, false),
+            None => Ok(()),
+        }
     }
 
     /// For subclasses of `Event`, and events that something is missing from: all as pydantic dumps it.
@@ -118,26 +123,26 @@ impl<'py> Row<'py, '_> {
             return Ok(());
         };
         let column = COLUMNS[index];
-        let bytes = match column.sql_type {
-            "jsonb" => {
+        let bytes = match column.kind {
+            Type::Jsonb => {
                 let hint = self.json(node, value, instances, true)?;
                 self.hint(key, hint);
                 PyBytes::new(self.py, &self.scratch)
             }
-            "bytea" => {
+            Type::Bytea => {
                 self.json(node, value, instances, false)?;
                 PyBytes::new(self.py, &self.scratch[1..])
             }
-            "boolean" => PyBytes::new(self.py, &[u8::from(value.cast_exact::<PyBool>()?.is_true())]),
-            "timestamptz" => self.timestamp(value)?,
-            "text" => {
+            Type::Boolean => PyBytes::new(self.py, &[u8::from(value.cast_exact::<PyBool>()?.is_true())]),
+            Type::Timestamptz => self.timestamp(value)?,
+            Type::Text => {
                 // A set has no order, so the ids are kept sorted, as ADK itself writes them.
                 let builtins = self.py.import(intern!(self.py, "builtins"))?;
                 let sorted = builtins.call_method1(intern!(self.py, "sorted"), (value,))?;
                 self.json(&Node::List(Box::new(Node::Str)), &sorted, true, false)?;
                 PyBytes::new(self.py, &self.scratch[1..])
             }
-            _ => self.text(&column, value)?,
+            Type::Varchar => self.text(&column, value)?,
         };
         self.values[index] = Some(bytes);
         Ok(())
@@ -163,7 +168,7 @@ impl<'py> Row<'py, '_> {
             Err(_) => value.extract::<f64>().map_err(|_| Failure::Foreign)?,
         };
         let micros = columns::micros_from_seconds(seconds).ok_or_else(|| {
-            Failure::Refused(format!("{seconds} is outside what timestamptz holds (4713 BC to 294276 AD)"))
+            Failure::Refused(format!("{seconds} is outside what is kept (4713 BC to 294246 AD)"))
         })?;
         if columns::seconds_from_micros(micros).to_bits() != seconds.to_bits() {
             start_member(&mut self.extra, EXACT_TIMESTAMP);

@@ -9,6 +9,7 @@ mod objects;
 mod plan;
 mod row_to_event;
 mod schema;
+mod session;
 mod state;
 mod strings;
 
@@ -23,7 +24,8 @@ static PLAN: PyOnceLock<Plan> = PyOnceLock::new();
 fn plan(py: Python<'_>) -> PyResult<&'static Plan> {
     PLAN.get_or_try_init(py, || {
         let event = py.import("google.adk.events.event")?.getattr("Event")?;
-        compile::compile(&event)
+        let session = py.import("google.adk.sessions.session")?.getattr("Session")?;
+        compile::compile(&event, &session)
     })
 }
 
@@ -34,6 +36,8 @@ mod _native {
     use super::event_to_row::encode_event;
     #[pymodule_export]
     use super::row_to_event::decode_events;
+    #[pymodule_export]
+    use super::session::make_session;
     #[pymodule_export]
     use super::state::{decode_json, decode_sessions, decode_state, encode_json, encode_state};
 
@@ -58,7 +62,7 @@ mod _native {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
-        let columns: Vec<_> = row::COLUMNS.iter().map(|column| (column.name, column.sql_type)).collect();
+        let columns: Vec<_> = row::COLUMNS.iter().map(|column| (column.name, column.kind.sql())).collect();
         module.add("EVENT_COLUMNS", PyTuple::new(py, columns)?)?;
         module.add("OWN_ARRAYS", row::OWN_ARRAYS)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;

@@ -15,6 +15,8 @@ pub struct Plan {
     pub models: Vec<Model>,
     /// The index of `Event` itself.
     pub event: usize,
+    /// The index of `Session`.
+    pub session: usize,
     /// For each field of `Event`, the index in [`crate::row::COLUMNS`] of its column; `None` for `extra`.
     pub columns: Vec<Option<usize>>,
     /// `pydantic_core.to_jsonable_python`.
@@ -108,6 +110,8 @@ pub enum Node {
     Enum(Enumeration),
     /// One of some strings.
     Literal(HashMap<String, Py<PyAny>>),
+    /// One of several, told apart by the kind of JSON value.
+    OneOf(Vec<Node>),
     /// An instance of a model.
     Model(usize),
     /// Not understood: pydantic validates the model around it.

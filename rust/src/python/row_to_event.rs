@@ -14,7 +14,7 @@ use crate::columns::{self, Array};
 use crate::error::{Error, ErrorKind};
 use crate::json::{Kind, Reader};
 use crate::order::Hint;
-use crate::row::{self, COLUMNS, EXACT_TIMESTAMP, EXTRA, ORDER, OWN_ARRAYS, TOOL_IDS, WHOLE_TEXTS};
+use crate::row::{self, COLUMNS, EXACT_TIMESTAMP, EXTRA, ORDER, OWN_ARRAYS, TOOL_IDS, Type, WHOLE_TEXTS};
 
 /// The events of one session, from an array a column.
 ///
@@ -224,7 +224,7 @@ impl<'b> StoredEvent<'b> {
     /// Takes note of one of the storage's own keys in `extra`.
     fn note(&mut self, name: &str, text: &str) -> Converted<()> {
         match name {
-            EXACT_TIMESTAMP => self.timestamp = text.parse().ok(),
+            EXACT_TIMESTAMP => self.timestamp = row::exact_timestamp(text),
             WHOLE_TEXTS => self.whole = texts(text)?,
             _ => {}
         }
@@ -242,8 +242,8 @@ impl<'b> StoredEvent<'b> {
         let py = decoder.py();
         let column = COLUMNS[index];
         let rare = index >= OWN_ARRAYS;
-        match column.sql_type {
-            "timestamptz" => {
+        match column.kind {
+            Type::Timestamptz => {
                 let micros = columns::unix_micros(value)?;
                 // The exact value belongs to the column's unless somebody changed that since.
                 let exact =
@@ -251,7 +251,7 @@ impl<'b> StoredEvent<'b> {
                 let seconds = exact.unwrap_or_else(|| columns::seconds_from_micros(micros));
                 Ok(PyFloat::new(py, seconds).into_any())
             }
-            "varchar" => {
+            Type::Varchar => {
                 let text =
                     if rare { Reader::from_bytes(value)?.string_value()? } else { utf8(value)?.into() };
                 if let Some((_, whole)) = self.whole.iter().find(|(name, _)| name == key) {
@@ -262,12 +262,12 @@ impl<'b> StoredEvent<'b> {
                 }
                 Ok(if index == 0 { string(py, &text)? } else { decoder.repeated(&text)? }.into_any())
             }
-            "text" => {
+            Type::Text => {
                 let text = Reader::from_bytes(value)?.string_value()?;
                 decoder.document(&text, node, &Hint::default())
             }
-            "bytea" => decoder.document(utf8(value)?, node, &Hint::default()),
-            _ => {
+            Type::Bytea => decoder.document(utf8(value)?, node, &Hint::default()),
+            Type::Jsonb | Type::Boolean => {
                 let text = utf8(if rare { value } else { columns::jsonb(value)? })?;
                 decoder.document(text, node, &self.hint(key, text))
             }
@@ -291,7 +291,7 @@ impl<'b> StoredEvent<'b> {
             let Some(value) = self.values[index] else {
                 continue;
             };
-            let key = if column.sql_type == "text" { TOOL_IDS } else { column.name };
+            let key = if column.kind == Type::Text { TOOL_IDS } else { column.name };
             self.column(decoder, index, key, &Node::Any, value)
                 .and_then(|value| Ok(dict.set_item(key, value)?))
                 .map_err(|failure| (column.name, failure))?;

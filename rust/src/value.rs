@@ -1,0 +1,107 @@
+//! Stored JSON as [`serde_json::Value`]: escapes undone, keys in the order appended, every digit kept.
+//!
+//! Rust's strings hold no lone surrogates and JSON's numbers no NaN, so one rule says what becomes of the
+//! escapes of [`crate::escape`]: **a string that Rust cannot hold stays as it is stored.** Everything
+//! else is what was appended, U+0000 and minus zero included. To tell the two apart, a string also stays
+//! as it is stored where it would otherwise read as an escape; hence [`crate::escape::unescape`], and
+//! [`float`] for values, give the exact text or number for any string that comes from here.
+
+use serde_json::{Map, Number, Value};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::escape::{self, Piece};
+use crate::json::{Kind, MAX_DEPTH, Reader};
+use crate::order::Hint;
+
+/// The value that a stored JSON text stands for.
+pub fn read(stored: &str, hint: &Hint) -> Result<Value> {
+    let mut reader = Reader::new(stored);
+    let value = next(&mut reader, hint, 0)?;
+    reader.finish()?;
+    Ok(value)
+}
+
+/// The text that a stored string stands for, or the stored string itself (see the module's rule).
+pub fn text(stored: &str) -> String {
+    if stored.is_ascii() || !escape::is_escaped(stored) {
+        return stored.to_owned();
+    }
+    let mut text = String::with_capacity(stored.len());
+    for piece in escape::unescape(stored) {
+        match piece {
+            Piece::Text(piece) => text.push_str(piece),
+            Piece::CodePoint(code) => match char::from_u32(code.into()) {
+                Some(char) => text.push(char),
+                None => return stored.to_owned(),
+            },
+        }
+    }
+    let plain = escape::float(&text).is_none()
+        && escape::unescape(&text).all(|piece| matches!(piece, Piece::Text(_)));
+    if plain { text } else { stored.to_owned() }
+}
+
+/// The float that a number or a string kept in its stored form stands for: NaN and the infinities too.
+pub fn float(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => escape::float(text),
+        _ => None,
+    }
+}
+
+fn next(reader: &mut Reader<'_>, hint: &Hint, depth: usize) -> Result<Value> {
+    let kind = reader.peek()?;
+    if depth == MAX_DEPTH && matches!(kind, Kind::Array | Kind::Object) {
+        return Err(reader.error(ErrorKind::TooDeep));
+    }
+    Ok(match kind {
+        Kind::Null | Kind::True | Kind::False => {
+            reader.literal(kind)?;
+            if kind == Kind::Null { Value::Null } else { Value::Bool(kind == Kind::True) }
+        }
+        Kind::Number => {
+            let at = reader.position();
+            let number = reader.number()?.text.parse();
+            Value::Number(number.map_err(|_| Error { kind: ErrorKind::InvalidNumber, at })?)
+        }
+        Kind::String => string(&reader.string()?),
+        Kind::Array => {
+            let mut items = Vec::new();
+            let mut more = reader.begin_array()?;
+            while more {
+                items.push(next(reader, hint, depth + 1)?);
+                more = reader.next_element()?;
+            }
+            Value::Array(items)
+        }
+        Kind::Object => {
+            let index = reader.objects();
+            let mut members = Vec::new();
+            let mut key = reader.begin_object()?;
+            while let Some(name) = key {
+                members.push((text(&name), next(reader, hint, depth + 1)?));
+                key = reader.next_key()?;
+            }
+            let order = hint.order(index, members.len());
+            Value::Object(ordered(members, order))
+        }
+    })
+}
+
+fn string(stored: &str) -> Value {
+    match escape::float(stored) {
+        // The only escaped float that a JSON number has a form for.
+        Some(0.0) => Value::Number(Number::from_f64(-0.0).unwrap_or_else(|| 0.into())),
+        Some(_) => Value::String(stored.to_owned()),
+        None => Value::String(text(stored)),
+    }
+}
+
+/// The members in the order in which they were appended. Of equal keys, which JSONB never has, the last one counts.
+fn ordered(mut members: Vec<(String, Value)>, order: Option<&[usize]>) -> Map<String, Value> {
+    match order {
+        None => members.into_iter().collect(),
+        Some(order) => order.iter().map(|place| std::mem::take(&mut members[*place])).collect(),
+    }
+}
