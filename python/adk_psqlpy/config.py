@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import cache
 from types import TracebackType
 from typing import Any
 
@@ -131,6 +134,7 @@ class PsqlpyConfig:
                     self._settings = _options.settle(where | self._given)
                 self._pool = _make_pool(self._settings)
                 _driver_pid = os.getpid()
+                _let_the_driver_end()
             return self._pool
 
     async def close_pool(self) -> None:
@@ -219,6 +223,18 @@ class PsqlpyConfig:
 
 if PsqlpyConfig.__doc__:  # absent under -OO
     PsqlpyConfig.__doc__ = PsqlpyConfig.__doc__.replace("{table}", _options.key_table("    "))
+
+
+@cache
+def _let_the_driver_end() -> None:
+    """Give psqlpy's threads a moment at exit.
+
+    They let go of a finished call's objects after its await has returned, and offer nothing to wait for. When
+    the interpreter ends in between, it aborts ("PyGILState_Release: thread state must be current",
+    pyo3-async-runtimes #40). Measured on 2 busy cores: 30 of 40 processes that ended right after an await
+    aborted, 4 with a pause of 1 ms, none with 10.
+    """
+    atexit.register(time.sleep, 0.05)
 
 
 def _named(name: str | None) -> str:

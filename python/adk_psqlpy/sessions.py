@@ -18,7 +18,7 @@ from google.adk.sessions.base_session_service import (
     ListSessionsResponse,
 )
 from google.adk.sessions.session import Session
-from typing_extensions import override
+from typing_extensions import Self, override
 
 from adk_psqlpy import _native
 from adk_psqlpy.store import PsqlpyADKStore, StoredSession, Version
@@ -202,7 +202,7 @@ class PsqlpySessionService(BaseSessionService):
         """Close the pool of connections; a later call opens it again."""
         await self.store.close()
 
-    async def __aenter__(self) -> PsqlpySessionService:
+    async def __aenter__(self) -> Self:
         """Give the service itself."""
         return self
 

@@ -138,9 +138,7 @@ class PsqlpyADKStore:
             raise NotSupportedError(
                 f"the server is PostgreSQL {number // 10000}.{number % 10000}; adk-psqlpy needs 15 or newer"
             )
-        recorded: dict[str, str] = {}
-        if metadata is not None:
-            recorded = dict(await self._lanes.fetch(self._sql.metadata, []))
+        recorded = await self._recorded() if metadata is not None else {}
         version = int(recorded.get("schema_version", 0))
         if version > SCHEMA_VERSION:
             raise NotSupportedError(
@@ -149,13 +147,18 @@ class PsqlpyADKStore:
             )
         if version < SCHEMA_VERSION:
             await self._lanes.batch(create_tables(self.tables, self.key_length))
-            recorded = dict(await self._lanes.fetch(self._sql.metadata, []))
+            await self._recorded()
+
+    async def _recorded(self) -> dict[str, str]:
+        """What `adk_metadata` says, after a look whether the tables are this store's."""
+        recorded: dict[str, str] = dict(await self._lanes.fetch(self._sql.metadata, []))
         for name, value in made_with(self.tables, self.key_length).items():
             if recorded.get(name, value) != value:
                 raise ValueError(
                     f"{self.tables.metadata} belongs to tables made with {name}={recorded[name]!r}, and this "
                     f"store has {name}={value!r}: use the same, or a session_table with another prefix"
                 )
+        return recorded
 
     # Sessions.
 

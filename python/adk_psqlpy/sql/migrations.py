@@ -133,9 +133,14 @@ def create_tables(tables: Tables, key_length: int) -> str:
 
 
 def made_with(tables: Tables, key_length: int) -> dict[str, str]:
-    """What `adk_metadata` records about the store beside the schema version."""
+    """What `adk_metadata` records about the store beside the schema version.
+
+    The schema of the session table is where the record is; the events table names its own if that is another.
+    """
+    schema, _, sessions = tables.session_table.rpartition(".")
+    events_schema, _, events = tables.events_table.rpartition(".")
     return {
-        "session_table": tables.session_table.rpartition(".")[2],
-        "events_table": tables.events_table,
+        "session_table": sessions,
+        "events_table": events if events_schema == schema else tables.events_table,
         "key_length": str(key_length),
     }

@@ -1,0 +1,1 @@
+"""The plain store: its tables, its operations, and what it says of bad input."""
