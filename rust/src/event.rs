@@ -28,7 +28,8 @@ use crate::value;
 ///
 /// Its JSON is that of `event.model_dump(mode="json", exclude_none=True)`: read from a row, written with
 /// serde and read again, it is the same event. Strings that Rust cannot hold, NaN and the infinities are
-/// kept as [`crate::value`] says.
+/// kept as [`crate::value`] says. Keys come in the order in which they were appended where that is anybody's
+/// choice, as in a function call's arguments; the fields of ADK's own classes come in JSONB's.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Map<String, Value>")]
 pub struct Event {

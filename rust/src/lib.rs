@@ -1,7 +1,7 @@
 //! ADK events to PostgreSQL columns and back: the hot path of the Python package `adk-psqlpy`.
 //!
 //! The modules at this level know nothing of Python: the binary arrays in which a session's events
-//! arrive ([`columns`]), the JSON in them ([`json`], [`write`]), what JSONB cannot hold ([`escape`]), the
+//! arrive ([`columns`]), the JSON in them ([`json`], [`mod@write`]), what JSONB cannot hold ([`escape`]), the
 //! order of keys that JSONB forgets ([`order`]), and which field of an event is kept in which column
 //! ([`row`]), and how one is read back ([`stored`]). With the feature `python` (the default), the module
 //! `python` turns them into pydantic instances and is the extension module `adk_psqlpy._native`. With the

@@ -211,8 +211,11 @@ impl<'b> StoredRows<'b> {
 
     fn row(columns: &mut [Array<'b>; OWN_ARRAYS + 1]) -> std::result::Result<StoredRow<'b>, EventError> {
         let mut elements = [None; OWN_ARRAYS + 1];
-        for (index, (column, element)) in columns.iter_mut().zip(&mut elements).enumerate() {
-            *element = column.element().map_err(|error| array_error(index, error))?;
+        for (index, column) in columns.iter_mut().enumerate() {
+            elements[index] = column.element().map_err(|error| {
+                let event = String::from_utf8_lossy(elements[0].unwrap_or_default()).into_owned();
+                EventError { event, ..array_error(index, error) }
+            })?;
         }
         StoredRow::from_elements(&elements)
     }

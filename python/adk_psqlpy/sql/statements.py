@@ -11,7 +11,7 @@ Locks are taken in one order by every statement that writes: session, then app s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Final
 
 from adk_psqlpy import _native
@@ -84,6 +84,7 @@ class Statements:
             RETURNING state
         )"""
 
+    @cache  # noqa: B019 - a store has one of these, for as long as it lives
     def append_event(self, *, app: bool, user: bool) -> str:
         """`$4` expected revision, `$5` the session's create_time, `$6` session delta (NULL for none), `$7...`
         the event's columns, then the app and user deltas where the statement has them (`app`, `user`).
@@ -150,6 +151,7 @@ class Statements:
         WHERE s.app_name = $1 AND s.user_id = $2 AND s.id = $3
         """
 
+    @cache  # noqa: B019 - a store has one of these, for as long as it lives
     def get_session(self, *, events: str) -> str:
         """The session, both shared states, and the events as one array a column.
 
@@ -197,6 +199,7 @@ class Statements:
         # The newest n are found from the end of the index, then put in order again.
         return f"SELECT * FROM ({newest}) AS e ORDER BY e.seq"
 
+    @cache  # noqa: B019 - a store has one of these, for as long as it lives
     def list_sessions(self, *, one_user: bool, after: bool, limited: bool) -> str:
         """`$1` app, then the user (`one_user`), then time, user and id of the last session seen (`after`),
         then how many (`limited`).

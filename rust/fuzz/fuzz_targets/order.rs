@@ -1,0 +1,77 @@
+//! Order hints: any document comes back in its own order, and no hint whatever does harm.
+//!
+//! The input is a document, or a hint and a document with 0x1e between them.
+#![no_main]
+
+use adk_psqlpy::order::{Hint, Recorder};
+use adk_psqlpy::{escape, value, write};
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+
+/// Writes a document as the encoder does: keys sorted as JSONB sorts them, their own order noted.
+fn store(document: &Value, out: &mut Vec<u8>, recorder: &mut Recorder) {
+    match document {
+        Value::Object(members) => {
+            let index = recorder.begin_object();
+            let keys: Vec<&String> = members.keys().collect();
+            let mut sorted = keys.clone();
+            sorted.sort_by(|left, right| write::jsonb_key_order(left, right));
+            if sorted != keys {
+                let place =
+                    |key: &&String| sorted.iter().position(|other| other == key).expect("all are there");
+                recorder.record(index, keys.iter().map(place));
+            }
+            for (index, key) in sorted.into_iter().enumerate() {
+                out.push(if index == 0 { b'{' } else { b',' });
+                write::string(out, key);
+                out.push(b':');
+                store(&members[key], out, recorder);
+            }
+            out.extend_from_slice(if members.is_empty() { b"{}" } else { b"}" });
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                out.push(if index == 0 { b'[' } else { b',' });
+                store(item, out, recorder);
+            }
+            out.extend_from_slice(if items.is_empty() { b"[]" } else { b"]" });
+        }
+        Value::String(text) => write::string(out, text),
+        other => out.extend_from_slice(other.to_string().as_bytes()),
+    }
+}
+
+fuzz_target!(|text: &str| {
+    let (hint, document) = text.split_once('\u{1e}').unwrap_or(("", text));
+    let hint = Hint::parse(hint, document);
+    for object in 0..8 {
+        for keys in 0..8 {
+            let mut order = hint.order(object, keys).unwrap_or_default().to_vec();
+            order.sort_unstable();
+            assert!(order.is_empty() || order.iter().copied().eq(0..keys));
+        }
+    }
+    let unordered = value::read(document, &Hint::default());
+    // Equal but for the order of keys; a key that comes twice is JSON's, never JSONB's.
+    let ordered = value::read(document, &hint);
+    assert_eq!(unordered.is_ok(), ordered.is_ok());
+
+    let Ok(document) = serde_json::from_str::<Value>(document) else {
+        return;
+    };
+    let (mut out, mut recorder) = (Vec::new(), Recorder::default());
+    store(&document, &mut out, &mut recorder);
+    let hint = recorder.finish(&out).expect("JSON");
+    let stored = std::str::from_utf8(&out).expect("UTF-8");
+    let hint = hint.map_or_else(Hint::default, |hint| {
+        let parsed = Hint::parse(&hint, stored);
+        assert!(!parsed.is_empty());
+        parsed
+    });
+    let read = value::read(stored, &hint).expect("JSON").to_string();
+    assert!(read == document.to_string() || document_holds_a_lead(&document));
+});
+
+fn document_holds_a_lead(document: &Value) -> bool {
+    document.to_string().contains(escape::LEAD)
+}
