@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events.event import Event
+from google.adk.events.event_actions import EventActions
 from psqlpy.exceptions import DatabaseError, Error, NotSupportedError
 from psqlpy.extra_types import CustomType
 
@@ -309,6 +310,11 @@ class PsqlpyADKStore:
         if not isinstance(expected, Version):
             raise ValueError(f"expected must be a Version, not {type(expected).__name__}")
         _count("expected.revision", expected.revision)
+        # The models check values when they are made, not when they are assigned.
+        if not isinstance(event.actions, EventActions):
+            raise ValueError(f"event.actions must be EventActions, not {type(event.actions).__name__}")
+        if event.timestamp is None:
+            raise ValueError("event.timestamp must be seconds since the Unix epoch, not None")
         columns = _native.encode_event(event, self.key_length)
         delta = scoped(event.actions.state_delta) if event.actions.state_delta else EMPTY
         shared = [CustomType(scope) for scope in (delta.app, delta.user) if scope is not None]

@@ -149,7 +149,7 @@ fn the_exact_timestamp_holds_until_the_column_is_edited() {
     row.set("timestamp", &timestamptz(micros));
     assert_eq!(row.event().unwrap().timestamp.to_bits(), exact.to_bits());
     row.set("timestamp", &timestamptz(micros + 1));
-    assert_eq!(row.event().unwrap().timestamp, 1_700_000_000.123_458);
+    assert_eq!(row.event().unwrap().timestamp.to_bits(), 1_700_000_000.123_458_f64.to_bits());
 }
 
 #[test]

@@ -772,3 +772,19 @@ async def test_cancelled_calls_give_their_connection_back(store: Store, database
     found = await store.get_session(*KEY)
     assert found is not None
     assert found.state.get("k") == found.state.get("app:k")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("timestamp", None), ("actions", None), ("actions", {})], ids=repr
+)
+async def test_fields_assigned_wrongly(beside: Database, field: str, value: object) -> None:
+    """Assignment checks nothing, so the store names the field that it cannot do without."""
+    async with store_at(beside.dsn, create=False) as store:
+        service = PsqlpySessionService(store)
+        session = await service.create_session(app_name="assigned", user_id="user")
+        event = said("hi", seconds=0)
+        setattr(event, field, value)
+        before = contents(beside.dsn)
+        with pytest.raises(ValueError, match=rf"event\.{field} must be"):
+            await store.append_event("assigned", "user", session.id, event, expected=version(session))
+        assert contents(beside.dsn) == before
