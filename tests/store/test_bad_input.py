@@ -786,5 +786,5 @@ async def test_fields_assigned_wrongly(beside: Database, field: str, value: obje
         setattr(event, field, value)
         before = contents(beside.dsn)
         with pytest.raises(ValueError, match=rf"event\.{field} must be"):
-            await store.append_event("assigned", "user", session.id, event, expected=version(session))
+            await store.append_event("assigned", "user", session.id, event, expected=HELD)
         assert contents(beside.dsn) == before

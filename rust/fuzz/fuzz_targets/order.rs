@@ -68,10 +68,8 @@ fuzz_target!(|text: &str| {
         assert!(!parsed.is_empty());
         parsed
     });
+    // As texts: to values, the order of keys makes no difference.
     let read = value::read(stored, &hint).expect("JSON").to_string();
-    assert!(read == document.to_string() || document_holds_a_lead(&document));
+    let meant = document.to_string();
+    assert!(read == meant || meant.contains(escape::LEAD));
 });
-
-fn document_holds_a_lead(document: &Value) -> bool {
-    document.to_string().contains(escape::LEAD)
-}

@@ -135,7 +135,7 @@ impl<'b> StoredEvent<'b> {
     fn read_rare(&mut self, rare: &'b [u8]) -> Converted<()> {
         members(utf8(columns::jsonb(rare)?)?, |name, text| {
             if text != "null"
-                && let Some(index) = row::index_of(name)
+                && let Some(index) = row::index_of(name).filter(|index| *index >= OWN_ARRAYS)
             {
                 self.values[index] = Some(text.as_bytes());
             }
