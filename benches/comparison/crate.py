@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 import cases
+import make_shapes
 
 # Of one turn: what is shorter is called more often.
 _TURN_SEC = 0.01
@@ -38,4 +39,4 @@ def measure(rounds: int, tick: Callable[[], None]) -> dict[str, dict[str, float]
     return found
 
 
-CASES = 2 * (len(cases.make_shapes.ALL) + 1)
+CASES = 2 * (len(make_shapes.ALL) + 1)

@@ -95,8 +95,8 @@ def goals(results: Results) -> tuple[list[str], Rows]:
             met.append(times >= goal.rival)
         else:
             cells += ["", "", ""]
-        if goal.limit and goal.limit_of and goal.limit_of[1] in found.get(goal.limit_of[0], row)["peers"]:
-            operation, peer = goal.limit_of
+        operation, peer = goal.limit_of or ("", "")
+        if goal.limit and operation in found and peer in found[operation]["peers"]:
             limit = found[operation]["peers"][peer]["median"]
             words = f"{number(limit)} ({found[operation]['title'].replace('`', '')}, {LABELS[peer]})"
             sign = "≥" if better else "≤"
