@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from psqlpy import Connection, ConnectionPool
+from psqlpy import Connection
 
-Decoders = Mapping[str, Callable[[bytes], Any]]
+Decoders = dict[str, Callable[[bytes], Any]]
 """By lower-case column name: what to make of a column's binary value. Not called for NULL."""
 
 Row = tuple[Any, ...]
@@ -15,14 +15,6 @@ Row = tuple[Any, ...]
 
 class ConnectionSource(Protocol):
     """What a store needs of a configuration: `PsqlpyConfig`, or another that lends psqlpy connections."""
-
-    async def create_pool(self) -> ConnectionPool:
-        """Return the one pool."""
-        ...
-
-    async def close_pool(self) -> None:
-        """Close it."""
-        ...
 
     async def acquire(self) -> Connection:
         """Take a connection out of the pool; its `close()` gives it back as it is."""
@@ -40,7 +32,7 @@ class Lanes:
         """Take connections from `source`."""
         self._source = source
 
-    async def fetch(self, sql: str, parameters: Sequence[Any], decoders: Decoders | None = None) -> list[Row]:
+    async def fetch(self, sql: str, parameters: list[Any], decoders: Decoders | None = None) -> list[Row]:
         """Run one statement; give its rows as tuples.
 
         Raises:
@@ -48,10 +40,10 @@ class Lanes:
         """
         connection = await self._source.acquire()
         try:
-            result = await connection.fetch(sql, list(parameters))
+            result = await connection.fetch(sql, parameters)
         finally:
             connection.close()
-        return result.result(as_tuple=True, custom_decoders=dict(decoders or {}))
+        return result.result(as_tuple=True, custom_decoders=decoders)
 
     async def batch(self, sql: str) -> None:
         """Run several statements as one simple query, which is one transaction."""

@@ -32,11 +32,13 @@ def scoped(delta: Mapping[str, Any], name: str = "state") -> ScopedState:
     """
     if not isinstance(delta, Mapping):
         raise ValueError(f"{name} must be a dict, not {type(delta).__name__}")
-    for key in delta:
-        if not isinstance(key, str):
-            raise ValueError(f"keys of {name} must be str, not {type(key).__name__}: {key!r}")
-    kept = {key: value for key, value in delta.items() if not key.startswith("temp:")}
-    encoded = _native.encode_state(kept) or _native.encode_state(_jsonable(kept))
+    encoded = _native.encode_state(dict(delta))
+    if encoded is None:
+        for key in delta:
+            if not isinstance(key, str):
+                raise ValueError(f"keys of {name} must be str, not {type(key).__name__}: {key!r}")
+        kept = {key: value for key, value in delta.items() if not key.startswith("temp:")}
+        encoded = _native.encode_state(_jsonable(kept))
     if encoded is None:
         raise ValueError(f"{name} holds values that have no JSON form")
     return ScopedState(*encoded)

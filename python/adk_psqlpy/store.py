@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -409,9 +409,7 @@ class PsqlpyADKStore:
         """Close the configuration's pool."""
         await self.config.close_pool()
 
-    async def _fetch(
-        self, sql: str, parameters: Sequence[Any], decoders: Decoders | None = None
-    ) -> list[Row]:
+    async def _fetch(self, sql: str, parameters: list[Any], decoders: Decoders | None = None) -> list[Row]:
         try:
             return await self._lanes.fetch(sql, parameters, decoders)
         except Error as error:

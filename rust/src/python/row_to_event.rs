@@ -52,8 +52,10 @@ pub fn decode_events<'py>(
     let mut decoder = Decoder::new(py, plan);
     while !columns[0].is_empty() {
         let mut values = [None; OWN_ARRAYS + 1];
-        for (index, (column, value)) in columns.iter_mut().zip(&mut values).enumerate() {
-            *value = column.element().map_err(|error| malformed(place, "", column_name(index), error))?;
+        for (index, column) in columns.iter_mut().enumerate() {
+            values[index] = column
+                .element()
+                .map_err(|error| malformed(place, &event_id(&values), column_name(index), error))?;
         }
         events.append(event(&mut decoder, &values, place)?)?;
     }
@@ -68,6 +70,11 @@ pub fn decode_events<'py>(
 
 fn column_name(index: usize) -> &'static str {
     COLUMNS.get(index).filter(|_| index < OWN_ARRAYS).map_or("rare", |column| column.name)
+}
+
+/// The id of the event whose values these are, for messages; empty while it has not been read.
+fn event_id<'b>(values: &[Option<&'b [u8]>; OWN_ARRAYS + 1]) -> std::borrow::Cow<'b, str> {
+    String::from_utf8_lossy(values[0].unwrap_or_default())
 }
 
 fn malformed(place: &str, event: &str, column: &str, error: Error) -> PyErr {
@@ -90,10 +97,7 @@ fn event<'py>(
     place: &str,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = decoder.py();
-    let at = |column: &str| {
-        let id = String::from_utf8_lossy(values[0].unwrap_or_default());
-        format!("{place}, event {id:?}, column {column}")
-    };
+    let at = |column: &str| format!("{place}, event {:?}, column {column}", event_id(values));
     let mut stored = StoredEvent::read(values).map_err(|(column, failure)| failure.raise(py, &at(column)))?;
     let model = &decoder.plan().models[decoder.plan().event];
     if model.slow.is_none() {
@@ -104,10 +108,7 @@ fn event<'py>(
     }
     let fields = stored.plain(decoder).map_err(|(column, failure)| failure.raise(py, &at(column)))?;
     let made = model.class.bind(py).call_method1(intern!(py, "model_validate"), (fields,));
-    made.map_err(|error| {
-        let id = String::from_utf8_lossy(values[0].unwrap_or_default());
-        Failure::Raised(error).raise(py, &format!("{place}, event {id:?}"))
-    })
+    made.map_err(|error| Failure::Raised(error).raise(py, &format!("{place}, event {:?}", event_id(values))))
 }
 
 /// A failure and the column it happened in.
