@@ -19,6 +19,7 @@ __all__ = [
     "decode_json",
     "decode_sessions",
     "decode_state",
+    "encode_arrays",
     "encode_event",
     "encode_json",
     "encode_state",
@@ -35,6 +36,15 @@ EVENT_COLUMNS: Final[tuple[tuple[str, str], ...]]
 
 OWN_ARRAYS: Final[int]
 """How many of `EVENT_COLUMNS`, from the first, `decode_events` takes as an array each."""
+
+def encode_arrays(element_types: list[int], rows: list[list[bytes | None]]) -> list[bytes]:
+    """Rows of values in PostgreSQL's binary format, turned into one array a column; `None` is NULL.
+
+    `element_types` are the OIDs of the columns' types.
+
+    Raises:
+        ValueError: a row has more or fewer values, or a value or their number is more than 32 bits can say.
+    """
 
 def encode_event(event: Event, key_length: int) -> list[bytes | None]:
     """The event's columns, one value for each of `EVENT_COLUMNS`, `None` for NULL.

@@ -13,13 +13,15 @@ from typing import Any, Literal
 from psqlpy import ConnRecyclingMethod, LoadBalanceHosts, SslMode, TargetSessionAttrs
 
 from adk_psqlpy._dsn import Secret, parse_dsn
+from adk_psqlpy.sources import Kind as StatementKind
 
-Kind = Literal["text", "secret", "whole", "flag", "texts", "wholes", "choice"]
+Kind = Literal["text", "secret", "whole", "seconds", "flag", "texts", "wholes", "choice"]
 
 _WANTED: dict[Kind, str] = {
     "text": "a str",
     "secret": "a str",
     "whole": "an int",
+    "seconds": "a number of seconds",
     "flag": "a bool",
     "texts": "a list of str",
     "wholes": "a list of int",
@@ -35,8 +37,8 @@ class Key:
     default: str
     meaning: str
     libpq: str | None = None  # its name inside a DSN
-    low: int = 0
-    high: int = 2**31 - 1
+    low: float = 0
+    high: float = 2**31 - 1
     choices: Mapping[str, Any] = field(default_factory=dict)  # canonical text -> psqlpy's enum member
 
 
@@ -81,6 +83,24 @@ KEYS: dict[str, Key] = {
         None,
         choices=_RECYCLING,
     ),
+    "acquire_timeout_sec": Key(
+        "seconds",
+        "30",
+        "how long to wait for a connection of the pool, or for the server to accept one",
+        None,
+        0.001,
+    ),
+    # statements of the package's own
+    "retry_sec": Key(
+        "seconds",
+        "15",
+        "how long a statement is tried again when its connection breaks or the server recovers; 0: not",
+    ),
+    "read_timeout_sec": Key(
+        "seconds", "none", "PostgreSQL stops a read of a session, state or artifact after this", None, 0.001
+    ),
+    "list_timeout_sec": Key("seconds", "none", "the same for lists and searches", None, 0.001),
+    "write_timeout_sec": Key("seconds", "none", "the same for writes, which are undone then", None, 0.001),
     # network
     "connect_timeout_sec": Key("whole", "none", "seconds for one address of one host", "connect_timeout", 1),
     "tcp_user_timeout_sec": Key(
@@ -128,6 +148,12 @@ KEYS: dict[str, Key] = {
 
 # What says where the server is: with none of them, the environment is asked.
 TARGET_KEYS = ("dsn", "host", "hosts", "port", "ports", "username", "password", "db_name", "hostaddr")
+
+STATEMENT_TIMEOUTS: dict[StatementKind, str] = {
+    "read": "read_timeout_sec",
+    "list": "list_timeout_sec",
+    "write": "write_timeout_sec",
+}
 
 _NO_CLIENT_CERTIFICATES = (
     "psqlpy 0.13 cannot present a client certificate. Use password (scram-sha-256) authentication over "
@@ -304,6 +330,7 @@ def _checked(name: str, value: object) -> Any:
         "text": lambda it: isinstance(it, str),
         "secret": lambda it: isinstance(it, str),
         "whole": lambda it: isinstance(it, int) and not isinstance(it, bool),
+        "seconds": lambda it: isinstance(it, (int, float)) and not isinstance(it, bool),
         "flag": lambda it: isinstance(it, bool),
     }
     if isinstance(value, os.PathLike) and name in ("ca_file", "sslrootcert", "host"):
@@ -319,7 +346,7 @@ def _checked(name: str, value: object) -> Any:
                 f"{name}: {wanted}, not empty, is wanted, got ''; leave the key out for its default"
             )
         return Secret(value) if key.kind == "secret" else value
-    if key.kind == "whole" and isinstance(value, int) and not key.low <= value <= key.high:
+    if isinstance(value, (int, float)) and key.kind != "flag" and not key.low <= value <= key.high:
         reason = " (psqlpy refuses a smaller pool)" if name == "max_db_pool_size" else ""
         raise ValueError(f"{name}: {key.low} to {key.high} is possible{reason}, got {value}")
     return value
@@ -362,6 +389,14 @@ def settle(settings: Mapping[str, Any]) -> dict[str, Any]:
                 raise ValueError(f"{name}: has no meaning with keepalives=False")
     settled.setdefault("max_db_pool_size", 10)
     settled.setdefault("application_name", "adk-psqlpy")
+    settled.setdefault("acquire_timeout_sec", 30)
+    settled.setdefault("retry_sec", 15)
+    timeouts = {settled[name] for name in STATEMENT_TIMEOUTS.values() if name in settled}
+    if len(timeouts) >= settled["max_db_pool_size"]:
+        raise ValueError(
+            f"max_db_pool_size: {len(timeouts)} different statement timeouts need a connection each, and one "
+            f"more for other statements: {len(timeouts) + 1} or more, got {settled['max_db_pool_size']}"
+        )
     _settle_tls(settled)
     return settled
 

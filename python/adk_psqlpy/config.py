@@ -20,6 +20,10 @@ from adk_psqlpy import _options
 from adk_psqlpy._dsn import Secret, redact, render_dsn
 from adk_psqlpy._lease import GRACE_SEC, Lease
 from adk_psqlpy.embedded import EmbeddedServer
+from adk_psqlpy.errors import PoolTimeoutError
+from adk_psqlpy.lanes import Lanes
+from adk_psqlpy.retry import RetryPolicy
+from adk_psqlpy.sources import LaneSettings
 
 __all__ = ["PsqlpyConfig", "redact"]
 
@@ -79,6 +83,17 @@ class PsqlpyConfig:
         self._pool: ConnectionPool | None = None
         self._embedded: EmbeddedServer | None = None
         self._cleaning: set[asyncio.Task[None]] = set()
+        self.was_reached = False
+        self.lane_settings = LaneSettings(
+            limit=self._settings["max_db_pool_size"],
+            retry=RetryPolicy(total_sec=self._settings["retry_sec"]),
+            timeouts_sec={
+                kind: self._settings[name]
+                for kind, name in _options.STATEMENT_TIMEOUTS.items()
+                if name in self._settings
+            },
+        )
+        self.lanes = Lanes(self)
 
     def __repr__(self) -> str:
         """Show the settings, the password as stars."""
@@ -116,6 +131,7 @@ class PsqlpyConfig:
                 _foreign.append(self._pool)
             self._pid, self._pool, self._embedded = pid, None, None
             self._lock, self._cleaning = threading.Lock(), set()
+            self.was_reached = False
         if _driver_pid not in (None, pid):
             raise RuntimeError(
                 "this process was forked after psqlpy had made a pool, and psqlpy's threads do not survive "
@@ -149,6 +165,7 @@ class PsqlpyConfig:
         here = {task for task in self._cleaning if task.get_loop() is loop}
         if here:
             await asyncio.wait(here, timeout=GRACE_SEC)
+        self.lanes.close()
         with self._lock:
             pool, self._pool = self._pool, None
             server, self._embedded = self._embedded, None
@@ -183,13 +200,39 @@ class PsqlpyConfig:
         Raises (on entry):
             psqlpy.exceptions.BaseConnectionPoolError: no connection could be made; the message says to where.
         """
-        return Lease(self.acquire, self._cleaning)
+        return Lease(self._acquire_for_user, self._cleaning)
+
+    async def _acquire_for_user(self) -> Connection:
+        await self.create_pool()
+        if not self.has_room():
+            self.lanes.make_room()
+        return await self.acquire()
+
+    def has_room(self) -> bool:
+        """Whether the pool has a connection, or may open one, that nobody waits for."""
+        if self._pool is None:
+            return True
+        status = self._pool.status()
+        return status.max_size - status.size + status.available > status.waiting
+
+    def give_back(self, connection: Connection) -> None:
+        """Give a connection back to the pool as it is."""
+        connection.close()
 
     async def acquire(self) -> Connection:
-        """Take a connection out of the pool: the one place that does, and says why it could not."""
+        """Take a connection out of the pool: the one place that does, and says why it could not.
+
+        Raises:
+            psqlpy.exceptions.BaseConnectionPoolError: no connection could be made; the message says to where.
+            PoolTimeoutError: there was none within `acquire_timeout_sec`.
+        """
         pool = await self.create_pool()
         try:
-            return await pool.connection()
+            connection = await asyncio.wait_for(
+                pool.connection(), timeout=self._settings["acquire_timeout_sec"]
+            )
+        except asyncio.TimeoutError:
+            raise PoolTimeoutError(self._explain_timeout(pool)) from None
         except Error as error:
             text = str(error)
             explained = type(error)(self._explain(text))
@@ -197,6 +240,18 @@ class PsqlpyConfig:
             if password and password in text:
                 raise explained from None
             raise explained from error
+        self.was_reached = True
+        return connection
+
+    def _explain_timeout(self, pool: ConnectionPool) -> str:
+        seconds, size = self._settings["acquire_timeout_sec"], self._settings["max_db_pool_size"]
+        if pool.status().size < size:
+            return self._explain(f"no answer within {seconds} s (acquire_timeout_sec)")
+        return (
+            f"no connection became free within {seconds} s (acquire_timeout_sec): all {size} of the pool "
+            "are in use. Leave `async with provide_connection()` blocks sooner, or raise max_db_pool_size, "
+            "within the server's max_connections"
+        )
 
     def _explain(self, text: str) -> str:
         """Say what failed, where it was tried, and what to look at; the password in it as stars."""

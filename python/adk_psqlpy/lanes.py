@@ -1,11 +1,19 @@
-"""How the package's own statements reach the server."""
+"""How the package's own statements reach the server: pipelined, repeated where that is safe."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from psqlpy import Connection
+from psqlpy.exceptions import Error
+
+from adk_psqlpy.errors import OperationTimeoutError, PoolTimeoutError
+from adk_psqlpy.lane_set import Call, LaneSet, NotOpenedError
+from adk_psqlpy.retry import Repeat
+from adk_psqlpy.sources import Borrowed, ConnectionSource, Kind, LendsConnections
 
 Decoders = dict[str, Callable[[bytes], Any]]
 """By lower-case column name: what to make of a column's binary value. Not called for NULL."""
@@ -13,42 +21,161 @@ Decoders = dict[str, Callable[[bytes], Any]]
 Row = tuple[Any, ...]
 
 
-class ConnectionSource(Protocol):
-    """What a store needs of a configuration: `PsqlpyConfig`, or another that lends psqlpy connections."""
-
-    async def acquire(self) -> Connection:
-        """Take a connection out of the pool; its `close()` gives it back as it is."""
-        ...
-
-
 class Lanes:
-    """Runs single statements, each a transaction by itself.
+    """Runs single statements, each a transaction by itself, on few connections that many tasks share.
 
-    Such a statement leaves nothing behind on its connection, cancelled or not: the server finishes it, and
-    what comes next on the connection waits for that. So the connection goes back without being cleaned.
+    PostgreSQL runs the statements of one connection one after another, and psqlpy sends the next without
+    waiting for the answer to the one before. Such a statement leaves nothing behind on its connection, and
+    cancelled it runs on. A statement that is slow holds up no other for longer than `HOLD_UP_SEC` and a
+    half, as long as there are connections left that are not slow; writes that cannot be sent twice
+    (`Repeat`) get a connection with nothing in flight, if there is one.
+
+    May be used in several event loops, one after another or each in a thread of its own.
     """
 
     def __init__(self, source: ConnectionSource) -> None:
-        """Take connections from `source`."""
+        """Take connections from `source`, as its `lane_settings` say."""
         self._source = source
+        self._sets: dict[asyncio.AbstractEventLoop, dict[float | None, LaneSet]] = {}
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
 
-    async def fetch(self, sql: str, parameters: list[Any], decoders: Decoders | None = None) -> list[Row]:
+    async def fetch(
+        self,
+        sql: str,
+        parameters: list[Any],
+        decoders: Decoders | None = None,
+        *,
+        kind: Kind = "write",
+        repeat: Repeat = Repeat.NEVER,
+    ) -> list[Row]:
         """Run one statement; give its rows as tuples.
+
+        Where the connection breaks, the server is starting or in recovery, or a write meets a server that
+        only reads, the statement is sent again as `repeat` allows, for `retry_sec` at most.
 
         Raises:
             psqlpy.exceptions.Error: the server refused it, or could not be reached.
+            OperationTimeoutError: it ran longer than the timeout set for its `kind`.
+            PoolTimeoutError: the pool had no connection for it.
         """
-        connection = await self._source.acquire()
-        try:
-            result = await connection.fetch(sql, parameters)
-        finally:
-            connection.close()
-        return result.result(as_tuple=True, custom_decoders=decoders)
+        pauses: Iterator[float] | None = None
+        attempts = 0
+        while True:
+            lanes = self._of(kind)
+            call = Call(sql, parameters, repeat)
+            attempts += 1
+            try:
+                result = await lanes.run(call)
+            except NotOpenedError as failure:
+                error = failure.__cause__ or failure
+                again = self._source.was_reached and not isinstance(error, PoolTimeoutError)
+            except Error as failure:
+                error = failure
+                again = await self._may_repeat(lanes, call, kind)
+                if not again and lanes.timeout_sec is not None and call.ran_sec >= lanes.timeout_sec:
+                    raise OperationTimeoutError(
+                        f"PostgreSQL stopped a {kind} after {lanes.timeout_sec} s ({kind}_timeout_sec of "
+                        f"pool_config) and undid it; nothing was changed: {failure}"
+                    ) from failure
+            else:
+                return result.result(as_tuple=True, custom_decoders=decoders)
+            if pauses is None:
+                pauses = self._source.lane_settings.retry.pauses()
+            pause = next(pauses, None) if again else None
+            if pause is None:
+                raise _told(error, attempts, again)
+            await asyncio.sleep(pause)
+
+    async def _may_repeat(self, lanes: LaneSet, call: Call, kind: Kind) -> bool:
+        verdict = await lanes.examine(call)
+        if verdict == "read-only" and kind == "write":
+            # It refused before it did anything.
+            lanes.end(call)
+            return True
+        return verdict == "broken" and call.repeat is not Repeat.NEVER
 
     async def batch(self, sql: str) -> None:
-        """Run several statements as one simple query, which is one transaction."""
+        """Run several statements as one simple query, one transaction, on a connection of its own."""
         connection = await self._source.acquire()
         try:
             await connection.execute_batch(sql)
         finally:
-            connection.close()
+            self._source.give_back(connection)
+
+    def _of(self, kind: Kind) -> LaneSet:
+        loop = asyncio.get_running_loop()
+        if os.getpid() != self._pid:  # forked: the connections are the parent's
+            self._sets, self._lock, self._pid = {}, threading.Lock(), os.getpid()
+        settings = self._source.lane_settings
+        timeout_sec = settings.timeouts_sec.get(kind)
+        sets = self._sets.get(loop)
+        if sets is None:
+            with self._lock:
+                self._sweep()
+                sets = self._sets[loop] = {}
+        found = sets.get(timeout_sec)
+        if found is None:
+            shares = len({settings.timeouts_sec.get(each) for each in ("read", "list", "write")})
+            limit = max(1, settings.limit // shares)
+            found = sets[timeout_sec] = LaneSet(self._source, limit, timeout_sec)
+        return found
+
+    def _sweep(self) -> None:
+        for loop in [loop for loop in self._sets if loop.is_closed()]:
+            for lanes in self._sets.pop(loop).values():
+                lanes.abandon()
+
+    @property
+    def held(self) -> int:
+        """How many connections of the source are kept, idle ones included."""
+        return sum(lanes.held for sets in self._sets.values() for lanes in sets.values())
+
+    @property
+    def in_flight(self) -> int:
+        """How many statements the server has not answered yet, those included whose callers have gone."""
+        return sum(lanes.in_flight for sets in self._sets.values() for lanes in sets.values())
+
+    def make_room(self) -> None:
+        """Somebody waits for a connection of the pool: give one back soon, if there is more than one."""
+        sets = self._sets.get(asyncio.get_running_loop())
+        if sets:
+            max(sets.values(), key=len).make_room()
+
+    def close(self) -> None:
+        """Give the connections back; statements in flight are still answered, new ones open lanes anew."""
+        with self._lock:
+            self._sweep()
+            here = asyncio.get_running_loop()
+            everywhere, self._sets = self._sets, {}
+        for loop, sets in everywhere.items():
+            for lanes in sets.values():
+                if loop is here:
+                    lanes.close()
+                else:
+                    loop.call_soon_threadsafe(lanes.close)
+
+
+def lanes_of(config: LendsConnections) -> Lanes:
+    """The lanes of a configuration: one set for all services that share a `PsqlpyConfig`.
+
+    Of another package's configuration, a set of their own for whoever asks.
+    """
+    shared = getattr(config, "lanes", None)
+    if isinstance(shared, Lanes):
+        return shared
+    if not isinstance(config, LendsConnections):
+        raise ValueError(
+            f"config must be a PsqlpyConfig, or have provide_connection() of psqlpy connections, not "
+            f"{type(config).__name__}"
+        )
+    return Lanes(Borrowed(config))
+
+
+def _told(error: BaseException, attempts: int, again: bool) -> BaseException:
+    """The error to raise in the end: what it was, and how often it was tried."""
+    if not again or attempts == 1:
+        return error
+    told = type(error)(f"{error} (tried {attempts} times; retry_sec of pool_config says for how long)")
+    told.__cause__ = error
+    return told

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events.event import Event
@@ -16,7 +18,11 @@ from psqlpy.extra_types import CustomType
 
 from adk_psqlpy import _native
 from adk_psqlpy.config import PsqlpyConfig
-from adk_psqlpy.lanes import Decoders, Lanes, Row
+from adk_psqlpy.errors import OperationTimeoutError, PoolTimeoutError
+from adk_psqlpy.groups import Append, AppendGroups
+from adk_psqlpy.lanes import Decoders, Row, lanes_of
+from adk_psqlpy.retry import Repeat
+from adk_psqlpy.sources import Kind, LendsConnections
 from adk_psqlpy.sql import SCHEMA_VERSION, Statements, Tables, create_tables, made_with
 from adk_psqlpy.state import EMPTY, scoped
 
@@ -25,6 +31,7 @@ OLDEST_SERVER: Final = 150000
 
 _EVENT_NAMES: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
 _ARRAYS: Final = (*_EVENT_NAMES[: _native.OWN_ARRAYS], "rare")
+_T = TypeVar("_T")
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 _EPOCH_MICROS: Final = 946_684_800_000_000
 
@@ -97,12 +104,15 @@ class PsqlpyADKStore:
     """Sessions, events and state of ADK agents in PostgreSQL tables.
 
     Args:
-        config: where the server is.
+        config: where the server is: a `PsqlpyConfig`, or another package's with a `provide_connection()` that
+            lends psqlpy connections, such as SQLSpec's. The latter's pool stays its owner's.
         session_table: the table of sessions, with its schema if it is not on the search path. The tables of
             shared state take its prefix: `adk_app_states`, `adk_user_states`, `adk_metadata`.
         events_table: the table of events.
         key_length: the longest app name, user, session or event id in characters, 1 to 1,024. The tables are
             made with it, so it is chosen before `create_tables`.
+        group_appends: whether appends to several sessions that wait for the server travel in one statement.
+            Each is told its own outcome all the same, and a lone append is sent as it is.
 
     Every method raises `ValueError` for arguments that cannot be stored, before anything is sent, and
     `psqlpy.exceptions.Error` for what goes wrong between here and the server.
@@ -110,19 +120,22 @@ class PsqlpyADKStore:
 
     def __init__(
         self,
-        config: PsqlpyConfig,
+        config: LendsConnections,
         session_table: str = "adk_sessions",
         events_table: str = "adk_events",
         *,
         key_length: int = 128,
+        group_appends: bool = True,
     ) -> None:
         if isinstance(key_length, bool) or not isinstance(key_length, int) or not 1 <= key_length <= 1024:
             raise ValueError(f"key_length must be an integer from 1 to 1024, not {key_length!r}")
         self.config = config
         self.tables = Tables(session_table, events_table)
         self.key_length = key_length
+        self.group_appends = group_appends
         self._sql = Statements(self.tables)
-        self._lanes = Lanes(config)
+        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, AppendGroups] = WeakKeyDictionary()
+        self._lanes = lanes_of(config)
 
     # Tables.
 
@@ -134,7 +147,9 @@ class PsqlpyADKStore:
                 made by a newer version of this package.
             ValueError: the tables were made with other names or another `key_length`.
         """
-        ((number, metadata),) = await self._lanes.fetch(self._sql.version, [self.tables.metadata])
+        ((number, metadata),) = await self._lanes.fetch(
+            self._sql.version, [self.tables.metadata], repeat=Repeat.READ
+        )
         if number < OLDEST_SERVER:
             raise NotSupportedError(
                 f"the server is PostgreSQL {number // 10000}.{number % 10000}; adk-psqlpy needs 15 or newer"
@@ -152,7 +167,7 @@ class PsqlpyADKStore:
 
     async def _recorded(self) -> dict[str, str]:
         """What `adk_metadata` says, after a look whether the tables are this store's."""
-        recorded: dict[str, str] = dict(await self._lanes.fetch(self._sql.metadata, []))
+        recorded: dict[str, str] = dict(await self._lanes.fetch(self._sql.metadata, [], repeat=Repeat.READ))
         for name, value in made_with(self.tables, self.key_length).items():
             if recorded.get(name, value) != value:
                 raise ValueError(
@@ -174,7 +189,7 @@ class PsqlpyADKStore:
         delta = scoped({} if state is None else state)
         own = delta.session or b"\x01{}"
         micros = time.time_ns() // 1000
-        rows = await self._fetch(
+        rows = await self._write(
             self._sql.create_session,
             [
                 app_name,
@@ -186,12 +201,15 @@ class PsqlpyADKStore:
                 _timestamptz(micros),
             ],
             _SESSION,
+            repeat=Repeat.AFTER_FAILURE,
         )
+        now = micros / 1e6
         if not rows:
-            return None
+            # An earlier attempt, whose connection broke, may have been committed.
+            found = await self.get_session(app_name, user_id, session_id, limit=0)
+            return found if found and (found.revision, found.create_time) == (0, now) else None
         revision, app, user = rows[0]
         merged = _native.decode_state(own, app, user, place=_place(app_name, user_id, session_id))
-        now = micros / 1e6
         return StoredSession(app_name, user_id, session_id, merged, now, now, revision)
 
     async def get_session(
@@ -210,7 +228,7 @@ class PsqlpyADKStore:
         """
         self._check_key(app_name, user_id, session_id)
         which, parameters = _which_events(after_timestamp, limit)
-        rows = await self._fetch(
+        rows = await self._read(
             self._sql.get_session(events=which), [app_name, user_id, session_id, *parameters], _SESSION
         )
         if not rows:
@@ -252,7 +270,7 @@ class PsqlpyADKStore:
         sql = self._sql.list_sessions(
             one_user=user_id is not None, after=after is not None, limited=limit is not None
         )
-        ((*sessions, app, users, states),) = await self._fetch(sql, parameters, _LIST)
+        ((*sessions, app, users, states),) = await self._read(sql, parameters, _LIST, kind="list")
         listed = _native.decode_sessions(
             tuple(sessions), app, (users, states), place=f"sessions of app {app_name!r}"
         )
@@ -274,9 +292,10 @@ class PsqlpyADKStore:
         self._check_key(app_name, user_id, session_id)
         state = scoped(delta, "delta")
         parameters = [_jsonb(state.session), _jsonb(state.app), _jsonb(state.user)]
-        rows = await self._fetch(
+        rows = await self._write(
             self._sql.update_session_state,
             [app_name, user_id, session_id, *parameters, _timestamptz(time.time_ns() // 1000)],
+            repeat=Repeat.NEVER,
         )
         if not rows:
             raise SessionNotFoundError(f"Session {session_id} not found.")
@@ -285,7 +304,11 @@ class PsqlpyADKStore:
     async def delete_session(self, app_name: str, user_id: str, session_id: str) -> bool:
         """Delete a session and its events; whether it was there."""
         self._check_key(app_name, user_id, session_id)
-        return bool(await self._fetch(self._sql.delete_session, [app_name, user_id, session_id]))
+        return bool(
+            await self._write(
+                self._sql.delete_session, [app_name, user_id, session_id], repeat=Repeat.AFTER_FAILURE
+            )
+        )
 
     # Events.
 
@@ -317,21 +340,24 @@ class PsqlpyADKStore:
             raise ValueError("event.timestamp must be seconds since the Unix epoch, not None")
         columns = _native.encode_event(event, self.key_length)
         delta = scoped(event.actions.state_delta) if event.actions.state_delta else EMPTY
-        shared = [CustomType(scope) for scope in (delta.app, delta.user) if scope is not None]
-        rows = await self._fetch(
-            self._sql.append_event(app=delta.app is not None, user=delta.user is not None),
-            [
-                app_name,
-                user_id,
-                session_id,
-                expected.revision,
-                _timestamptz(_micros("create_time", expected.create_time)),
-                _jsonb(delta.session),
-                *(None if value is None else CustomType(value) for value in columns),
-                *shared,
-            ],
+        created = _timestamptz_bytes(_micros("create_time", expected.create_time))
+        append = Append(
+            (app_name, user_id, session_id), expected.revision, [created, delta.session, *columns]
         )
+        shared = [CustomType(scope) for scope in (delta.app, delta.user) if scope is not None]
+        if self.group_appends and not shared:
+            return await self._explained(self._groups().append(append))
+        sql = self._sql.append_event(app=delta.app is not None, user=delta.user is not None)
+        rows = await self._write(sql, [*append.parameters(), *shared], repeat=Repeat.GUARDED)
         return int(rows[0][0]) if rows else None
+
+    def _groups(self) -> AppendGroups:
+        """The queue of the event loop that runs."""
+        loop = asyncio.get_running_loop()
+        found = self._queues.get(loop)
+        if found is None:
+            found = self._queues[loop] = AppendGroups(self._lanes, self._sql)
+        return found
 
     async def append_outcome(
         self, app_name: str, user_id: str, session_id: str, event_id: str
@@ -339,9 +365,7 @@ class PsqlpyADKStore:
         """Tell how a session and an event of it are stored; `None` where there is no such session."""
         self._check_key(app_name, user_id, session_id)
         self._check(event_id=event_id)
-        rows = await self._fetch(
-            self._sql.append_outcome, [app_name, user_id, session_id, event_id], _SESSION
-        )
+        rows = await self._read(self._sql.append_outcome, [app_name, user_id, session_id, event_id], _SESSION)
         if not rows:
             return None
         revision, create_time, seq = rows[0]
@@ -366,7 +390,7 @@ class PsqlpyADKStore:
         """Read one event; `None` where the session does not hold it."""
         self._check_key(app_name, user_id, session_id)
         self._check(event_id=event_id)
-        rows = await self._fetch(
+        rows = await self._read(
             self._sql.get_session(events="one"), [app_name, user_id, session_id, event_id], _SESSION
         )
         if not rows:
@@ -379,7 +403,7 @@ class PsqlpyADKStore:
     ) -> tuple[Version, float, str | None] | None:
         """Version, time of the last update, and id of the newest event; `None` for no such session."""
         self._check_key(app_name, user_id, session_id)
-        rows = await self._fetch(self._sql.last_event, [app_name, user_id, session_id], _SESSION)
+        rows = await self._read(self._sql.last_event, [app_name, user_id, session_id], _SESSION)
         if not rows:
             return None
         revision, create_time, update_time, event_id = rows[0]
@@ -400,18 +424,39 @@ class PsqlpyADKStore:
         )
 
     async def _state(self, sql: str, parameters: list[Any], place: str) -> dict[str, Any]:
-        rows = await self._fetch(sql, parameters, _SESSION)
+        rows = await self._read(sql, parameters, _SESSION)
         return _native.decode_state(rows[0][0], place=place) if rows else {}
 
     # Beneath.
 
     async def close(self) -> None:
-        """Close the configuration's pool."""
-        await self.config.close_pool()
+        """Close the configuration's pool; to another package's, only give its connections back."""
+        if isinstance(self.config, PsqlpyConfig):
+            await self.config.close_pool()
+        else:
+            self._lanes.close()
 
-    async def _fetch(self, sql: str, parameters: list[Any], decoders: Decoders | None = None) -> list[Row]:
+    async def _read(
+        self, sql: str, parameters: list[Any], decoders: Decoders | None = None, *, kind: Kind = "read"
+    ) -> list[Row]:
+        return await self._fetch(sql, parameters, decoders, kind, Repeat.READ)
+
+    async def _write(
+        self, sql: str, parameters: list[Any], decoders: Decoders | None = None, *, repeat: Repeat
+    ) -> list[Row]:
+        return await self._fetch(sql, parameters, decoders, "write", repeat)
+
+    async def _fetch(
+        self, sql: str, parameters: list[Any], decoders: Decoders | None, kind: Kind, repeat: Repeat
+    ) -> list[Row]:
+        return await self._explained(self._lanes.fetch(sql, parameters, decoders, kind=kind, repeat=repeat))
+
+    async def _explained(self, statement: Awaitable[_T]) -> _T:
+        """Say so where a statement failed because the tables are missing."""
         try:
-            return await self._lanes.fetch(sql, parameters, decoders)
+            return await statement
+        except (OperationTimeoutError, PoolTimeoutError):
+            raise
         except Error as error:
             # The driver tells causes apart by translatable text only, so the likely one is looked up.
             if not await self._tables_present():
@@ -423,7 +468,7 @@ class PsqlpyADKStore:
 
     async def _tables_present(self) -> bool:
         try:
-            rows = await self._lanes.fetch(self._sql.tables_present, [self.tables.sessions])
+            rows = await self._lanes.fetch(self._sql.tables_present, [self.tables.sessions], kind="read")
         except Error:
             # The server cannot be asked; whatever failed before says more.
             return True
@@ -454,7 +499,11 @@ def _jsonb(value: bytes | None) -> CustomType | None:
 
 
 def _timestamptz(unix_micros: int) -> CustomType:
-    return CustomType((unix_micros - _EPOCH_MICROS).to_bytes(8, "big", signed=True))
+    return CustomType(_timestamptz_bytes(unix_micros))
+
+
+def _timestamptz_bytes(unix_micros: int) -> bytes:
+    return (unix_micros - _EPOCH_MICROS).to_bytes(8, "big", signed=True)
 
 
 def _micros(name: str, seconds: float) -> int:

@@ -48,12 +48,13 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def all_back(config: PsqlpyConfig) -> None:
-    """Wait until no connection of the pool is checked out."""
+    """Wait until no connection is checked out but by lanes, and these have nothing in flight."""
     pool = await config.create_pool()
 
     def back() -> bool:
         status = pool.status()
-        return bool(status.available == status.size)
+        lanes = config.lanes
+        return bool(lanes.in_flight == 0 and status.available == status.size - lanes.held)
 
     await until(back)
 

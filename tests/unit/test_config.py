@@ -133,6 +133,8 @@ def test_defaults() -> None:
         "hosts": ["h"],
         "ports": [5432],
         "max_db_pool_size": 10,
+        "acquire_timeout_sec": 30,
+        "retry_sec": 15,
         "application_name": "adk-psqlpy",
         "ssl_mode": "disable",
     }
@@ -167,6 +169,8 @@ def test_parameters_of_a_dsn_become_keys() -> None:
         "ssl_mode": "require",
         "channel_binding": "prefer",
         "max_db_pool_size": 10,
+        "acquire_timeout_sec": 30,
+        "retry_sec": 15,
     }
 
 

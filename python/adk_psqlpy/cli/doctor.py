@@ -12,7 +12,7 @@ from psqlpy.exceptions import Error
 from adk_psqlpy import _native
 from adk_psqlpy._options import read_environment
 from adk_psqlpy.config import PsqlpyConfig
-from adk_psqlpy.lanes import Lanes
+from adk_psqlpy.lanes import lanes_of
 from adk_psqlpy.sql import SCHEMA_VERSION, Statements, Tables
 
 FAST = "fast"
@@ -89,7 +89,7 @@ def _path(reason: str | None) -> str:
 
 async def _server(config: PsqlpyConfig, tables: Tables) -> list[str]:
     """Ask for the versions of the server and of the tables."""
-    statements, lanes = Statements(tables), Lanes(config)
+    statements, lanes = Statements(tables), lanes_of(config)
     ((number, metadata),) = await lanes.fetch(statements.version, [tables.metadata])
     lines = [f"server: PostgreSQL {number // 10000}.{number % 10000}"]
     if metadata is None:

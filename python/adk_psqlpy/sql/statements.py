@@ -126,6 +126,55 @@ class Statements:
         """
 
     @cached_property
+    def append_group(self) -> str:
+        """Appends to several sessions: an array each of app names, user ids, session ids, expected revisions,
+        create_times, session deltas (NULL for none), then one for each of the event's columns.
+
+        Gives place in the arrays (from 1) and new revision for each that was stored. The others are not
+        there: what keeps `append_event` from writing keeps these, and so does a lock that somebody else holds
+        on the session's row. This waits for no lock, so groups of several processes cannot deadlock. A
+        session may be in a group once only.
+        """
+        t = self.tables
+        given = ("app_name", "user_id", "session_id", "expected", "created", "delta")
+        types = ("varchar", "varchar", "varchar", "bigint", "timestamptz", "jsonb")
+        columns = (*given, *(f"event_{name}" for name in _COLUMNS))
+        arrays = ", ".join(
+            f"${place}::{kind}[]"
+            for place, kind in enumerate((*types, *(kind for _, kind in _native.EVENT_COLUMNS)), start=1)
+        )
+        event = ", ".join(f"g.event_{name}" for name in _COLUMNS)
+        return f"""
+        WITH g AS MATERIALIZED (
+            SELECT * FROM unnest({arrays}) WITH ORDINALITY AS g ({", ".join(columns)}, place)
+        ), free AS MATERIALIZED (
+            SELECT g.place
+            FROM g JOIN {t.sessions} AS s
+                ON s.app_name = g.app_name AND s.user_id = g.user_id AND s.id = g.session_id
+            WHERE s.revision = g.expected AND s.create_time = g.created
+                AND NOT EXISTS (
+                    SELECT FROM {t.events} AS e
+                    WHERE e.app_name = g.app_name AND e.user_id = g.user_id AND e.session_id = g.session_id
+                        AND e.id = g.event_id
+                )
+            FOR NO KEY UPDATE OF s SKIP LOCKED
+        ), s AS (
+            UPDATE {t.sessions} AS s SET
+                state = CASE WHEN g.delta IS NULL THEN s.state ELSE s.state || g.delta END,
+                revision = s.revision + 1,
+                update_time = g.event_timestamp
+            FROM free JOIN g USING (place)
+            WHERE s.app_name = g.app_name AND s.user_id = g.user_id AND s.id = g.session_id
+                AND s.revision = g.expected
+            RETURNING g.place, s.revision
+        ), e AS (
+            INSERT INTO {t.events} (app_name, user_id, session_id, seq, {_quote(_COLUMNS)})
+            SELECT g.app_name, g.user_id, g.session_id, s.revision, {event} FROM s JOIN g USING (place)
+        )
+        SELECT place, revision FROM s
+        """
+
+    @cached_property
     def append_outcome(self) -> str:
         """`$4` an event id: the session's revision and create_time, and the event's `seq` (NULL: not there)."""
         t = self.tables

@@ -1,5 +1,6 @@
 //! The extension module `adk_psqlpy._native`; its contract is `python/adk_psqlpy/_native.pyi`.
 
+mod array;
 mod compile;
 mod decode;
 mod encode;
@@ -32,6 +33,8 @@ fn plan(py: Python<'_>) -> PyResult<&'static Plan> {
 /// ADK events to PostgreSQL columns and back.
 #[pymodule(gil_used = true)]
 mod _native {
+    #[pymodule_export]
+    use super::array::encode_arrays;
     #[pymodule_export]
     use super::event_to_row::encode_event;
     #[pymodule_export]

@@ -1,0 +1,206 @@
+"""Appends that queue travel together: one statement, one commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from psqlpy.exceptions import Error
+from psqlpy.extra_types import CustomType
+
+from adk_psqlpy import _native
+from adk_psqlpy.lane_set import HOLD_UP_SEC
+from adk_psqlpy.lanes import Lanes
+from adk_psqlpy.retry import Repeat
+from adk_psqlpy.sql import Statements
+
+# Groups under way at once: while one waits for its commit, the other is executed.
+RUNNING: Final = 2
+# A group is not held up by much: this many events, or this many bytes of them.
+LONGEST: Final = 128
+LARGEST: Final = 1 << 20
+
+# pg_type's OIDs of the types that a group's arrays have.
+_OIDS: Final = {
+    "varchar": 1043,
+    "bigint": 20,
+    "timestamptz": 1184,
+    "jsonb": 3802,
+    "bytea": 17,
+    "text": 25,
+    "boolean": 16,
+}
+_TYPES: Final = [
+    _OIDS[name]
+    for name in (
+        *("varchar", "varchar", "varchar", "bigint", "timestamptz", "jsonb"),
+        *(kind for _, kind in _native.EVENT_COLUMNS),
+    )
+]
+
+Key = tuple[str, str, str]
+
+
+class Append:
+    """An event on its way to its session, without deltas of shared state."""
+
+    __slots__ = ("future", "key", "revision", "size", "values")
+
+    def __init__(self, key: Key, revision: int, values: list[bytes | None]) -> None:
+        """`values`: the session's create_time, its delta, and the event's columns, in binary format."""
+        self.key = key
+        self.revision = revision
+        self.values = values
+        self.size = sum(len(value) for value in values if value is not None)
+        self.future: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+
+    def succeed(self, revision: int | None) -> None:
+        """Tell whoever still waits."""
+        if not self.future.done():
+            self.future.set_result(revision)
+
+    def parameters(self) -> list[object]:
+        """As `Statements.append_event` takes them."""
+        return [
+            *self.key,
+            self.revision,
+            *(None if value is None else CustomType(value) for value in self.values),
+        ]
+
+    def row(self) -> list[bytes | None]:
+        """As `encode_arrays` takes them, for `Statements.append_group`."""
+        app_name, user_id, session_id = self.key
+        return [
+            app_name.encode(),
+            user_id.encode(),
+            session_id.encode(),
+            self.revision.to_bytes(8, "big"),
+            *self.values,
+        ]
+
+
+class AppendGroups:
+    """Appends of one event loop.
+
+    An append goes by itself while fewer than `RUNNING` are under way; what comes meanwhile waits for the
+    first that ends and goes as a group. So nobody waits for a timer, and a lone append takes the short way.
+    """
+
+    def __init__(self, lanes: Lanes, sql: Statements) -> None:
+        """Send by `lanes`."""
+        self._lanes = lanes
+        self._sql = sql
+        self._queue: deque[Append] = deque()
+        self._running = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def append(self, append: Append) -> int | None:
+        """Give the new revision; `None` where nothing was written, as `Statements.append_event` says."""
+        if self._running < RUNNING and not self._queue:
+            return await self._first(append)
+        self._queue.append(append)
+        return await append.future
+
+    async def _first(self, append: Append) -> int | None:
+        turn = self._begin()
+        try:
+            return await self._alone(append)
+        finally:
+            turn.end()
+
+    def _begin(self) -> _Turn:
+        self._running += 1
+        return _Turn(self)
+
+    def ended(self) -> None:
+        """One of those under way is done: the next group may go."""
+        self._running -= 1
+        while self._queue and self._running < RUNNING and (group := self._next()):
+            self._spawn(self._group(group, self._begin()), group)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], group: list[Append]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda task: _tell(task, group))
+
+    def _next(self) -> list[Append]:
+        """Take from the queue what makes the next group: no session twice, in the order of arrival."""
+        group: dict[Key, Append] = {}
+        later: list[Append] = []
+        size = 0
+        while self._queue and len(group) < LONGEST and size < LARGEST:
+            append = self._queue.popleft()
+            if append.future.done():  # cancelled while it queued: never sent
+                continue
+            if append.key in group:
+                later.append(append)
+                continue
+            group[append.key] = append
+            size += append.size
+        self._queue.extendleft(reversed(later))
+        return list(group.values())
+
+    async def _group(self, group: list[Append], turn: _Turn) -> None:
+        try:
+            if len(group) == 1:
+                await self._by_itself(group[0])
+                return
+            revisions = await self._together(group)
+        finally:
+            turn.end()
+        for place, append in enumerate(group, start=1):
+            if (revision := revisions.get(place)) is not None:
+                append.succeed(revision)
+            elif not append.future.done():
+                # Locked, stale, or one of a failed group: its own statement tells.
+                self._spawn(self._by_itself(append), [append])
+
+    async def _together(self, group: list[Append]) -> dict[int, int]:
+        """Send a group: the new revisions by place, from 1. What is missing has to go alone."""
+        arrays = _native.encode_arrays(_TYPES, [append.row() for append in group])
+        parameters = [CustomType(array) for array in arrays]
+        try:
+            return dict(await self._lanes.fetch(self._sql.append_group, parameters, repeat=Repeat.GUARDED))
+        except Error:
+            # One event's failure is its own.
+            return {}
+
+    async def _by_itself(self, append: Append) -> None:
+        append.succeed(await self._alone(append))
+
+    async def _alone(self, append: Append) -> int | None:
+        sql = self._sql.append_event(app=False, user=False)
+        rows = await self._lanes.fetch(sql, append.parameters(), repeat=Repeat.GUARDED)
+        return int(rows[0][0]) if rows else None
+
+
+def _tell(task: asyncio.Task[None], group: list[Append]) -> None:
+    """Give a task's failure to those who wait for it."""
+    error = None if task.cancelled() else task.exception()
+    for append in group:
+        if append.future.done():
+            continue
+        if task.cancelled():
+            append.future.cancel()
+        elif error is not None:
+            append.future.set_exception(error)
+
+
+class _Turn:
+    """One of the `RUNNING`. Ends by itself when it takes long: a locked session holds up no other."""
+
+    __slots__ = ("_ended", "_groups", "_timer")
+
+    def __init__(self, groups: AppendGroups) -> None:
+        self._groups = groups
+        self._ended = False
+        self._timer = asyncio.get_running_loop().call_later(HOLD_UP_SEC, self.end)
+
+    def end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._timer.cancel()
+            self._groups.ended()

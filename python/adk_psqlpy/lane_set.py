@@ -1,0 +1,321 @@
+"""The connections that one event loop pipelines statements on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final, Literal
+
+from psqlpy import Connection, QueryResult
+from psqlpy.exceptions import Error
+
+from adk_psqlpy._lease import END, send_only
+from adk_psqlpy.retry import Repeat
+from adk_psqlpy.sources import ConnectionSource
+
+logger = logging.getLogger("adk_psqlpy.lanes")
+
+# A statement that runs longer than this counts as slow: what waits behind it goes to another connection.
+# Looked at every half of it, so the wait behind a slow statement ends within 1.5 times this.
+HOLD_UP_SEC: Final = 0.1
+# A connection with this many statements in flight asks for company. Measured with 32 concurrent readers
+# on 2 cores: see docs/design.md, "Lanes".
+DEEP: Final = 4
+# A connection that nobody needed for so long goes back to the pool.
+IDLE_SEC: Final = 30.0
+
+_PROBE: Final = "SELECT current_setting('transaction_read_only')"
+
+Verdict = Literal["broken", "read-only", "sound"]
+
+
+class NotOpenedError(Exception):
+    """No connection could be had, so the statement was not sent; `__cause__` says why."""
+
+
+class Call:
+    """One statement, which may be under way on more than one lane."""
+
+    __slots__ = ("_empty", "future", "lane", "parameters", "pending", "ran_sec", "repeat", "sql")
+
+    def __init__(self, sql: str, parameters: list[Any], repeat: Repeat) -> None:
+        self.sql = sql
+        self.parameters = parameters
+        self.repeat = repeat
+        self.future: asyncio.Future[QueryResult] = asyncio.get_running_loop().create_future()
+        self.lane: Lane | None = None
+        self.pending = 0
+        self.ran_sec = 0.0
+        """For how long the server had it before it failed."""
+        self._empty: QueryResult | None = None
+
+    @property
+    def movable(self) -> bool:
+        return self.repeat in (Repeat.READ, Repeat.GUARDED)
+
+    def succeed(self, result: QueryResult) -> None:
+        self.pending -= 1
+        if self.future.done():
+            return
+        if self.pending and self.repeat is Repeat.GUARDED and not result.result(as_tuple=True):
+            # Of two that raced, this one may have come second.
+            self._empty = result
+            return
+        self.future.set_result(result)
+
+    def fail(self, lane: Lane, error: BaseException) -> None:
+        self.pending -= 1
+        if self.future.done() or self.pending:
+            return
+        if self._empty is not None:
+            self.future.set_result(self._empty)
+            return
+        self.lane = lane
+        self.future.set_exception(error)
+
+
+class Lane:
+    """A connection, and the statements in flight on it, in the order in which the server runs them."""
+
+    __slots__ = ("calls", "connection", "head_since", "leaving", "probe")
+
+    def __init__(self, connection: Connection, now: float) -> None:
+        self.connection = connection
+        self.calls: dict[Call, asyncio.Task[None]] = {}
+        self.head_since = now
+        """Since when the first statement runs; of an idle lane, since when it is idle."""
+        self.leaving = False
+        self.probe: asyncio.Task[Verdict] | None = None
+
+    def slow(self, now: float) -> bool:
+        return bool(self.calls) and now - self.head_since > HOLD_UP_SEC
+
+
+class LaneSet:
+    """Lanes of one event loop and one `statement_timeout`. All methods run in that loop."""
+
+    def __init__(self, source: ConnectionSource, limit: int, timeout_sec: float | None) -> None:
+        """Open lanes from `source` as they are needed, `limit` at most."""
+        self._loop = asyncio.get_running_loop()
+        self._source = source
+        self._limit = limit
+        self.timeout_sec = timeout_sec
+        self._lanes: list[Lane] = []
+        self._leaving: set[Lane] = set()
+        self._opening: asyncio.Task[None] | None = None
+        self._watching: asyncio.TimerHandle | None = None
+        self._reaping: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        """How many lanes take statements."""
+        return len(self._lanes)
+
+    @property
+    def held(self) -> int:
+        """How many connections are kept, those included that leave when they are answered."""
+        return len(self._lanes) + len(self._leaving)
+
+    @property
+    def in_flight(self) -> int:
+        """How many statements the server has not answered yet."""
+        return sum(len(lane.calls) for lane in (*self._lanes, *self._leaving))
+
+    async def run(self, call: Call) -> QueryResult:
+        """Send a statement on the lane that will answer soonest, and wait for the answer.
+
+        Cancelled, the statement runs on and keeps its place in the lane.
+
+        Raises:
+            NotOpenedError: there is no lane, and none could be opened.
+        """
+        while (lane := self._pick(call.movable)) is None:
+            await asyncio.shield(self._open_one())
+        self._send(lane, call)
+        return await call.future
+
+    def _pick(self, movable: bool) -> Lane | None:
+        """Choose a lane; `None` to wait for another to open."""
+        now = self._loop.time()
+        best: Lane | None = None
+        for lane in self._lanes:
+            if not lane.calls:
+                return lane
+            if not lane.slow(now) and (best is None or len(lane.calls) < len(best.calls)):
+                best = lane
+        if best is None or not movable or len(best.calls) >= DEEP:
+            if self._may_grow():
+                self._open_one()
+                # What cannot be moved later waits for a lane of its own.
+                return best if movable else None
+            if best is None and self._lanes:
+                return min(self._lanes, key=lambda lane: len(lane.calls))
+        return best
+
+    def _may_grow(self) -> bool:
+        # One more at a time; beyond the first, only what nobody else waits for.
+        return not self._lanes or (len(self._lanes) < self._limit and self._source.has_room())
+
+    def _open_one(self) -> asyncio.Task[None]:
+        if self._opening is None:
+            self._opening = self._loop.create_task(self._open())
+            self._opening.add_done_callback(self._opened)
+        return self._opening
+
+    async def _open(self) -> None:
+        try:
+            connection = await self._source.acquire()
+            if self.timeout_sec is not None:
+                await connection.execute_batch(f"SET statement_timeout = {round(self.timeout_sec * 1000)}")
+        except Error as error:
+            raise NotOpenedError from error
+        self._lanes.append(Lane(connection, self._loop.time()))
+        if self._reaping is None:
+            self._reaping = self._loop.call_later(IDLE_SEC / 2, self._reap)
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        self._opening = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.debug("a further connection was not opened: %s", error.__cause__ or error)
+
+    def _send(self, lane: Lane, call: Call) -> None:
+        if not lane.calls:
+            lane.head_since = self._loop.time()
+        elif self._watching is None:
+            self._watching = self._loop.call_later(HOLD_UP_SEC / 2, self._watch)
+        call.pending += 1
+        lane.calls[call] = self._loop.create_task(self._attempt(lane, call))
+
+    async def _attempt(self, lane: Lane, call: Call) -> None:
+        try:
+            result = await lane.connection.fetch(call.sql, call.parameters)
+        except asyncio.CancelledError:  # the loop is ending
+            call.future.cancel()
+            raise
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - the caller's, a panic of the driver (no Exception) included
+            call.ran_sec = self._loop.time() - lane.head_since
+            self._done(lane, call)
+            if not isinstance(error, Exception):
+                self.drop(lane)
+            call.fail(lane, error)
+        else:
+            self._done(lane, call)
+            call.succeed(result)
+
+    def _done(self, lane: Lane, call: Call) -> None:
+        del lane.calls[call]
+        lane.head_since = self._loop.time()
+        if lane.leaving and not lane.calls:
+            self._give_back(lane)
+
+    # What waits behind a slow statement.
+
+    def _watch(self) -> None:
+        now = self._loop.time()
+        self._watching = None
+        waiting = False
+        for lane in self._lanes:
+            if len(lane.calls) > 1:
+                waiting = True
+                if lane.slow(now):
+                    self._move(lane, now)
+        if waiting:
+            self._watching = self._loop.call_later(HOLD_UP_SEC / 2, self._watch)
+
+    def _move(self, slow: Lane, now: float) -> None:
+        """Send what waits behind a slow statement once more, elsewhere.
+
+        Only to lanes that have little to do: when all are busy, the server is, and twice the statements
+        would make it worse.
+        """
+        behind = iter(slow.calls)
+        next(behind)
+        for call in list(behind):
+            if not call.movable or call.pending > 1 or call.future.done():
+                continue
+            free = [lane for lane in self._lanes if len(lane.calls) < DEEP and not lane.slow(now)]
+            if not free:
+                if self._may_grow():
+                    self._open_one()
+                return
+            self._send(min(free, key=lambda lane: len(lane.calls)), call)
+
+    # The end of lanes.
+
+    def _reap(self) -> None:
+        now = self._loop.time()
+        self._reaping = None
+        for lane in [lane for lane in self._lanes if not lane.calls and now - lane.head_since >= IDLE_SEC]:
+            self.drop(lane)
+        if self._lanes:
+            self._reaping = self._loop.call_later(IDLE_SEC / 2, self._reap)
+
+    def make_room(self) -> None:
+        """Let somebody else have a connection: the lane with the least to do leaves, but not the last."""
+        if len(self._lanes) > 1:
+            self.drop(min(self._lanes, key=lambda lane: len(lane.calls)))
+
+    def drop(self, lane: Lane) -> None:
+        """Send nothing more on a lane; its connection goes back when what is in flight is answered."""
+        if lane.leaving:
+            return
+        lane.leaving = True
+        self._lanes.remove(lane)
+        self._leaving.add(lane)
+        if not lane.calls:
+            self._give_back(lane)
+
+    def _give_back(self, lane: Lane) -> None:
+        self._leaving.remove(lane)
+        if self.timeout_sec is not None:
+            # Whoever takes the connection next queues behind this.
+            send_only(lane.connection.execute_batch("RESET statement_timeout"))
+        self._source.give_back(lane.connection)
+
+    def close(self) -> None:
+        """Drop all lanes; statements in flight are still answered."""
+        for handle in (self._watching, self._reaping):
+            if handle is not None:
+                handle.cancel()
+        self._watching = self._reaping = None
+        for lane in list(self._lanes):
+            self.drop(lane)
+
+    def abandon(self) -> None:
+        """Give all connections back after the event loop was closed."""
+        lanes = [*self._lanes, *self._leaving]
+        self._lanes, self._leaving = [], set()
+        for lane in lanes:
+            lane.leaving = True
+            self._source.give_back(lane.connection)
+
+    # What a failure means.
+
+    async def examine(self, call: Call) -> Verdict:
+        """Tell what state the connection of a failed statement is in; a broken one is dropped.
+
+        psqlpy's errors carry no SQLSTATE, so the connection is asked. A round trip, after a failure only.
+        """
+        lane = call.lane
+        if lane is None:
+            return "sound"
+        if lane.probe is None:
+            lane.probe = self._loop.create_task(self._ask(lane))
+        return await asyncio.shield(lane.probe)
+
+    async def _ask(self, lane: Lane) -> Verdict:
+        try:
+            result = await lane.connection.fetch(_PROBE, [])
+        except Error:
+            self.drop(lane)
+            return "broken"
+        finally:
+            lane.probe = None
+        return "read-only" if result.result(as_tuple=True) == [("on",)] else "sound"
+
+    def end(self, call: Call) -> None:
+        """End the connection of a failed statement, so that the pool looks for another server."""
+        if call.lane is not None and not call.lane.leaving:
+            send_only(call.lane.connection.execute_batch(END))
+            self.drop(call.lane)
