@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from typing import Any, Final, Literal
 
 from psqlpy import Connection, QueryResult
@@ -102,6 +103,7 @@ class LaneSet:
         self.timeout_sec = timeout_sec
         self._lanes: list[Lane] = []
         self._leaving: set[Lane] = set()
+        self._patient: deque[Call] = deque()
         self._opening: asyncio.Task[None] | None = None
         self._watching: asyncio.TimerHandle | None = None
         self._reaping: asyncio.TimerHandle | None = None
@@ -128,28 +130,39 @@ class LaneSet:
         Raises:
             NotOpenedError: there is no lane, and none could be opened.
         """
-        while (lane := self._pick(call.movable)) is None:
-            await asyncio.shield(self._open_one())
-        self._send(lane, call)
-        return await call.future
+        while True:
+            lane = self._pick() if call.movable else self._idle()
+            if lane is not None:
+                self._send(lane, call)
+            elif self._may_grow():
+                await asyncio.shield(self._open_one())
+                continue
+            else:
+                self._patient.append(call)
+                self._watch_soon()
+            return await call.future
 
-    def _pick(self, movable: bool) -> Lane | None:
-        """Choose a lane; `None` to wait for another to open."""
-        now = self._loop.time()
-        best: Lane | None = None
-        for lane in self._lanes:
-            if not lane.calls:
-                return lane
-            if not lane.slow(now) and (best is None or len(lane.calls) < len(best.calls)):
-                best = lane
-        if best is None or not movable or len(best.calls) >= DEEP:
-            if self._may_grow():
-                self._open_one()
-                # What cannot be moved later waits for a lane of its own.
-                return best if movable else None
-            if best is None and self._lanes:
-                return min(self._lanes, key=lambda lane: len(lane.calls))
-        return best
+    def _idle(self) -> Lane | None:
+        """A lane with nothing in flight. What cannot be moved later is sent on no other."""
+        return next((lane for lane in self._lanes if not lane.calls), None)
+
+    def _pick(self) -> Lane | None:
+        """The lane with the least to do; `None` to wait for the first to open."""
+        if (idle := self._idle()) is not None:
+            return idle
+        best = self._least(self._loop.time())
+        if (best is None or len(best.calls) >= DEEP) and self._may_grow():
+            self._open_one()
+            return best
+        return best or min(self._lanes, key=lambda lane: len(lane.calls), default=None)
+
+    def _least(self, now: float) -> Lane | None:
+        """Of the lanes that are not slow, the one with the least to do."""
+        lanes = [lane for lane in self._lanes if not lane.slow(now)]
+        if self._patient and len(lanes) > 1:
+            # The first one runs empty, for those who wait for an idle lane.
+            del lanes[0]
+        return min(lanes, key=lambda lane: len(lane.calls), default=None)
 
     def _may_grow(self) -> bool:
         # One more at a time; beyond the first, only what nobody else waits for.
@@ -168,20 +181,32 @@ class LaneSet:
                 await connection.execute_batch(f"SET statement_timeout = {round(self.timeout_sec * 1000)}")
         except Error as error:
             raise NotOpenedError from error
-        self._lanes.append(Lane(connection, self._loop.time()))
+        lane = Lane(connection, self._loop.time())
+        self._lanes.append(lane)
+        self._next_patient(lane)
         if self._reaping is None:
             self._reaping = self._loop.call_later(IDLE_SEC / 2, self._reap)
 
     def _opened(self, task: asyncio.Task[None]) -> None:
         self._opening = None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.debug("a further connection was not opened: %s", error.__cause__ or error)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        logger.debug("a connection was not opened: %s", error.__cause__ or error)
+        if not self._lanes:
+            self._dismiss(error)
+
+    def _dismiss(self, error: BaseException) -> None:
+        """Nothing is left that the patient could wait for."""
+        while self._patient:
+            call = self._patient.popleft()
+            if not call.future.done():
+                call.future.set_exception(error)
 
     def _send(self, lane: Lane, call: Call) -> None:
         if not lane.calls:
             lane.head_since = self._loop.time()
-        elif self._watching is None:
-            self._watching = self._loop.call_later(HOLD_UP_SEC / 2, self._watch)
+        else:
+            self._watch_soon()
         call.pending += 1
         lane.calls[call] = self._loop.create_task(self._attempt(lane, call))
 
@@ -206,22 +231,39 @@ class LaneSet:
     def _done(self, lane: Lane, call: Call) -> None:
         del lane.calls[call]
         lane.head_since = self._loop.time()
-        if lane.leaving and not lane.calls:
-            self._give_back(lane)
+        if not lane.calls:
+            if lane.leaving:
+                self._give_back(lane)
+            else:
+                self._next_patient(lane)
+
+    def _next_patient(self, lane: Lane) -> None:
+        """Send on an idle lane what waits for one."""
+        while self._patient:
+            call = self._patient.popleft()
+            if not call.future.done():  # the caller was not cancelled meanwhile
+                self._send(lane, call)
+                return
 
     # What waits behind a slow statement.
+
+    def _watch_soon(self) -> None:
+        if self._watching is None:
+            self._watching = self._loop.call_later(HOLD_UP_SEC / 2, self._watch)
 
     def _watch(self) -> None:
         now = self._loop.time()
         self._watching = None
-        waiting = False
+        waiting = bool(self._patient)
+        if waiting and self._may_grow():
+            self._open_one()
         for lane in self._lanes:
             if len(lane.calls) > 1:
                 waiting = True
                 if lane.slow(now):
                     self._move(lane, now)
         if waiting:
-            self._watching = self._loop.call_later(HOLD_UP_SEC / 2, self._watch)
+            self._watch_soon()
 
     def _move(self, slow: Lane, now: float) -> None:
         """Send what waits behind a slow statement once more, elsewhere.
@@ -281,6 +323,7 @@ class LaneSet:
         self._watching = self._reaping = None
         for lane in list(self._lanes):
             self.drop(lane)
+        self._dismiss(NotOpenedError("the lanes were closed"))
 
     def abandon(self) -> None:
         """Give all connections back after the event loop was closed."""

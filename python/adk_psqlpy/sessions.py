@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Literal
 from weakref import WeakValueDictionary
 
 from google.adk.errors import StaleSessionError
@@ -18,6 +18,8 @@ from google.adk.sessions.base_session_service import (
     ListSessionsResponse,
 )
 from google.adk.sessions.session import Session
+from google.adk.sessions.state import State
+from psqlpy.exceptions import Error
 from typing_extensions import Self, override
 
 from adk_psqlpy import _native
@@ -38,10 +40,18 @@ class PsqlpySessionService(BaseSessionService):
 
     Args:
         store: the tables to use.
+        stale_policy: what becomes of an append to a session that others have appended to since it was loaded.
+            `"raise"`, ADK's contract: `StaleSessionError`, so that an answer to an outdated history is not
+            stored. `"merge"`: the event is stored after theirs, and the object gets the events and the state
+            that it had missed. For writers that do not depend on what they have read, such as several
+            messages of one user at once.
     """
 
-    def __init__(self, store: PsqlpyADKStore) -> None:
+    def __init__(self, store: PsqlpyADKStore, *, stale_policy: Literal["raise", "merge"] = "raise") -> None:
+        if stale_policy not in ("raise", "merge"):
+            raise ValueError(f"stale_policy must be 'raise' or 'merge', not {stale_policy!r}")
         self.store = store
+        self.stale_policy = stale_policy
         # One append of a session at a time: agents that run in parallel share one session object, and each
         # append needs the revision that the one before it left there.
         self._appending: WeakValueDictionary[tuple[int, str, str, str], asyncio.Lock] = WeakValueDictionary()
@@ -134,7 +144,8 @@ class PsqlpySessionService(BaseSessionService):
 
         Raises:
             SessionNotFoundError: the session is not stored (any more).
-            StaleSessionError: somebody appended since the object was loaded; nothing was written.
+            StaleSessionError: somebody appended since the object was loaded (with `stale_policy="merge"`:
+                the session was deleted and made again); nothing was written.
             AlreadyExistsError: the session holds another event of this id.
         """
         _require("session", session, Session)
@@ -151,6 +162,8 @@ class PsqlpySessionService(BaseSessionService):
                 session.app_name, session.user_id, session.id, event, expected=expected
             )
             if revision is None:
+                if self.stale_policy == "merge":
+                    return await self._merged(session, event, expected)
                 revision = await self._not_written(session, event, expected)
                 if revision <= expected.revision:
                     return event
@@ -159,6 +172,43 @@ class PsqlpySessionService(BaseSessionService):
             self._update_session_state(session, event)
             session.events.append(event)
             return event
+
+    async def _merged(self, session: Session, event: Event, expected: Version) -> Event:
+        """Append after what others wrote, and bring the object up to date."""
+        key = (session.app_name, session.user_id, session.id)
+        outcome = await self.store.append_outcome(*key, event.id)
+        if outcome is None:
+            raise SessionNotFoundError(f"Session {session.id} not found.")
+        if outcome.version.create_time != expected.create_time:
+            raise StaleSessionError(_STALE)
+        if outcome.seq is None:
+            await self._append_after(key, event, expected)
+        elif await self.store.get_event(*key, event.id) != event:
+            raise AlreadyExistsError(f"Session {session.id} holds another event with the id {event.id}.")
+        stored = await self.store.get_since(*key, expected.revision)
+        if stored is None:
+            raise SessionNotFoundError(f"Session {session.id} not found.")
+        known = {known.id for known in session.events}
+        session.events.extend(
+            event if missed.id == event.id else missed for missed in stored.events if missed.id not in known
+        )
+        temporary = {key: value for key, value in session.state.items() if key.startswith(State.TEMP_PREFIX)}
+        session.state.clear()
+        session.state.update(stored.state | temporary)
+        session.last_update_time = stored.update_time
+        session._storage_update_marker = _marker(Version(stored.revision, stored.create_time))
+        return event
+
+    async def _append_after(self, key: tuple[str, str, str], event: Event, expected: Version) -> None:
+        try:
+            written = await self.store.append_event(*key, event, expected=expected, merge=True)
+        except Error:
+            # An attempt of this append whose answer was lost may have come first, between look and write.
+            if (await self.store.get_event(*key, event.id)) != event:
+                raise
+            return
+        if written is None and await self.store.get_event(*key, event.id) != event:
+            raise StaleSessionError(_STALE)
 
     def _turn(self, session: Session) -> asyncio.Lock:
         # A lock belongs to an event loop, and lives as long as somebody holds or awaits it.
@@ -179,7 +229,8 @@ class PsqlpySessionService(BaseSessionService):
             raise SessionNotFoundError(f"Session {session.id} not found.")
         version, update_time, last_event_id = last
         known = session.events[-1].id if session.events else None
-        if update_time > session.last_update_time and last_event_id != known:
+        behind = update_time > session.last_update_time and last_event_id != known
+        if behind and self.stale_policy == "raise":
             raise StaleSessionError(_STALE)
         return version
 

@@ -228,6 +228,11 @@ class PsqlpyADKStore:
         """
         self._check_key(app_name, user_id, session_id)
         which, parameters = _which_events(after_timestamp, limit)
+        return await self._get_session(app_name, user_id, session_id, which, parameters)
+
+    async def _get_session(
+        self, app_name: str, user_id: str, session_id: str, which: str, parameters: list[Any]
+    ) -> StoredSession | None:
         rows = await self._read(
             self._sql.get_session(events=which), [app_name, user_id, session_id, *parameters], _SESSION
         )
@@ -240,6 +245,13 @@ class PsqlpyADKStore:
         return StoredSession(
             app_name, user_id, session_id, merged, create_time, update_time, revision, events
         )
+
+    async def get_since(
+        self, app_name: str, user_id: str, session_id: str, revision: int
+    ) -> StoredSession | None:
+        """Read a session with the events appended after a revision; `None` where there is none."""
+        self._check_key(app_name, user_id, session_id)
+        return await self._get_session(app_name, user_id, session_id, "since", [_count("revision", revision)])
 
     async def list_sessions(
         self,
@@ -320,8 +332,11 @@ class PsqlpyADKStore:
         event: Event,
         *,
         expected: Version,
+        merge: bool = False,
     ) -> int | None:
         """Append an event and merge its state delta, if the session is still as expected.
+
+        With `merge`, also if others have appended since.
 
         Gives the new revision, which is the event's `seq`; `None` where nothing was written because the
         session is gone, has moved on, or holds the event already: `append_outcome` tells which. `temp:` keys
@@ -345,9 +360,9 @@ class PsqlpyADKStore:
             (app_name, user_id, session_id), expected.revision, [created, delta.session, *columns]
         )
         shared = [CustomType(scope) for scope in (delta.app, delta.user) if scope is not None]
-        if self.group_appends and not shared:
+        if self.group_appends and not shared and not merge:
             return await self._explained(self._groups().append(append))
-        sql = self._sql.append_event(app=delta.app is not None, user=delta.user is not None)
+        sql = self._sql.append_event(app=delta.app is not None, user=delta.user is not None, merge=merge)
         rows = await self._write(sql, [*append.parameters(), *shared], repeat=Repeat.GUARDED)
         return int(rows[0][0]) if rows else None
 

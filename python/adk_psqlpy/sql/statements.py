@@ -85,13 +85,13 @@ class Statements:
         )"""
 
     @cache  # noqa: B019 - a store has one of these, for as long as it lives
-    def append_event(self, *, app: bool, user: bool) -> str:
+    def append_event(self, *, app: bool, user: bool, merge: bool = False) -> str:
         """`$4` expected revision, `$5` the session's create_time, `$6` session delta (NULL for none), `$7...`
         the event's columns, then the app and user deltas where the statement has them (`app`, `user`).
 
         Gives the new revision. No row, and nothing written, where the session is gone, was deleted and made
-        again (another create_time), has another revision, or holds an event of this id: `append_outcome`
-        tells which.
+        again (another create_time), has another revision (`merge`: an earlier one), or holds an event of this
+        id: `append_outcome` tells which.
         """
         t = self.tables
         event = ", ".join(f"${7 + place}" for place in range(len(_COLUMNS)))
@@ -103,8 +103,8 @@ class Statements:
             merges.append(self._merge_app_state(f"${further}", at))
             further += 1
         if user:
-            merge = self._merge_user_state(f"${further}", at)
-            merges.append(merge if app else merge.replace(", (SELECT count(*) FROM a) AS after_app", ""))
+            merged = self._merge_user_state(f"${further}", at)
+            merges.append(merged if app else merged.replace(", (SELECT count(*) FROM a) AS after_app", ""))
         merge_list = "".join(f", {merge}" for merge in merges)
         return f"""
         WITH s AS (
@@ -112,7 +112,8 @@ class Statements:
                 state = CASE WHEN $6::jsonb IS NULL THEN state ELSE state || $6::jsonb END,
                 revision = revision + 1,
                 update_time = {at}
-            WHERE app_name = $1 AND user_id = $2 AND id = $3 AND revision = $4 AND create_time = $5
+            WHERE app_name = $1 AND user_id = $2 AND id = $3 AND revision {">=" if merge else "="} $4
+                AND create_time = $5
                 AND NOT EXISTS (
                     SELECT FROM {t.events} AS e
                     WHERE e.app_name = $1 AND e.user_id = $2 AND e.session_id = $3 AND e.id = {identity}
@@ -205,7 +206,8 @@ class Statements:
         """The session, both shared states, and the events as one array a column.
 
         `events` is `none`, `all`, `newest` (`$4` how many), `after` (`$4` the earliest time), `newest_after`
-        (`$4` the time, `$5` how many) or `one` (`$4` an event id). No row where the session does not exist.
+        (`$4` the time, `$5` how many), `since` (`$4` a revision: those appended after it) or `one` (`$4` an
+        event id). No row where the session does not exist.
         The events come in the order of `seq`; PostgreSQL aggregates a sorted subquery in its order
         (manual, 9.21).
         """
@@ -239,6 +241,8 @@ class Statements:
                 return f"{select} ORDER BY e.seq"
             case "one":
                 return f"{select} AND e.id = $4"
+            case "since":
+                return f"{select} AND e.seq > $4 ORDER BY e.seq"
             case "after":
                 return f"{select} AND e.timestamp >= $4 ORDER BY e.seq"
             case "newest":

@@ -1,0 +1,1 @@
+"""How statements travel: lanes, and appends in groups."""
