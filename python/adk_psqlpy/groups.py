@@ -84,8 +84,9 @@ class Append:
 class AppendGroups:
     """Appends of one event loop.
 
-    An append goes by itself while fewer than `RUNNING` are under way; what comes meanwhile waits for the
-    first that ends and goes as a group. So nobody waits for a timer, and a lone append takes the short way.
+    With nothing under way, an append goes by itself. What comes meanwhile goes as a group, at the end of the
+    event loop's round while fewer than `RUNNING` are under way, else when one of them ends: by then those who
+    were told of their last append have sent the next. So nobody waits for a timer.
     """
 
     def __init__(self, lanes: Lanes, sql: Statements) -> None:
@@ -94,13 +95,15 @@ class AppendGroups:
         self._sql = sql
         self._queue: deque[Append] = deque()
         self._running = 0
+        self._flushing = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def append(self, append: Append) -> int | None:
         """Give the new revision; `None` where nothing was written, as `Statements.append_event` says."""
-        if self._running < RUNNING and not self._queue:
+        if self._running == 0 and not self._flushing:
             return await self._first(append)
         self._queue.append(append)
+        self._flush_soon()
         return await append.future
 
     async def _first(self, append: Append) -> int | None:
@@ -117,6 +120,15 @@ class AppendGroups:
     def ended(self) -> None:
         """One of those under way is done: the next group may go."""
         self._running -= 1
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._flushing and self._running < RUNNING:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
         while self._queue and self._running < RUNNING and (group := self._next()):
             self._spawn(self._group(group, self._begin()), group)
 
@@ -149,14 +161,14 @@ class AppendGroups:
                 await self._by_itself(group[0])
                 return
             revisions = await self._together(group)
+            for place, append in enumerate(group, start=1):
+                if (revision := revisions.get(place)) is not None:
+                    append.succeed(revision)
+                elif not append.future.done():
+                    # Locked, stale, or one of a failed group: its own statement tells.
+                    self._spawn(self._by_itself(append), [append])
         finally:
             turn.end()
-        for place, append in enumerate(group, start=1):
-            if (revision := revisions.get(place)) is not None:
-                append.succeed(revision)
-            elif not append.future.done():
-                # Locked, stale, or one of a failed group: its own statement tells.
-                self._spawn(self._by_itself(append), [append])
 
     async def _together(self, group: list[Append]) -> dict[int, int]:
         """Send a group: the new revisions by place, from 1. What is missing has to go alone."""

@@ -37,7 +37,7 @@ class NotOpenedError(Exception):
 class Call:
     """One statement, which may be under way on more than one lane."""
 
-    __slots__ = ("_empty", "future", "lane", "parameters", "pending", "ran_sec", "repeat", "sql")
+    __slots__ = ("_empty", "future", "lane", "on", "parameters", "ran_sec", "repeat", "sql")
 
     def __init__(self, sql: str, parameters: list[Any], repeat: Repeat) -> None:
         self.sql = sql
@@ -45,7 +45,8 @@ class Call:
         self.repeat = repeat
         self.future: asyncio.Future[QueryResult] = asyncio.get_running_loop().create_future()
         self.lane: Lane | None = None
-        self.pending = 0
+        self.on: set[Lane] = set()
+        """Where it is under way."""
         self.ran_sec = 0.0
         """For how long the server had it before it failed."""
         self._empty: QueryResult | None = None
@@ -55,18 +56,16 @@ class Call:
         return self.repeat in (Repeat.READ, Repeat.GUARDED)
 
     def succeed(self, result: QueryResult) -> None:
-        self.pending -= 1
         if self.future.done():
             return
-        if self.pending and self.repeat is Repeat.GUARDED and not result.result(as_tuple=True):
+        if self.on and self.repeat is Repeat.GUARDED and not result.result(as_tuple=True):
             # Of two that raced, this one may have come second.
             self._empty = result
             return
         self.future.set_result(result)
 
     def fail(self, lane: Lane, error: BaseException) -> None:
-        self.pending -= 1
-        if self.future.done() or self.pending:
+        if self.future.done() or self.on:
             return
         if self._empty is not None:
             self.future.set_result(self._empty)
@@ -90,6 +89,10 @@ class Lane:
 
     def slow(self, now: float) -> bool:
         return bool(self.calls) and now - self.head_since > HOLD_UP_SEC
+
+    def holds_up(self, call: Call, now: float) -> bool:
+        """Whether a call of this lane waits behind a slow one."""
+        return self.slow(now) and call is not next(iter(self.calls))
 
 
 class LaneSet:
@@ -207,7 +210,7 @@ class LaneSet:
             lane.head_since = self._loop.time()
         else:
             self._watch_soon()
-        call.pending += 1
+        call.on.add(lane)
         lane.calls[call] = self._loop.create_task(self._attempt(lane, call))
 
     async def _attempt(self, lane: Lane, call: Call) -> None:
@@ -230,6 +233,7 @@ class LaneSet:
 
     def _done(self, lane: Lane, call: Call) -> None:
         del lane.calls[call]
+        call.on.remove(lane)
         lane.head_since = self._loop.time()
         if not lane.calls:
             if lane.leaving:
@@ -271,11 +275,11 @@ class LaneSet:
         Only to lanes that have little to do: when all are busy, the server is, and twice the statements
         would make it worse.
         """
-        behind = iter(slow.calls)
-        next(behind)
-        for call in list(behind):
-            if not call.movable or call.pending > 1 or call.future.done():
+        for call in list(slow.calls):
+            if not call.movable or call.future.done():
                 continue
+            if not all(lane.holds_up(call, now) for lane in call.on):
+                continue  # it runs, or will soon
             free = [lane for lane in self._lanes if len(lane.calls) < DEEP and not lane.slow(now)]
             if not free:
                 if self._may_grow():

@@ -19,7 +19,6 @@ from google.adk.sessions.base_session_service import (
 )
 from google.adk.sessions.session import Session
 from google.adk.sessions.state import State
-from psqlpy.exceptions import Error
 from typing_extensions import Self, override
 
 from adk_psqlpy import _native
@@ -181,10 +180,15 @@ class PsqlpySessionService(BaseSessionService):
             raise SessionNotFoundError(f"Session {session.id} not found.")
         if outcome.version.create_time != expected.create_time:
             raise StaleSessionError(_STALE)
+        written = None
         if outcome.seq is None:
-            await self._append_after(key, event, expected)
-        elif await self.store.get_event(*key, event.id) != event:
-            raise AlreadyExistsError(f"Session {session.id} holds another event with the id {event.id}.")
+            written = await self.store.append_event(*key, event, expected=expected, merge=True)
+        if written is None:
+            found = await self.store.get_event(*key, event.id)
+            if found is None:  # deleted meanwhile
+                raise StaleSessionError(_STALE)
+            if found != event:
+                raise AlreadyExistsError(f"Session {session.id} holds another event with the id {event.id}.")
         stored = await self.store.get_since(*key, expected.revision)
         if stored is None:
             raise SessionNotFoundError(f"Session {session.id} not found.")
@@ -198,17 +202,6 @@ class PsqlpySessionService(BaseSessionService):
         session.last_update_time = stored.update_time
         session._storage_update_marker = _marker(Version(stored.revision, stored.create_time))
         return event
-
-    async def _append_after(self, key: tuple[str, str, str], event: Event, expected: Version) -> None:
-        try:
-            written = await self.store.append_event(*key, event, expected=expected, merge=True)
-        except Error:
-            # An attempt of this append whose answer was lost may have come first, between look and write.
-            if (await self.store.get_event(*key, event.id)) != event:
-                raise
-            return
-        if written is None and await self.store.get_event(*key, event.id) != event:
-            raise StaleSessionError(_STALE)
 
     def _turn(self, session: Session) -> asyncio.Lock:
         # A lock belongs to an event loop, and lives as long as somebody holds or awaits it.

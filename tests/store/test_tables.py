@@ -169,7 +169,7 @@ async def test_the_indexes(store: PsqlpyADKStore, database: Database) -> None:
     """The indexes have the names and columns that users read in query plans, and there are no others."""
     assert indexes(database.dsn, "adk_sessions") == {
         "adk_sessions_pkey": "btree (app_name, user_id, id)",
-        "idx_adk_sessions_app_user": "btree (app_name, user_id, update_time)",
+        "idx_adk_sessions_app_user": 'btree (app_name COLLATE "C", user_id COLLATE "C", update_time)',
         "idx_adk_sessions_state": "gin (state) WHERE (state <> '{}'::jsonb)",
         "idx_adk_sessions_update_time": "btree (update_time DESC)",
     }

@@ -33,7 +33,7 @@ def _first_tables(tables: Tables, key_length: int) -> str:
         PRIMARY KEY (app_name, user_id, id)
     ) WITH (fillfactor = 80);
     CREATE INDEX {tables.index(tables.session_table, "app_user")}
-        ON {tables.sessions} (app_name, user_id, update_time);
+        ON {tables.sessions} (app_name COLLATE "C", user_id COLLATE "C", update_time);
     CREATE INDEX {tables.index(tables.session_table, "update_time")}
         ON {tables.sessions} (update_time DESC);
     CREATE INDEX {tables.index(tables.session_table, "state")}

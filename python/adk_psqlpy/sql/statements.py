@@ -96,7 +96,6 @@ class Statements:
         t = self.tables
         event = ", ".join(f"${7 + place}" for place in range(len(_COLUMNS)))
         at = f"${7 + _COLUMNS.index('timestamp')}"
-        identity = f"${7 + _COLUMNS.index('id')}"
         further = 7 + len(_COLUMNS)
         merges = []
         if app:
@@ -107,21 +106,24 @@ class Statements:
             merges.append(merged if app else merged.replace(", (SELECT count(*) FROM a) AS after_app", ""))
         merge_list = "".join(f", {merge}" for merge in merges)
         return f"""
-        WITH s AS (
-            UPDATE {t.sessions} SET
-                state = CASE WHEN $6::jsonb IS NULL THEN state ELSE state || $6::jsonb END,
-                revision = revision + 1,
-                update_time = {at}
+        WITH held AS (
+            SELECT revision FROM {t.sessions}
             WHERE app_name = $1 AND user_id = $2 AND id = $3 AND revision {">=" if merge else "="} $4
                 AND create_time = $5
-                AND NOT EXISTS (
-                    SELECT FROM {t.events} AS e
-                    WHERE e.app_name = $1 AND e.user_id = $2 AND e.session_id = $3 AND e.id = {identity}
-                )
-            RETURNING revision
+            FOR NO KEY UPDATE
         ), e AS (
             INSERT INTO {t.events} (app_name, user_id, session_id, seq, {_quote(_COLUMNS)})
-            SELECT $1, $2, $3, s.revision, {event} FROM s
+            SELECT $1, $2, $3, held.revision + 1, {event} FROM held
+            ON CONFLICT DO NOTHING
+            RETURNING seq
+        ), s AS (
+            UPDATE {t.sessions} SET
+                state = CASE WHEN $6::jsonb IS NULL THEN state ELSE state || $6::jsonb END,
+                revision = e.seq,
+                update_time = {at}
+            FROM e
+            WHERE app_name = $1 AND user_id = $2 AND id = $3
+            RETURNING revision
         ){merge_list}
         SELECT revision FROM s
         """
@@ -153,24 +155,20 @@ class Statements:
             FROM g JOIN {t.sessions} AS s
                 ON s.app_name = g.app_name AND s.user_id = g.user_id AND s.id = g.session_id
             WHERE s.revision = g.expected AND s.create_time = g.created
-                AND NOT EXISTS (
-                    SELECT FROM {t.events} AS e
-                    WHERE e.app_name = g.app_name AND e.user_id = g.user_id AND e.session_id = g.session_id
-                        AND e.id = g.event_id
-                )
             FOR NO KEY UPDATE OF s SKIP LOCKED
+        ), e AS (
+            INSERT INTO {t.events} (app_name, user_id, session_id, seq, {_quote(_COLUMNS)})
+            SELECT g.app_name, g.user_id, g.session_id, g.expected + 1, {event} FROM free JOIN g USING (place)
+            ON CONFLICT DO NOTHING
+            RETURNING app_name, user_id, session_id, seq
         ), s AS (
             UPDATE {t.sessions} AS s SET
                 state = CASE WHEN g.delta IS NULL THEN s.state ELSE s.state || g.delta END,
-                revision = s.revision + 1,
+                revision = e.seq,
                 update_time = g.event_timestamp
-            FROM free JOIN g USING (place)
-            WHERE s.app_name = g.app_name AND s.user_id = g.user_id AND s.id = g.session_id
-                AND s.revision = g.expected
+            FROM e JOIN g USING (app_name, user_id, session_id)
+            WHERE s.app_name = e.app_name AND s.user_id = e.user_id AND s.id = e.session_id
             RETURNING g.place, s.revision
-        ), e AS (
-            INSERT INTO {t.events} (app_name, user_id, session_id, seq, {_quote(_COLUMNS)})
-            SELECT g.app_name, g.user_id, g.session_id, s.revision, {event} FROM s JOIN g USING (place)
         )
         SELECT place, revision FROM s
         """
@@ -261,10 +259,12 @@ class Statements:
         point order, as Python sorts), the app state, and the states of the users in it.
         """
         t = self.tables
-        conditions = ["s.app_name = $1"]
+        # As idx_adk_sessions_app_user has them. Its collation keeps it from serving look-ups by the whole key:
+        # it holds an entry for every update since the last VACUUM, the primary key far fewer.
+        conditions = ['s.app_name COLLATE "C" = $1']
         place = 2
         if one_user:
-            conditions.append(f"s.user_id = ${place}")
+            conditions.append(f's.user_id COLLATE "C" = ${place}')
             place += 1
         if after:
             # timestamptz first, spelled out as well, so that an index can start there.
