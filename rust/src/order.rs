@@ -1,24 +1,115 @@
 //! Order hints: what brings a dict's keys back into the order in which they were appended.
 //!
-//! JSONB sorts the keys of an object. For a dict whose own order differs, the encoder keeps a hint beside
-//! the column: the number of the object in the document (counted by opening braces) and a permutation.
-//! A fingerprint of all the keys goes with it, so that a document which somebody edited since is read in
-//! the order JSONB has it, and nothing else depends on a hint: without one the values are the same.
+//! JSONB sorts the keys of an object. For dicts whose own order differs, the encoder keeps a hint beside
+//! the column: a fingerprint of an object's keys, and the permutation of all objects that have these keys.
+//! The rows of a table have the same keys in the same order, so one entry serves them all. A fingerprint of
+//! all the document's keys goes in front, so that a document which somebody edited since is read in the order
+//! JSONB has it, and nothing else depends on a hint: without one the values are the same.
 //!
-//! A hint is text: `1f2e3d4c 2:1,0 7:2,0,1`. The object with index 2 was appended with its second stored
-//! key first.
+//! A hint is text: `c0ffee00 1f2e3d4c:1,0 9a8b7c6d:2,0,1`. In a document with the fingerprint c0ffee00,
+//! objects whose keys have the fingerprint 1f2e3d4c were appended with their second stored key first. Where
+//! the order of the same keys changes inside a document, a further entry says from which object on, objects
+//! being counted by their opening braces: `1f2e3d4c:1,0 1f2e3d4c@57:0,1`.
+//!
+//! Neither side goes over a document twice: both fingerprints are made of keys at hand, and a reader that
+//! finds out at the end that the document is another one reads it once more, without the hint.
 
-use crate::error::Result;
-use crate::json::{Kind, Reader};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// A fingerprint of an object's keys, taken in the order in which they are stored.
+///
+/// It is stored in hints, so it is the same on every machine: eight bytes at a time, each time rotated and
+/// multiplied (the hash of Firefox and rustc), of which the upper half is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Keys {
+    hash: u64,
+    count: usize,
+}
+
+impl Keys {
+    /// Takes the next key, as it is stored: its [`crate::escape`]s are not undone.
+    #[inline]
+    pub fn add(&mut self, key: &str) {
+        let (words, rest) = key.as_bytes().as_chunks();
+        for word in words {
+            self.mix(u64::from_le_bytes(*word));
+        }
+        // With its length, so that no key is another one and a bit.
+        let rest = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        self.mix(rest);
+        self.mix(key.len() as u64);
+        self.count += 1;
+    }
+
+    #[inline]
+    fn mix(&mut self, word: u64) {
+        self.hash = mixed(self.hash, word);
+    }
+
+    /// The fingerprint, and how many keys there are.
+    fn shape(self) -> (u32, usize) {
+        ((self.hash >> 32) as u32, self.count)
+    }
+}
+
+#[inline]
+fn mixed(hash: u64, word: u64) -> u64 {
+    (hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95)
+}
+
+/// A fingerprint of the keys of all objects of a document; not of its values. It is the sum over the objects,
+/// which may be added in any order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Document {
+    sum: u64,
+}
+
+impl Document {
+    /// Adds the object with this index, which counts the opening braces.
+    #[inline]
+    pub fn add(&mut self, index: u32, keys: Keys) {
+        self.sum = self.sum.wrapping_add(mixed(keys.hash, u64::from(index) + 1));
+    }
+
+    fn print(self) -> u32 {
+        (self.sum >> 32) as u32
+    }
+}
+
+/// From the object `first` on, the order of all that have the same keys.
+#[derive(Debug)]
+struct Run {
+    shape: (u32, usize),
+    first: u32,
+    /// Where the order begins in [`Recorder::orders`]; `None` for the one in which the keys are stored.
+    order: Option<usize>,
+}
 
 /// Collects the hint of one document while it is written.
 #[derive(Debug, Default)]
 pub struct Recorder {
     objects: u32,
-    entries: String,
+    document: Document,
+    runs: Vec<Run>,
+    orders: Vec<usize>,
+    /// The latest run of each shape, once there are more than [`FEW`].
+    latest: BTreeMap<(u32, usize), usize>,
 }
 
+/// So many runs are looked through one by one.
+const FEW: usize = 16;
+
 impl Recorder {
+    /// Forgets the document, for another one.
+    pub fn clear(&mut self) {
+        self.objects = 0;
+        self.document = Document::default();
+        self.runs.clear();
+        self.orders.clear();
+        self.latest.clear();
+    }
+
     /// Counts an object whose opening brace is being written; gives its index.
     #[inline]
     pub fn begin_object(&mut self) -> u32 {
@@ -26,65 +117,126 @@ impl Recorder {
         self.objects - 1
     }
 
-    /// Notes that the keys of object `index` came in this order: `order[i]` is the place, among the keys
-    /// as stored, of the i-th key as appended.
-    pub fn record(&mut self, index: u32, order: impl IntoIterator<Item = usize>) {
-        let mut number = itoa::Buffer::new();
-        self.entries.push(' ');
-        self.entries.push_str(number.format(index));
-        for (position, place) in order.into_iter().enumerate() {
-            self.entries.push(if position == 0 { ':' } else { ',' });
-            self.entries.push_str(number.format(place));
+    /// Notes an object whose order is nothing to keep, a model's. Each object of a document is to be noted here or
+    /// in [`Self::record`].
+    pub fn pass(&mut self, index: u32, keys: Keys) {
+        self.document.add(index, keys);
+    }
+
+    /// Notes in which order the keys of object `index` came: `order[i]` is the place, among the keys as
+    /// stored, of the i-th key as appended; `None` where they came as they are stored. To be called for each
+    /// object whose order is the data's, in the order of their indexes.
+    pub fn record(&mut self, index: u32, keys: Keys, order: Option<&[usize]>) {
+        self.document.add(index, keys);
+        if keys.count < 2 {
+            return;
         }
+        let shape = keys.shape();
+        let known = if self.runs.len() <= FEW {
+            self.runs.iter().rposition(|run| run.shape == shape)
+        } else {
+            self.latest.get(&shape).copied()
+        };
+        let first = match known.map(|known| &self.runs[known]) {
+            Some(run) if run.order.map(|start| &self.orders[start..start + keys.count]) == order => return,
+            Some(_) => index,
+            None => 0,
+        };
+        let order = order.map(|order| {
+            self.orders.extend_from_slice(order);
+            self.orders.len() - order.len()
+        });
+        self.runs.push(Run { shape, first, order });
+        // All that came before, when there are no longer few of them.
+        let unlisted = if self.runs.len() == FEW + 1 { 0 } else { self.runs.len() - 1 };
+        if self.runs.len() > FEW {
+            let runs = self.runs.iter().enumerate().skip(unlisted);
+            self.latest.extend(runs.map(|(place, run)| (run.shape, place)));
+        }
+    }
+
+    /// Whether any object of the document needs a hint.
+    pub fn is_needed(&self) -> bool {
+        !self.orders.is_empty()
     }
 
     /// The hint for the document just written, if any of its objects needs one.
-    pub fn finish(self, document: &[u8]) -> Result<Option<String>> {
-        if self.entries.is_empty() {
-            return Ok(None);
+    pub fn hint(&self) -> Option<String> {
+        if !self.is_needed() {
+            return None;
         }
-        let mut hint = format!("{:08x}", fingerprint(Reader::from_bytes(document)?)?);
-        hint.push_str(&self.entries);
-        Ok(Some(hint))
+        let (mut hint, mut number) = (format!("{:08x}", self.document.print()), itoa::Buffer::new());
+        for Run { shape: (print, count), first, order } in &self.runs {
+            if *first == 0 && order.is_none() {
+                continue;
+            }
+            // Writing to a string cannot fail.
+            let _ = write!(hint, " {print:08x}");
+            if *first > 0 {
+                let _ = write!(hint, "@{first}");
+            }
+            for position in 0..*count {
+                let place = order.map_or(position, |start| self.orders[start + position]);
+                hint.push(if position == 0 { ':' } else { ',' });
+                hint.push_str(number.format(place));
+            }
+        }
+        Some(hint)
     }
 }
 
-/// A hint read back, checked against the document it belongs to.
+/// An entry of a hint: fingerprint and number of the keys, the first object, and the order.
+type Entry = (u32, usize, u32, Box<[usize]>);
+
+/// A hint read back.
 #[derive(Debug, Default)]
 pub struct Hint {
-    /// Sorted by object, as written.
-    entries: Vec<(u32, Vec<usize>)>,
+    /// Of the document.
+    print: u32,
+    /// Sorted.
+    entries: Vec<Entry>,
 }
 
 impl Hint {
-    /// Reads a hint; one that is malformed, or whose document has other keys now, says nothing.
-    pub fn parse(hint: &str, document: &str) -> Self {
-        Self::try_parse(hint, document).unwrap_or_default()
+    /// Reads a hint; one that is malformed says nothing. Whether it is about the document, [`Self::is_for`] says.
+    pub fn parse(hint: &str) -> Self {
+        Self::try_parse(hint).unwrap_or_default()
     }
 
-    fn try_parse(hint: &str, document: &str) -> Option<Self> {
-        let (fingerprint_then, list) = hint.split_once(' ')?;
-        if u32::from_str_radix(fingerprint_then, 16).ok()? != fingerprint(Reader::new(document)).ok()? {
-            return None;
-        }
-        let mut entries = Vec::new();
+    fn try_parse(hint: &str) -> Option<Self> {
+        let (document, list) = hint.split_once(' ')?;
+        let mut entries: Vec<Entry> = Vec::new();
         for entry in list.split(' ') {
-            let (object, order) = entry.split_once(':')?;
-            let order: Vec<usize> =
+            let (keys, order) = entry.split_once(':')?;
+            let (print, first) = match keys.split_once('@') {
+                Some((print, first)) => (print, first.parse().ok()?),
+                None => (keys, 0),
+            };
+            let order: Box<[usize]> =
                 order.split(',').map(|place| place.parse().ok()).collect::<Option<_>>()?;
             if !is_permutation(&order) {
                 return None;
             }
-            entries.push((object.parse().ok()?, order));
+            entries.push((fingerprint(print)?, order.len(), first, order));
         }
-        entries.is_sorted_by_key(|(object, _)| *object).then_some(Self { entries })
+        entries.sort_unstable();
+        let twice = |pair: &[Entry]| place_of(&pair[0]) == place_of(&pair[1]);
+        (!entries.windows(2).any(twice)).then_some(Self { print: fingerprint(document)?, entries })
     }
 
-    /// The order of the keys of object `index`, if it has `keys` keys and differs from the stored one.
-    pub fn order(&self, index: u32, keys: usize) -> Option<&[usize]> {
-        let found = self.entries.binary_search_by_key(&index, |(object, _)| *object).ok()?;
-        let order = self.entries[found].1.as_slice();
-        (order.len() == keys).then_some(order)
+    /// The order of the keys of object `index`, as [`Recorder::record`] has it, if it is known to be another
+    /// than the stored one; a permutation of as many places as there are keys.
+    #[inline]
+    pub fn order(&self, index: u32, keys: Keys) -> Option<&[usize]> {
+        let (print, count) = keys.shape();
+        let behind = self.entries.partition_point(|entry| place_of(entry) <= (print, count, index));
+        let (found, keys, _, order) = self.entries[..behind].last()?;
+        ((*found, *keys) == (print, count)).then_some(order)
+    }
+
+    /// Whether it was made for a document with these keys. If not, nothing of it counts.
+    pub fn is_for(&self, document: Document) -> bool {
+        self.print == document.print()
     }
 
     /// Whether there is nothing to restore.
@@ -93,45 +245,15 @@ impl Hint {
     }
 }
 
+fn place_of(entry: &Entry) -> (u32, usize, u32) {
+    (entry.0, entry.1, entry.2)
+}
+
+fn fingerprint(digits: &str) -> Option<u32> {
+    (digits.len() == 8).then(|| u32::from_str_radix(digits, 16).ok())?
+}
+
 fn is_permutation(order: &[usize]) -> bool {
     let mut seen = vec![false; order.len()];
     order.iter().all(|place| seen.get_mut(*place).is_some_and(|seen| !std::mem::replace(seen, true)))
-}
-
-/// A 32-bit FNV-1a over the structure of a document: its keys and braces, not its values. Editing a value
-/// leaves the order of keys alone; adding, removing or renaming a key anywhere voids the hint.
-fn fingerprint(mut reader: Reader<'_>) -> Result<u32> {
-    let mut hash = 0x811c_9dc5;
-    fingerprint_value(&mut reader, &mut hash, 0)?;
-    Ok(hash)
-}
-
-fn mix(hash: &mut u32, bytes: &[u8]) {
-    for byte in bytes {
-        *hash = (*hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-    }
-}
-
-fn fingerprint_value(reader: &mut Reader<'_>, hash: &mut u32, depth: usize) -> Result<()> {
-    match reader.peek()? {
-        Kind::Object if depth < crate::json::MAX_DEPTH => {
-            let mut key = reader.begin_object()?;
-            while let Some(name) = key {
-                mix(hash, name.as_bytes());
-                mix(hash, b":");
-                fingerprint_value(reader, hash, depth + 1)?;
-                key = reader.next_key()?;
-            }
-            mix(hash, b"}");
-        }
-        Kind::Array if depth < crate::json::MAX_DEPTH => {
-            let mut more = reader.begin_array()?;
-            while more {
-                fingerprint_value(reader, hash, depth + 1)?;
-                more = reader.next_element()?;
-            }
-        }
-        _ => drop(reader.skip()?),
-    }
-    Ok(())
 }

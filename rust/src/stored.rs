@@ -170,18 +170,18 @@ impl<'b> StoredRow<'b> {
             (Some(Form::Json(json)), Type::Jsonb) => json.into(),
             (Some(Form::Json(json)), _) => string(json)?,
         };
-        let hint = if column.kind == Type::Jsonb { self.hint(column.name, &text) } else { Hint::default() };
+        let hint = if column.kind == Type::Jsonb { self.hint(column.name) } else { Hint::default() };
         Ok(Some((text, hint)))
     }
 
     /// The fields without a column of their own: name, JSON text, order hint. [`crate::escape`]s are still in the names.
     pub fn extra(&self) -> impl Iterator<Item = (&str, &'b str, Hint)> {
-        self.extra.iter().map(|(name, text)| (name.as_ref(), *text, self.hint(name, text)))
+        self.extra.iter().map(|(name, text)| (name.as_ref(), *text, self.hint(name)))
     }
 
-    fn hint(&self, field: &str, text: &str) -> Hint {
+    fn hint(&self, field: &str) -> Hint {
         let hint = self.hints.iter().find(|(name, _)| name == field);
-        hint.map_or_else(Hint::default, |(_, hint)| Hint::parse(hint, text))
+        hint.map_or_else(Hint::default, |(_, hint)| Hint::parse(hint))
     }
 }
 

@@ -11,14 +11,15 @@ use serde_json::{Map, Number, Value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::escape::{self, Piece};
 use crate::json::{Kind, MAX_DEPTH, Reader};
-use crate::order::Hint;
+use crate::order::{Document, Hint, Keys};
 
 /// The value that a stored JSON text stands for.
 pub fn read(stored: &str, hint: &Hint) -> Result<Value> {
     let mut reader = Reader::new(stored);
-    let value = next(&mut reader, hint, 0)?;
+    let mut document = Document::default();
+    let value = next(&mut reader, hint, &mut document, 0)?;
     reader.finish()?;
-    Ok(value)
+    if hint.is_empty() || hint.is_for(document) { Ok(value) } else { read(stored, &Hint::default()) }
 }
 
 /// The text that a stored string stands for, or the stored string itself (see the module's rule).
@@ -50,7 +51,7 @@ pub fn float(value: &Value) -> Option<f64> {
     }
 }
 
-fn next(reader: &mut Reader<'_>, hint: &Hint, depth: usize) -> Result<Value> {
+fn next(reader: &mut Reader<'_>, hint: &Hint, document: &mut Document, depth: usize) -> Result<Value> {
     let kind = reader.peek()?;
     if depth == MAX_DEPTH && matches!(kind, Kind::Array | Kind::Object) {
         return Err(reader.error(ErrorKind::TooDeep));
@@ -70,20 +71,22 @@ fn next(reader: &mut Reader<'_>, hint: &Hint, depth: usize) -> Result<Value> {
             let mut items = Vec::new();
             let mut more = reader.begin_array()?;
             while more {
-                items.push(next(reader, hint, depth + 1)?);
+                items.push(next(reader, hint, document, depth + 1)?);
                 more = reader.next_element()?;
             }
             Value::Array(items)
         }
         Kind::Object => {
             let index = reader.objects();
-            let mut members = Vec::new();
+            let (mut members, mut keys) = (Vec::new(), Keys::default());
             let mut key = reader.begin_object()?;
             while let Some(name) = key {
-                members.push((text(&name), next(reader, hint, depth + 1)?));
+                keys.add(&name);
+                members.push((text(&name), next(reader, hint, document, depth + 1)?));
                 key = reader.next_key()?;
             }
-            let order = hint.order(index, members.len());
+            document.add(index, keys);
+            let order = hint.order(index, keys);
             Value::Object(ordered(members, order))
         }
     })

@@ -3,7 +3,7 @@
 use adk_psqlpy::columns::{micros_from_seconds, timestamptz, write_array};
 use adk_psqlpy::error::ErrorKind;
 use adk_psqlpy::event::{Event, Events};
-use adk_psqlpy::order::Recorder;
+use adk_psqlpy::order::{Keys, Recorder};
 use adk_psqlpy::row::{COLUMNS, OWN_ARRAYS, column_of_field, index_of};
 use adk_psqlpy::stored::EventError;
 use adk_psqlpy::value;
@@ -169,11 +169,14 @@ fn the_whole_text_holds_until_the_column_is_edited() {
 fn keys_come_in_the_order_appended() {
     let text = r#"{"a": {"x": 1, "yy": 2}, "b": 3}"#;
     let mut recorder = Recorder::default();
-    for order in [[1, 0], [1, 0]] {
+    for stored in [["a", "b"], ["x", "yy"]] {
         let index = recorder.begin_object();
-        recorder.record(index, order);
+        let mut keys = Keys::default();
+        keys.add(stored[0]);
+        keys.add(stored[1]);
+        recorder.record(index, keys, Some(&[1, 0]));
     }
-    let hint = recorder.finish(text.as_bytes()).unwrap().unwrap();
+    let hint = recorder.hint().unwrap();
     let extra =
         format!(r#"{{"output": {text}, "$order": {{"output": "{hint}", "custom_metadata": "{hint}"}}}}"#);
     let row = Stored::with(&[("custom_metadata", text), ("extra", &extra)]);

@@ -157,7 +157,10 @@ def unescaped(text: str) -> str:
     return _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
 
 
-def plain(value: Any, order: dict[int, list[int]] | None = None) -> Any:
+Order = dict[tuple[str, int], dict[int, list[int]]]
+
+
+def plain(value: Any, order: Order | None = None) -> Any:
     """A value of `loads` with escapes undone, numbers read, and keys in the order of a hint."""
     count = iter(range(10**9))
     order = order or {}
@@ -170,7 +173,10 @@ def plain(value: Any, order: dict[int, list[int]] | None = None) -> Any:
         if isinstance(value, list):
             return [read(each) for each in value]
         if isinstance(value, dict):
-            places = order.get(next(count))
+            number = next(count)
+            runs = order.get((fingerprint(value), len(value)), {})
+            first = max((first for first in runs if first <= number), default=None)
+            places = None if first is None else runs[first]
             members = [(unescaped(key), read(each)) for key, each in value.items()]
             return dict(members if places is None else [members[place] for place in places])
         return value
@@ -178,17 +184,60 @@ def plain(value: Any, order: dict[int, list[int]] | None = None) -> Any:
     return read(value)
 
 
-def hint(text: str) -> dict[int, list[int]]:
-    """An order hint: by object, the place among the stored keys of each key as appended."""
-    entries = (entry.split(":") for entry in text.split(" ")[1:])
-    return {int(number): [int(place) for place in places.split(",")] for number, places in entries}
+def hint(text: str) -> Order:
+    """An order hint: by the fingerprint and the number of an object's keys, from which object on which order:
+    the place among the stored keys of each key as appended."""
+    order: Order = {}
+    for keys, places in (entry.split(":") for entry in text.split(" ")[1:]):
+        (print_, _, first), places_ = keys.partition("@"), [int(place) for place in places.split(",")]
+        order.setdefault((print_, len(places_)), {})[int(first or 0)] = places_
+    return order
+
+
+def fingerprint(keys: Iterable[str]) -> str:
+    """The fingerprint of an object's keys as stored: eight hexadecimal digits."""
+    return f"{_hash(keys) >> 32:08x}"
+
+
+def document_fingerprint(document: Any) -> str:
+    """The fingerprint of all keys of a document, a value of `loads`."""
+    count, total = iter(range(1, 10**9)), 0
+
+    def add(value: Any) -> None:
+        nonlocal total
+        if isinstance(value, dict):
+            total += _mixed(_hash(value), next(count))
+        for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            add(each)
+
+    add(document)
+    return f"{total >> 32 & 0xFFFFFFFF:08x}"
+
+
+def _hash(keys: Iterable[str]) -> int:
+    state = 0
+    for key in (key.encode() for key in keys):
+        whole = len(key) // 8 * 8
+        for word in [key[at : at + 8] for at in range(0, whole + 1, 8)]:
+            state = _mixed(state, int.from_bytes(word, "little"))
+        state = _mixed(state, len(key))
+    return state
+
+
+def _mixed(state: int, word: int) -> int:
+    rotated = (state << 5 | state >> 59) & (1 << 64) - 1
+    return (rotated ^ word) * 0x517CC1B727220A95 & (1 << 64) - 1
 
 
 def fields_of(row: Row) -> dict[str, Any]:
     """The fields of the event that a normalised row holds, as JSON values."""
     values = dict(zip(NAMES, row, strict=True))
     extra = loads((values.pop("extra") or b"\1{}")[1:])
-    orders = {key: hint(text) for key, text in extra.pop("$order", {}).items()}
+    hints = extra.pop("$order", {})
+    for key, text in hints.items():
+        document = extra[key] if key in extra else loads((values[key] or b"")[1:])
+        assert text.split(" ")[0] == document_fingerprint(document), key
+    orders = {key: hint(text) for key, text in hints.items()}
     whole, exact = extra.pop("$whole", {}), extra.pop("$timestamp", None)
     fields = {key: plain(value, orders.get(key)) for key, value in extra.items()}
     for name, value in values.items():

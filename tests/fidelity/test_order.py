@@ -123,6 +123,61 @@ def test_any_order(value: Any) -> None:
         assert_same(take(event), {"v": value}, place)
 
 
+SHAPES = st.lists(st.lists(st.sampled_from(KEYS), max_size=4, unique=True), min_size=1, max_size=3)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> list[Any]:
+    """Long lists of dicts of a few shapes, some of them with such lists inside: the same keys in several
+    orders, and keys that are equal but not the same object."""
+    shapes = draw(SHAPES)
+    shapes += [shape[::-1] for shape in shapes]
+    again = st.booleans()
+
+    def row(depth: int) -> dict[str, Any]:
+        keys = draw(st.sampled_from(shapes))
+        copies = ["".join(list(key)) for key in keys] if draw(again) else keys
+        return {key: table(depth + 1) if depth < 2 and draw(st.integers(0, 9)) == 0 else 1 for key in copies}
+
+    def table(depth: int) -> list[Any]:
+        return [row(depth) for _ in range(draw(st.sampled_from([0, 3, 4, 9])))]
+
+    return table(0)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(tables())
+def test_rows(value: list[Any]) -> None:
+    """The rows of tables, whose keys and orders are shared."""
+    for place, (put, take) in PLACES.items():
+        event = Event(author="a", **put({"v": value}))
+        row = rows.normalised(_native.encode_event(event, 128))
+        (read,) = _native.decode_events(rows.arrays([row]), place=place)
+        assert_same(take(read), {"v": value}, place)
+        assert_same(take(Event.model_validate(rows.fields_of(row))), {"v": value}, place)
+
+
+def test_a_key_that_is_no_string_among_rows() -> None:
+    """Written as pydantic writes it, between rows that are like each other."""
+    value: list[Any] = [{"b": n, "a": n} for n in range(5)]
+    value[3:3] = [{"b": 1, 2: {"d": 1, "c": 2}}]
+    (event,) = _native.decode_events(rows.stored([Event(author="a", output=value)]), place="here")
+    value[3] = {"b": 1, "2": {"d": 1, "c": 2}}
+    assert_same(event.output, value)
+
+
+def test_rows_share_a_hint() -> None:
+    """A thousand rows need no more of it than one."""
+    hints = []
+    for count in (1, 1000):
+        output = [{"id": n, "price": 1.5, "name": "x"} for n in range(count)]
+        row = rows.normalised(_native.encode_event(Event(author="a", output=output), 128))
+        extra = rows.loads((row[rows.NAMES.index("extra")] or b"")[1:])
+        hints.append(extra["$order"]["output"].split(" ")[1:])
+    assert hints[0] == hints[1]
+    assert len(hints[0]) == 1
+
+
 def test_a_hint_costs_nothing_where_it_is_not_needed() -> None:
     """An event whose dicts are in JSONB's order has no hint in `extra`."""
     row = rows.normalised(

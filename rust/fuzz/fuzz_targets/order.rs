@@ -3,7 +3,7 @@
 //! The input is a document, or a hint and a document with 0x1e between them.
 #![no_main]
 
-use adk_psqlpy::order::{Hint, Recorder};
+use adk_psqlpy::order::{Hint, Keys, Recorder};
 use adk_psqlpy::{escape, value, write};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
@@ -16,11 +16,11 @@ fn store(document: &Value, out: &mut Vec<u8>, recorder: &mut Recorder) {
             let keys: Vec<&String> = members.keys().collect();
             let mut sorted = keys.clone();
             sorted.sort_by(|left, right| write::jsonb_key_order(left, right));
-            if sorted != keys {
-                let place =
-                    |key: &&String| sorted.iter().position(|other| other == key).expect("all are there");
-                recorder.record(index, keys.iter().map(place));
-            }
+            let place = |key: &&String| sorted.iter().position(|other| other == key).expect("all are there");
+            let places: Vec<usize> = keys.iter().map(place).collect();
+            let mut stored = Keys::default();
+            sorted.iter().for_each(|key| stored.add(&escaped(key)));
+            recorder.record(index, stored, (sorted != keys).then_some(&places));
             for (index, key) in sorted.into_iter().enumerate() {
                 out.push(if index == 0 { b'{' } else { b',' });
                 write::string(out, key);
@@ -41,15 +41,24 @@ fn store(document: &Value, out: &mut Vec<u8>, recorder: &mut Recorder) {
     }
 }
 
+/// A key as it is stored.
+fn escaped(key: &str) -> String {
+    let mut out = Vec::new();
+    escape::push_text(&mut out, key);
+    String::from_utf8(out).expect("UTF-8")
+}
+
 fuzz_target!(|text: &str| {
     let (hint, document) = text.split_once('\u{1e}').unwrap_or(("", text));
-    let hint = Hint::parse(hint, document);
-    for object in 0..8 {
-        for keys in 0..8 {
+    let hint = Hint::parse(hint);
+    let mut keys = Keys::default();
+    for count in 0..8 {
+        for object in 0..8 {
             let mut order = hint.order(object, keys).unwrap_or_default().to_vec();
             order.sort_unstable();
-            assert!(order.is_empty() || order.iter().copied().eq(0..keys));
+            assert!(order.is_empty() || order.iter().copied().eq(0..count));
         }
+        keys.add("");
     }
     let unordered = value::read(document, &Hint::default());
     // Equal but for the order of keys; a key that comes twice is JSON's, never JSONB's.
@@ -61,10 +70,10 @@ fuzz_target!(|text: &str| {
     };
     let (mut out, mut recorder) = (Vec::new(), Recorder::default());
     store(&document, &mut out, &mut recorder);
-    let hint = recorder.finish(&out).expect("JSON");
+    let hint = recorder.hint();
     let stored = std::str::from_utf8(&out).expect("UTF-8");
     let hint = hint.map_or_else(Hint::default, |hint| {
-        let parsed = Hint::parse(&hint, stored);
+        let parsed = Hint::parse(&hint);
         assert!(!parsed.is_empty());
         parsed
     });

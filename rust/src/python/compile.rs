@@ -18,7 +18,7 @@ use super::schema::{
     function_name, has_custom_serializer, has_only, is_one_of, is_true, names_one_of, text,
 };
 use crate::row;
-use crate::write::jsonb_key_order;
+use crate::write::{self, jsonb_key_order};
 
 /// Compiles the plan for `Event` and `Session`, the classes of google-adk.
 pub fn compile(event: &Bound<'_, PyAny>, session: &Bound<'_, PyAny>) -> PyResult<Plan> {
@@ -213,6 +213,7 @@ impl<'py> Compiler<'py> {
             class: class.clone().unbind(),
             name,
             fields: Vec::new(),
+            names: Vec::new(),
             stored_order: Vec::new(),
             rank: Vec::new(),
             defaults: PyDict::new(self.py).unbind(),
@@ -254,6 +255,7 @@ impl<'py> Compiler<'py> {
         let base64 = config.and_then(|config| text(&config, "val_json_bytes")).as_deref() == Some("base64");
         for (name, field) in fields.iter() {
             let field = self.field(model, name.extract()?, &field.cast_into()?, base64)?;
+            model.names.push(field.name.clone_ref(self.py));
             model.fields.push(field);
         }
         let key = |index: &usize| model.fields[*index].key.as_str();
@@ -311,7 +313,7 @@ impl<'py> Compiler<'py> {
             name: PyString::intern(self.py, &key).unbind(),
             custom_serializer,
             alias: alias.filter(|alias| *alias != key),
-            quoted: format!("\"{key}\":"),
+            quoted: format!(",\"{key}\":"),
             key,
             node,
         })
@@ -456,15 +458,18 @@ fn leaves_alone<'py>(class: &Bound<'py, PyType>, layer: &Bound<'py, PyDict>) -> 
 
 fn enumeration(schema: &Bound<'_, PyDict>) -> PyResult<Node> {
     let class = schema.as_any().get_item("cls")?.cast_into::<PyType>()?;
-    let mut members = HashMap::new();
+    let (mut members, mut quoted) = (HashMap::new(), Vec::new());
     for member in schema.as_any().get_item("members")?.try_iter()? {
         let member = member?;
         let Ok(value) = member.getattr("value")?.extract::<String>() else {
             return Ok(Node::Opaque);
         };
+        let mut text = Vec::new();
+        write::string(&mut text, &value);
+        quoted.push((member.clone().unbind(), String::from_utf8_lossy(&text).into_owned()));
         members.insert(value, member.unbind());
     }
-    Ok(Node::Enum(Enumeration { class: class.unbind(), members }))
+    Ok(Node::Enum(Enumeration { class: class.unbind(), members, quoted }))
 }
 
 fn literal(schema: &Bound<'_, PyDict>) -> PyResult<Node> {

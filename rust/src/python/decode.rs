@@ -13,13 +13,15 @@ use super::strings::{Cache, string};
 use crate::error::ErrorKind;
 use crate::escape;
 use crate::json::{Kind, MAX_DEPTH, Reader};
-use crate::order::Hint;
+use crate::order::{self, Hint, Keys};
 
 /// What one read needs besides its position in a text.
 pub struct Decoder<'py, 'p> {
     py: Python<'py>,
     plan: &'p Plan,
     strings: Cache<'py>,
+    /// The members of dicts being read whose order a hint may change, those of inner ones last.
+    members: Vec<(Bound<'py, PyString>, Bound<'py, PyAny>)>,
     /// By model: the latest sets of field names, by bits. Instances come in a few shapes.
     fields_sets: Vec<[FieldsSet<'py>; 4]>,
 }
@@ -33,13 +35,15 @@ pub struct Document<'j, 'h> {
     pub reader: Reader<'j>,
     /// The order of keys to restore.
     pub hint: &'h Hint,
+    /// All the keys so far, where there is a hint.
+    pub keys: order::Document,
 }
 
 impl<'py, 'p> Decoder<'py, 'p> {
     /// A decoder with an empty string cache.
     pub fn new(py: Python<'py>, plan: &'p Plan) -> Self {
         let fields_sets = plan.models.iter().map(|_| Default::default()).collect();
-        Self { py, plan, strings: Cache::new(), fields_sets }
+        Self { py, plan, strings: Cache::new(), members: Vec::new(), fields_sets }
     }
 
     /// The interpreter's token.
@@ -64,7 +68,7 @@ impl<'py, 'p> Decoder<'py, 'p> {
         node: &Node,
         hint: &Hint,
     ) -> Converted<Bound<'py, PyAny>> {
-        let mut document = Document { reader: *reader, hint };
+        let mut document = Document { reader: *reader, hint, keys: order::Document::default() };
         let value = self.value(&mut document, node, 1)?;
         *reader = document.reader;
         Ok(value)
@@ -72,10 +76,13 @@ impl<'py, 'p> Decoder<'py, 'p> {
 
     /// Reads a whole text as `node` says.
     pub fn document(&mut self, text: &str, node: &Node, hint: &Hint) -> Converted<Bound<'py, PyAny>> {
-        let mut document = Document { reader: Reader::new(text), hint };
+        let mut document = Document { reader: Reader::new(text), hint, keys: order::Document::default() };
         let value = self.value(&mut document, node, 0)?;
         document.reader.finish()?;
-        Ok(value)
+        if hint.is_empty() || hint.is_for(document.keys) {
+            return Ok(value);
+        }
+        self.document(text, node, &Hint::default())
     }
 
     /// Reads a whole text as whatever it is.
@@ -244,25 +251,27 @@ impl<'py, 'p> Decoder<'py, 'p> {
             }
             return Ok(dict.into_any());
         }
-        let mut stored = Vec::new();
+        let start = self.members.len();
+        let mut keys = Keys::default();
         while let Some(name) = key {
+            keys.add(&name);
             let name = self.repeated(&name)?;
-            stored.push((name, self.value(doc, values, depth + 1)?));
+            let value = self.value(doc, values, depth + 1)?;
+            self.members.push((name, value));
             key = doc.reader.next_key()?;
         }
-        match doc.hint.order(index, stored.len()) {
-            Some(order) => {
-                for place in order {
-                    let (name, value) = &stored[*place];
-                    dict.set_item(name, value)?;
-                }
+        doc.keys.add(index, keys);
+        if let Some(order) = doc.hint.order(index, keys) {
+            for place in order {
+                let (name, value) = &self.members[start + place];
+                dict.set_item(name, value)?;
             }
-            None => {
-                for (name, value) in stored {
-                    dict.set_item(name, value)?;
-                }
+        } else {
+            for (name, value) in &self.members[start..] {
+                dict.set_item(name, value)?;
             }
         }
+        self.members.truncate(start);
         Ok(dict.into_any())
     }
 
@@ -274,11 +283,11 @@ impl<'py, 'p> Decoder<'py, 'p> {
         kind: Kind,
         depth: usize,
     ) -> Converted<Bound<'py, PyAny>> {
-        let start = doc.reader;
+        let start = (doc.reader, doc.keys);
         let model = &self.plan.models[index];
         if model.slow.is_none() && kind == Kind::Object {
             match self.instance(doc, index, depth) {
-                Err(Failure::Foreign) => doc.reader = start,
+                Err(Failure::Foreign) => (doc.reader, doc.keys) = start,
                 made => return made,
             }
         }
@@ -300,13 +309,18 @@ impl<'py, 'p> Decoder<'py, 'p> {
         let mut instance = Instance::begin(self.py, self.plan, index)?;
         // The keys come in JSONB's order, and so do `stored_order`'s: the next key is mostly found at once.
         let mut expected = 0;
+        let (object, mut keys) = (doc.reader.objects(), Keys::default());
         let mut key = doc.reader.begin_object()?;
         while let Some(name) = key {
+            if !doc.hint.is_empty() {
+                keys.add(&name);
+            }
             let index = find(model, &name, &mut expected).ok_or(Failure::Foreign)?;
             let value = self.value(doc, &model.fields[index].node, depth + 1)?;
             instance.set(index, &value)?;
             key = doc.reader.next_key()?;
         }
+        doc.keys.add(object, keys);
         self.finish(instance)
     }
 

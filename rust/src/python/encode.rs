@@ -7,18 +7,16 @@
 
 use std::borrow::Cow;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PySet, PyString, PyTuple};
 
 use super::errors::{Converted, Failure};
 use super::objects;
-use super::plan::{Model, Node, Plan};
+use super::plan::{Field, Model, Node, Plan};
 use super::strings::stored;
 use crate::json::MAX_DEPTH;
-use crate::order::Recorder;
+use crate::order::{Keys, Recorder};
 use crate::write::{self, jsonb_key_order};
 
 /// Writes one JSON text.
@@ -27,11 +25,28 @@ pub struct Encoder<'py, 'p> {
     plan: &'p Plan,
     /// The text so far.
     pub out: Vec<u8>,
-    /// For JSONB; without it, keys stay in the order they come in.
-    pub order: Option<Recorder>,
+    /// Whether it is for JSONB; if not, keys stay in the order they come in.
+    sorted: bool,
+    /// The order of keys that JSONB will not keep.
+    order: Recorder,
+    /// The instances in the text: their place among its objects, their model, and a bit for each field.
+    instances: Vec<(u32, &'p Model, u64)>,
     /// How objects that the plan does not know are turned into JSON values.
     foreign: Foreign,
+    /// The values of the models and rows being written, those of inner ones last.
+    values: Vec<Option<Bound<'py, PyAny>>>,
+    /// The same for the members of dicts.
+    members: Vec<Option<Member<'py>>>,
+    /// Within how many long lists the encoder is.
+    lists: usize,
+    /// The keys of the dicts in those lists: rows of one table are alike.
+    tables: Vec<Table<'py>>,
 }
+
+/// From this length on, the dicts in a list are looked at for having the same keys.
+const LONG_LIST: usize = 4;
+/// This many sets of keys are remembered.
+const MOST_TABLES: usize = 16;
 
 /// What to do with an object that is not JSON.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,35 +60,86 @@ pub enum Foreign {
 impl<'py, 'p> Encoder<'py, 'p> {
     /// An encoder for a JSONB text (`sorted`) or another.
     pub fn new(py: Python<'py>, plan: &'p Plan, out: Vec<u8>, sorted: bool, foreign: Foreign) -> Self {
-        Self { py, plan, out, order: sorted.then(Recorder::default), foreign }
+        Self {
+            py,
+            plan,
+            out,
+            sorted,
+            order: Recorder::default(),
+            instances: Vec::new(),
+            foreign,
+            values: Vec::with_capacity(32),
+            members: Vec::new(),
+            lists: 0,
+            tables: Vec::new(),
+        }
+    }
+
+    /// Starts another text behind jsonb's version byte, for JSONB (`sorted`) or not.
+    pub fn restart(&mut self, sorted: bool) {
+        self.out.clear();
+        self.out.push(1);
+        self.sorted = sorted;
+        self.order.clear();
+        self.instances.clear();
+        // After a failure these may not be empty.
+        self.values.clear();
+        self.members.clear();
+        self.lists = 0;
+        self.tables.clear();
+    }
+
+    /// The order hint for a text for JSONB, if it needs one.
+    pub fn hint(&mut self) -> Option<String> {
+        if !self.sorted || !self.order.is_needed() {
+            return None;
+        }
+        // Few texts come here, so the keys of their instances were left until now.
+        for (index, model, present) in &self.instances {
+            let mut keys = Keys::default();
+            let is_present = |field: &&usize| present >> **field & 1 == 1;
+            model
+                .stored_order
+                .iter()
+                .filter(is_present)
+                .for_each(|field| keys.add(&model.fields[*field].key));
+            self.order.pass(*index, keys);
+        }
+        self.order.hint()
     }
 
     /// Writes an object that pydantic has not touched: models are instances.
     pub fn value(&mut self, node: &Node, value: &Bound<'py, PyAny>, depth: usize) -> Converted<()> {
         check_depth(depth)?;
+        let node = match node {
+            Node::Nullable(_) if value.is_none() => &Node::Any,
+            Node::Nullable(inner) => inner,
+            node => node,
+        };
         match node {
             Node::Any => self.tree(None, value, depth)?,
-            Node::Nullable(_) if value.is_none() => self.out.extend_from_slice(b"null"),
             Node::Nullable(inner) => self.value(inner, value, depth)?,
             Node::Model(index) => self.instance(&self.plan.models[*index], value, depth)?,
             Node::Str | Node::Literal(_) => self.string(value.cast_exact::<PyString>()?)?,
             Node::Int => self.integer(value.cast_exact::<PyInt>()?)?,
             Node::Float => write::float(&mut self.out, value.cast_exact::<PyFloat>()?.value()),
             Node::Bool => self.boolean(value.cast_exact::<PyBool>()?.is_true()),
-            Node::Bytes => {
-                let encoded = URL_SAFE.encode(value.cast_exact::<PyBytes>()?.as_bytes());
-                self.quoted(&encoded);
-            }
+            Node::Bytes => self.base64(value.cast_exact::<PyBytes>()?.as_bytes()),
             Node::Enum(enumeration) => {
                 if !value.get_type().is(&enumeration.class) {
                     return Err(Failure::Foreign);
                 }
-                let member = value.getattr(intern!(self.py, "value"))?;
-                self.string(member.cast_exact::<PyString>()?)?;
+                // `value` is a property written in Python: 200 ns.
+                if let Some((_, quoted)) = enumeration.quoted.iter().find(|(member, _)| value.is(member)) {
+                    self.out.extend_from_slice(quoted.as_bytes());
+                } else {
+                    let member = value.getattr(intern!(self.py, "value"))?;
+                    self.string(member.cast_exact::<PyString>()?)?;
+                }
             }
             Node::List(items) => {
                 let list = value.cast_exact::<PyList>()?;
-                self.sequence(list.iter(), |this, item| this.value(items, item, depth + 1))?;
+                self.list(list, |this, item| this.value(items, item, depth + 1))?;
             }
             Node::Set(items) => {
                 let set = value.cast_exact::<PySet>()?;
@@ -81,12 +147,14 @@ impl<'py, 'p> Encoder<'py, 'p> {
             }
             Node::Dict(values) => {
                 let dict = value.cast_exact::<PyDict>()?;
-                let members = members(dict)?;
-                self.object(&members, true, |this, _, value| this.value(values, value, depth + 1))?;
+                if !self.row(dict, Some(values), depth)? {
+                    let start = self.take_members(dict)?;
+                    self.object(start, true, |this, _, value| this.value(values, value, depth + 1))?;
+                }
             }
             Node::EmptyDict => {
                 if value.cast_exact::<PyDict>()?.is_empty() {
-                    self.object(&[], true, |_, _, _| Ok(()))?;
+                    self.object(self.members.len(), true, |_, _, _| Ok(()))?;
                 } else {
                     // Auth configurations. By name, as ADK dumps them, an API key's scheme is read back as
                     // another class; by alias it is itself.
@@ -112,24 +180,41 @@ impl<'py, 'p> Encoder<'py, 'p> {
         if model.slow_to_encode.is_some() || !value.get_type().is(&model.class) {
             return Err(Failure::Foreign);
         }
-        let mut present = present(model, &objects::dict(value)?)?;
-        if let Some(order) = &mut self.order {
-            order.begin_object();
-            present.sort_unstable_by_key(|(index, _)| model.rank[*index]);
-        }
-        self.out.push(b'{');
-        let mut first = true;
-        for (index, value) in &present {
-            let field = &model.fields[*index];
-            if field.custom_serializer {
-                return Err(Failure::Foreign);
+        let start = self.values.len();
+        let present = present(model, &objects::dict(value)?, &mut self.values)?;
+        let begin = self.out.len();
+        if self.sorted {
+            self.instances.push((self.order.begin_object(), model, present));
+            let ranks = bits(present).fold(0u64, |ranks, index| ranks | 1 << model.rank[index]);
+            for rank in bits(ranks) {
+                let index = model.stored_order[rank];
+                let place = (present & ((1 << index) - 1)).count_ones() as usize;
+                self.field(&model.fields[index], start + place, depth)?;
             }
-            self.separate(&mut first);
-            self.out.extend_from_slice(field.quoted.as_bytes());
-            self.value(&field.node, value, depth + 1)?;
+        } else {
+            for (place, index) in bits(present).enumerate() {
+                self.field(&model.fields[index], start + place, depth)?;
+            }
+        }
+        self.values.truncate(start);
+        match self.out.get_mut(begin) {
+            Some(comma) => *comma = b'{',
+            None => self.out.push(b'{'),
         }
         self.out.push(b'}');
         Ok(())
+    }
+
+    /// Writes a field of a model, a comma in front; its value is at `place` among the values.
+    fn field(&mut self, field: &'p Field, place: usize, depth: usize) -> Converted<()> {
+        if field.custom_serializer {
+            return Err(Failure::Foreign);
+        }
+        self.out.extend_from_slice(field.quoted.as_bytes());
+        match self.values[place].take() {
+            Some(value) => self.value(&field.node, &value, depth + 1),
+            None => Err(Failure::Foreign),
+        }
     }
 
     /// Writes JSON values: dicts, lists and scalars, with the plan at hand only to tell a model's dict
@@ -144,14 +229,17 @@ impl<'py, 'p> Encoder<'py, 'p> {
         } else if value.is_none() {
             self.out.extend_from_slice(b"null");
         } else if let Ok(dict) = value.cast_exact::<PyDict>() {
-            let Ok(members) = members(dict) else {
-                return self.foreign(value, depth);
-            };
             let model = match node {
                 Some(Node::Model(index)) => Some(&self.plan.models[*index]),
                 _ => None,
             };
-            self.object(&members, model.is_none(), |this, key, value| {
+            if model.is_none() && self.row(dict, None, depth)? {
+                return Ok(());
+            }
+            let Ok(start) = self.take_members(dict) else {
+                return self.foreign(value, depth);
+            };
+            self.object(start, model.is_none(), |this, key, value| {
                 let inner = match (model, node) {
                     (Some(model), _) => {
                         model.fields.iter().find(|field| field.key == key).map(|field| &field.node)
@@ -166,7 +254,7 @@ impl<'py, 'p> Encoder<'py, 'p> {
                 Some(Node::List(items)) => Some(&**items),
                 _ => None,
             };
-            self.sequence(list.iter(), |this, item| this.tree(items, item, depth + 1))?;
+            self.list(list, |this, item| this.tree(items, item, depth + 1))?;
         } else if let Ok(truth) = value.cast_exact::<PyBool>() {
             self.boolean(truth.is_true());
         } else if let Ok(integer) = value.cast_exact::<PyInt>() {
@@ -205,45 +293,124 @@ impl<'py, 'p> Encoder<'py, 'p> {
         written
     }
 
+    /// Puts the members of a dict behind those that are there, and gives their start; foreign, with none put
+    /// there, where a key is not a string.
+    fn take_members(&mut self, dict: &Bound<'py, PyDict>) -> Converted<usize> {
+        let start = self.members.len();
+        for (key, value) in dict.iter() {
+            let Ok(key) = key.cast_into_exact::<PyString>() else {
+                self.members.truncate(start);
+                return Err(Failure::Foreign);
+            };
+            let escaped = match stored(&key)? {
+                Cow::Borrowed(_) => None,
+                Cow::Owned(stored) => Some(stored),
+            };
+            self.members.push(Some((escaped.map_or(Key::Plain(key), Key::Stored), value)));
+        }
+        Ok(start)
+    }
+
+    /// Writes the members from `start` on as an object. The order of those of a model's dict is the model's:
+    /// it is not recorded.
     fn object(
         &mut self,
-        members: &[Member<'py>],
+        start: usize,
         record: bool,
         mut write_value: impl FnMut(&mut Self, &str, &Bound<'py, PyAny>) -> Converted<()>,
     ) -> Converted<()> {
+        let members = &self.members[start..];
+        let key = |place: usize| members[place].as_ref().map_or("", |(key, _)| key.text());
+        let count = members.len();
+        // The places of the members in the order in which they are stored; empty where it is their own.
+        let mut places = Vec::new();
+        let index = self.order.begin_object();
+        if self.sorted && !(1..count).all(|place| jsonb_key_order(key(place - 1), key(place)).is_lt()) {
+            places.extend(0..count);
+            places.sort_by(|left, right| jsonb_key_order(key(*left), key(*right)));
+        }
+        if self.sorted || self.lists > 0 {
+            let mut keys = Keys::default();
+            (0..count).for_each(|nth| keys.add(key(nth_place(&places, nth))));
+            if record {
+                let appended = appended(&places);
+                self.order.record(index, keys, appended.as_deref());
+                if self.lists > 0 && count > 0 && self.tables.len() < MOST_TABLES {
+                    self.tables.extend(Table::new(members, &places, keys, appended));
+                }
+            } else {
+                self.order.pass(index, keys);
+            }
+        }
         self.out.push(b'{');
         let mut first = true;
-        let mut member = |this: &mut Self, (key, value): &Member<'py>| {
-            this.separate(&mut first);
-            this.quoted(key.text());
-            this.out.push(b':');
-            write_value(this, key.text(), value)
-        };
-        let index = self.order.as_mut().map(Recorder::begin_object);
-        let compare =
-            |left: &Member<'py>, right: &Member<'py>| jsonb_key_order(left.0.text(), right.0.text());
-        match index {
-            Some(index) if !members.is_sorted_by(|left, right| compare(left, right).is_lt()) => {
-                let mut places: Vec<usize> = (0..members.len()).collect();
-                places.sort_by(|left, right| compare(&members[*left], &members[*right]));
-                if record && let Some(order) = &mut self.order {
-                    let mut stored_places = vec![0; members.len()];
-                    for (stored_place, place) in places.iter().enumerate() {
-                        stored_places[*place] = stored_place;
-                    }
-                    order.record(index, stored_places);
-                }
-                for place in places {
-                    member(self, &members[place])?;
-                }
+        for nth in 0..count {
+            if let Some((key, value)) = self.members[start + nth_place(&places, nth)].take() {
+                self.separate(&mut first);
+                self.quoted(key.text());
+                self.out.push(b':');
+                write_value(self, key.text(), &value)?;
             }
-            _ => {
-                for each in members {
-                    member(self, each)?;
+        }
+        self.members.truncate(start);
+        self.out.push(b'}');
+        Ok(())
+    }
+
+    /// Writes a dict inside a long list that has the keys of an earlier one; gives whether it has.
+    fn row(&mut self, dict: &Bound<'py, PyDict>, values: Option<&Node>, depth: usize) -> Converted<bool> {
+        if self.lists == 0 {
+            return Ok(false);
+        }
+        let start = self.values.len();
+        let fits = |table: &Table<'py>| {
+            table.keys.len() == dict.len() && {
+                let mut keys = table.keys.iter();
+                objects::while_items(dict, |key, value| {
+                    let same = keys.next().is_some_and(|known| known.as_ptr() == key.as_ptr());
+                    if same {
+                        self.values.push(Some(value.to_owned()));
+                    } else {
+                        self.values.truncate(start);
+                    }
+                    same
+                })
+            }
+        };
+        let Some(found) = self.tables.iter().position(fits) else {
+            return Ok(false);
+        };
+        let table = &self.tables[found];
+        let index = self.order.begin_object();
+        self.order.record(index, table.print, table.appended.as_deref());
+        let (mut begin, mut before) = (b'{', 0);
+        for nth in 0..self.values.len() - start {
+            let table = &self.tables[found];
+            let (place, end) = table.members[nth];
+            self.out.push(begin);
+            self.out.extend_from_slice(&table.quoted[before..end]);
+            (begin, before) = (b',', end);
+            if let Some(value) = self.values[start + place].take() {
+                match values {
+                    Some(node) => self.value(node, &value, depth + 1)?,
+                    None => self.tree(None, &value, depth + 1)?,
                 }
             }
         }
+        self.values.truncate(start);
         self.out.push(b'}');
+        Ok(true)
+    }
+
+    fn list(
+        &mut self,
+        list: &Bound<'py, PyList>,
+        write_item: impl FnMut(&mut Self, &Bound<'py, PyAny>) -> Converted<()>,
+    ) -> Converted<()> {
+        let long = usize::from(list.len() >= LONG_LIST);
+        self.lists += long;
+        self.sequence(list.iter(), write_item)?;
+        self.lists -= long;
         Ok(())
     }
 
@@ -277,6 +444,13 @@ impl<'py, 'p> Encoder<'py, 'p> {
         Ok(())
     }
 
+    /// Writes bytes as URL-safe base64, as the models' configuration says.
+    fn base64(&mut self, bytes: &[u8]) {
+        self.out.push(b'"');
+        base64_simd::URL_SAFE.encode_append(bytes, &mut self.out);
+        self.out.push(b'"');
+    }
+
     /// Writes text that is in stored form already.
     fn quoted(&mut self, stored: &str) {
         write::stored_string(&mut self.out, stored);
@@ -298,27 +472,100 @@ impl<'py, 'p> Encoder<'py, 'p> {
     }
 }
 
-/// The fields of an instance that are not `None`, by index; foreign where one is missing altogether.
-pub fn present<'py>(model: &Model, dict: &Bound<'py, PyDict>) -> Converted<Vec<(usize, Bound<'py, PyAny>)>> {
-    let py = dict.py();
-    let mut present = Vec::with_capacity(12);
-    let mut seen = 0;
-    objects::for_each_item(dict, |name, value| {
-        // Pydantic fills `__dict__` in the order of the fields, with the very names that the plan holds.
-        let index = match model.fields.get(seen) {
-            Some(field) if field.name.as_ptr() == name.as_ptr() => seen,
-            _ => match model.fields.iter().position(|field| name.eq(field.name.bind(py)).unwrap_or(false)) {
-                Some(index) => index,
-                // Not a field: a cached property, for one.
-                None => return,
-            },
-        };
-        seen += 1;
-        if !value.is_none() {
-            present.push((index, value.to_owned()));
+/// Puts the fields of an instance that are not `None` behind `values`, and gives a bit for each of them;
+/// foreign where one is missing altogether.
+pub fn present<'py>(
+    model: &Model,
+    dict: &Bound<'py, PyDict>,
+    values: &mut Vec<Option<Bound<'py, PyAny>>>,
+) -> Converted<u64> {
+    let start = values.len();
+    let (mut present, mut names) = (0, model.names.iter().enumerate());
+    // Pydantic fills `__dict__` in the order of the fields, with the very names that the plan holds.
+    let in_order = objects::while_items(dict, |name, value| match names.next() {
+        Some((index, expected)) if expected.as_ptr() == name.as_ptr() => {
+            if !value.is_none() {
+                present |= 1 << index;
+                values.push(Some(value.to_owned()));
+            }
+            true
         }
+        _ => false,
     });
-    if seen == model.fields.len() { Ok(present) } else { Err(Failure::Foreign) }
+    if in_order && names.next().is_none() {
+        return Ok(present);
+    }
+    values.truncate(start);
+    // Assigned in another order, or not a field: a cached property, for one.
+    let mut present = 0;
+    for (index, name) in model.names.iter().enumerate() {
+        let value = dict.get_item(name)?.ok_or(Failure::Foreign)?;
+        if !value.is_none() {
+            present |= 1 << index;
+            values.push(Some(value));
+        }
+    }
+    Ok(present)
+}
+
+/// The numbers of the bits that are set, from the lowest.
+pub fn bits(mut left: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = (left != 0).then(|| left.trailing_zeros() as usize);
+        left &= left.wrapping_sub(1);
+        lowest
+    })
+}
+
+/// The place of the n-th member in some order; no places at all stand for the order they are in.
+fn nth_place(places: &[usize], nth: usize) -> usize {
+    places.get(nth).copied().unwrap_or(nth)
+}
+
+/// For each member its place among the stored ones, from the place of each stored one.
+fn appended(places: &[usize]) -> Option<Vec<usize>> {
+    let mut appended = vec![0; places.len()];
+    for (nth, place) in places.iter().enumerate() {
+        appended[*place] = nth;
+    }
+    (!places.is_empty()).then_some(appended)
+}
+
+/// The keys that many dicts of a list have in common, ready to be written.
+struct Table<'py> {
+    /// In the order in which they come.
+    keys: Vec<Bound<'py, PyString>>,
+    /// Of each key as stored: its place in `keys`, and where it ends in `quoted`.
+    members: Vec<(usize, usize)>,
+    /// The keys as stored, each in quotes and with its colon.
+    quoted: Vec<u8>,
+    print: Keys,
+    appended: Option<Vec<usize>>,
+}
+
+impl<'py> Table<'py> {
+    /// The keys of these members; none where a key is not stored as it is.
+    fn new(
+        members: &[Option<Member<'py>>],
+        places: &[usize],
+        print: Keys,
+        appended: Option<Vec<usize>>,
+    ) -> Option<Self> {
+        let plain = |member: &Option<Member<'py>>| match member {
+            Some((Key::Plain(key), _)) => Some(key.clone()),
+            _ => None,
+        };
+        let keys: Vec<_> = members.iter().map(plain).collect::<Option<_>>()?;
+        let mut quoted = Vec::new();
+        let member = |nth| {
+            let place = nth_place(places, nth);
+            write::stored_string(&mut quoted, keys[place].to_str().unwrap_or_default());
+            quoted.push(b':');
+            (place, quoted.len())
+        };
+        let members = (0..keys.len()).map(member).collect();
+        Some(Self { keys, members, quoted, print, appended })
+    }
 }
 
 /// A member of a dict: its key in stored form, and its value.
@@ -337,20 +584,6 @@ impl Key<'_> {
             Self::Stored(key) => key,
         }
     }
-}
-
-/// The members of a dict; foreign where a key is not a string.
-fn members<'py>(dict: &Bound<'py, PyDict>) -> Converted<Vec<Member<'py>>> {
-    let mut members = Vec::with_capacity(dict.len());
-    for (key, value) in dict.iter() {
-        let key = key.cast_into_exact::<PyString>().map_err(|_| Failure::Foreign)?;
-        let escaped = match stored(&key)? {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(stored) => Some(stored),
-        };
-        members.push((escaped.map_or(Key::Plain(key), Key::Stored), value));
-    }
-    Ok(members)
 }
 
 fn check_depth(depth: usize) -> Converted<()> {

@@ -1,10 +1,12 @@
 //! Events to rows.
 
+use std::cell::Cell;
+
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyList, PySet, PyString};
 
-use super::encode::{Encoder, Foreign, present};
+use super::encode::{Encoder, Foreign, bits, present};
 use super::errors::{Converted, Failure};
 use super::objects;
 use super::plan::{Node, Plan};
@@ -21,19 +23,39 @@ pub fn encode_event<'py>(
     key_length: usize,
 ) -> PyResult<Bound<'py, PyList>> {
     let plan = super::plan(py)?;
+    let Buffers { text, mut extra } = BUFFERS.take();
+    extra.clear();
+    extra.push(1);
     let mut row = Row {
         py,
         plan,
         key_length,
         values: Default::default(),
-        scratch: Vec::with_capacity(1024),
-        extra: Vec::with_capacity(512),
+        encoder: Encoder::new(py, plan, text, true, Foreign::LikeEvent),
+        extra,
         whole: Vec::new(),
         order: Vec::new(),
     };
-    row.extra.push(1);
     row.fill(event)?;
+    let buffers = Buffers { text: row.encoder.out, extra: row.extra };
+    if buffers.text.capacity() + buffers.extra.capacity() <= MOST_KEPT {
+        BUFFERS.set(buffers);
+    }
     PyList::new(py, row.values)
+}
+
+/// Of what a thread wrote its last event with, for its next one.
+#[derive(Default)]
+struct Buffers {
+    text: Vec<u8>,
+    extra: Vec<u8>,
+}
+
+/// Larger buffers are given back, in bytes.
+const MOST_KEPT: usize = 1 << 20;
+
+thread_local! {
+    static BUFFERS: Cell<Buffers> = Cell::default();
 }
 
 /// The values of one row while they are made.
@@ -42,8 +64,8 @@ struct Row<'py, 'p> {
     plan: &'p Plan,
     key_length: usize,
     values: [Option<Bound<'py, PyBytes>>; COLUMNS.len()],
-    /// The JSON text written last.
-    scratch: Vec<u8>,
+    /// Holds the JSON text written last.
+    encoder: Encoder<'py, 'p>,
     /// A jsonb object without its closing brace, like the two below, which go into it in the end.
     extra: Vec<u8>,
     whole: Vec<u8>,
@@ -63,17 +85,18 @@ impl<'py> Row<'py, '_> {
     fn fill(&mut self, event: &Bound<'py, PyAny>) -> PyResult<()> {
         let model = &self.plan.models[self.plan.event];
         let known = model.slow_to_encode.is_none() && event.get_type().is(&model.class);
-        let present = if known { present(model, &objects::dict(event)?).ok() } else { None };
+        let mut values = Vec::with_capacity(16);
+        let present = if known { present(model, &objects::dict(event)?, &mut values).ok() } else { None };
         let Some(present) = present else {
             return self.fill_from_dump(event);
         };
-        for (index, value) in present {
+        for (index, value) in bits(present).zip(values.iter().flatten()) {
             let (key, node) = (model.fields[index].key.as_str(), &model.fields[index].node);
             let field = Field { key, node, column: self.plan.columns[index] };
             let done = if model.fields[index].custom_serializer {
                 Err(Failure::Foreign)
             } else {
-                self.field(field, &value, true)
+                self.field(field, value, true)
             };
             let done = match done {
                 Err(Failure::Foreign) => self.dumped_field(event, field),
@@ -118,7 +141,7 @@ impl<'py> Row<'py, '_> {
         let Some(index) = column else {
             let hint = self.json(node, value, instances, true)?;
             start_member(&mut self.extra, key);
-            self.extra.extend_from_slice(&self.scratch[1..]);
+            self.extra.extend_from_slice(&self.encoder.out[1..]);
             self.hint(key, hint);
             return Ok(());
         };
@@ -127,11 +150,11 @@ impl<'py> Row<'py, '_> {
             Type::Jsonb => {
                 let hint = self.json(node, value, instances, true)?;
                 self.hint(key, hint);
-                PyBytes::new(self.py, &self.scratch)
+                PyBytes::new(self.py, &self.encoder.out)
             }
             Type::Bytea => {
                 self.json(node, value, instances, false)?;
-                PyBytes::new(self.py, &self.scratch[1..])
+                PyBytes::new(self.py, &self.encoder.out[1..])
             }
             Type::Boolean => PyBytes::new(self.py, &[u8::from(value.cast_exact::<PyBool>()?.is_true())]),
             Type::Timestamptz => self.timestamp(value)?,
@@ -140,7 +163,7 @@ impl<'py> Row<'py, '_> {
                 let builtins = self.py.import(intern!(self.py, "builtins"))?;
                 let sorted = builtins.call_method1(intern!(self.py, "sorted"), (value,))?;
                 self.json(&Node::List(Box::new(Node::Str)), &sorted, true, false)?;
-                PyBytes::new(self.py, &self.scratch[1..])
+                PyBytes::new(self.py, &self.encoder.out[1..])
             }
             Type::Varchar => self.text(&column, value)?,
         };
@@ -177,8 +200,7 @@ impl<'py> Row<'py, '_> {
         Ok(PyBytes::new(self.py, &columns::timestamptz(micros)))
     }
 
-    /// Writes a JSON text into `scratch`, behind jsonb's version byte; gives its order hint if it is for
-    /// JSONB (`sorted`).
+    /// Writes a JSON text, behind jsonb's version byte; gives its order hint if it is for JSONB (`sorted`).
     fn json(
         &mut self,
         node: &Node,
@@ -186,19 +208,13 @@ impl<'py> Row<'py, '_> {
         instances: bool,
         sorted: bool,
     ) -> Converted<Option<String>> {
-        self.scratch.clear();
-        self.scratch.push(1);
-        let out = std::mem::take(&mut self.scratch);
-        let mut encoder = Encoder::new(self.py, self.plan, out, sorted, Foreign::LikeEvent);
+        self.encoder.restart(sorted);
         if instances {
-            encoder.value(node, value, 0)?;
+            self.encoder.value(node, value, 0)?;
         } else {
-            encoder.tree(Some(node), value, 0)?;
+            self.encoder.tree(Some(node), value, 0)?;
         }
-        let Encoder { out, order, .. } = encoder;
-        self.scratch = out;
-        let hint = order.map(|order| order.finish(&self.scratch[1..])).transpose()?;
-        Ok(hint.flatten())
+        Ok(self.encoder.hint())
     }
 
     fn hint(&mut self, key: &str, hint: Option<String>) {

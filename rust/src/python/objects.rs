@@ -157,19 +157,23 @@ pub fn dict<'py>(instance: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
     Ok(dict.cast_into::<PyDict>()?)
 }
 
-/// Calls `each` with every key and value of a dict. What it does with them must not change the dict: the
-/// callers compare strings and count references up.
-pub fn for_each_item<'py>(
+/// Calls `each` with the keys and values of a dict while it says to go on; gives whether it always did. What
+/// it does with them must not change the dict: the callers compare pointers and count references up.
+#[inline]
+pub fn while_items<'py>(
     dict: &Bound<'py, PyDict>,
-    mut each: impl FnMut(Borrowed<'_, 'py, PyAny>, Borrowed<'_, 'py, PyAny>),
-) {
+    mut each: impl FnMut(Borrowed<'_, 'py, PyAny>, Borrowed<'_, 'py, PyAny>) -> bool,
+) -> bool {
     let py = dict.py();
     let (mut position, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
     // SAFETY: a live dict and three places to write to; true means that both pointers were set to
     // references that the dict owns, which hold while it is not changed, and so for the call of `each`.
     unsafe {
         while ffi::PyDict_Next(dict.as_ptr(), &raw mut position, &raw mut key, &raw mut value) != 0 {
-            each(Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value));
+            if !each(Borrowed::from_ptr(py, key), Borrowed::from_ptr(py, value)) {
+                return false;
+            }
         }
     }
+    true
 }

@@ -36,6 +36,8 @@ pub struct Model {
     pub name: String,
     /// In declaration order, which is the order of an instance's `__dict__`.
     pub fields: Vec<Field>,
+    /// Their names, side by side: every walk over an instance looks at all of them.
+    pub names: Vec<Py<PyString>>,
     /// Indexes of `fields` in the order in which JSONB keeps the names.
     pub stored_order: Vec<usize>,
     /// For each of `fields`, its place in `stored_order`.
@@ -72,7 +74,7 @@ pub struct Field {
     pub name: Py<PyString>,
     /// The name as JSON key.
     pub key: String,
-    /// The name as it stands in a JSON object: quoted, with its colon.
+    /// The name as it stands in a JSON object behind other members: a comma, the name quoted, a colon.
     pub quoted: String,
     /// The alias under which JSON may give it, too.
     pub alias: Option<String>,
@@ -124,4 +126,6 @@ pub struct Enumeration {
     pub class: Py<PyType>,
     /// Members by value.
     pub members: HashMap<String, Py<PyAny>>,
+    /// Each member with its value as a JSON string.
+    pub quoted: Vec<(Py<PyAny>, String)>,
 }

@@ -159,9 +159,9 @@ impl<'b> StoredEvent<'b> {
         Ok(())
     }
 
-    fn hint(&self, key: &str, text: &str) -> Hint {
+    fn hint(&self, key: &str) -> Hint {
         let hint = self.hints.iter().find(|(field, _)| field == key);
-        hint.map_or_else(Hint::default, |(_, hint)| Hint::parse(hint, text))
+        hint.map_or_else(Hint::default, |(_, hint)| Hint::parse(hint))
     }
 
     /// The event, made directly. `extra` goes first: it says how some columns are to be read.
@@ -209,11 +209,12 @@ impl<'b> StoredEvent<'b> {
                 if decoder.plan().columns[index].is_some() || field.key != name {
                     return Err(Failure::Foreign);
                 }
-                let value = if self.hints.is_empty() {
-                    decoder.next_value(&mut reader, &field.node, &Hint::default())?
+                let hint = self.hint(&name);
+                let value = if hint.is_empty() {
+                    decoder.next_value(&mut reader, &field.node, &hint)?
                 } else {
-                    let text = reader.skip()?;
-                    decoder.document(text, &field.node, &self.hint(&name, text))?
+                    // The hint counts the objects of this field alone.
+                    decoder.document(reader.skip()?, &field.node, &hint)?
                 };
                 instance.set(index, &value)?;
             }
@@ -270,7 +271,7 @@ impl<'b> StoredEvent<'b> {
             Type::Bytea => decoder.document(utf8(value)?, node, &Hint::default()),
             Type::Jsonb | Type::Boolean => {
                 let text = utf8(if rare { value } else { columns::jsonb(value)? })?;
-                decoder.document(text, node, &self.hint(key, text))
+                decoder.document(text, node, &self.hint(key))
             }
         }
     }
@@ -283,7 +284,7 @@ impl<'b> StoredEvent<'b> {
                 if name.starts_with('$') {
                     return self.note(name, text);
                 }
-                let value = decoder.any_document(text, &self.hint(name, text))?;
+                let value = decoder.any_document(text, &self.hint(name))?;
                 Ok(dict.set_item(decoder.repeated(name)?, value)?)
             })
             .map_err(|failure| ("extra", failure))?;

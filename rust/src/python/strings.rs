@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
 use crate::escape::{self, Piece};
+use crate::scan;
 
 /// Longest key that is looked for in the cache; longer ones are rarely repeated.
 const LONGEST_CACHED: usize = 40;
@@ -75,10 +76,8 @@ pub fn string<'py>(py: Python<'py>, stored: &str) -> PyResult<Bound<'py, PyStrin
 /// The stored text for a Python string: the same, but for what PostgreSQL's text cannot hold.
 pub fn stored<'s>(text: &'s Bound<'_, PyString>) -> PyResult<Cow<'s, str>> {
     if let Ok(plain) = text.to_str() {
-        if plain.is_ascii() && memchr::memchr(0, plain.as_bytes()).is_none() {
-            return Ok(Cow::Borrowed(plain));
-        }
-        if memchr::memchr(0, plain.as_bytes()).is_none() && !escape::is_escaped(plain) {
+        let bytes = plain.as_bytes();
+        if scan::is_plain_ascii(bytes) || (memchr::memchr(0, bytes).is_none() && !escape::is_escaped(plain)) {
             return Ok(Cow::Borrowed(plain));
         }
         let mut out = Vec::with_capacity(plain.len() + 16);
