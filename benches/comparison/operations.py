@@ -111,8 +111,8 @@ def _get(count: int, last: int | None = None) -> Callable[[Context, str], Awaita
             _check(context, operation, key, right, _difference(session.events, expected))
             samples[key] = _repeat(call)
         (statement,) = await context.bare.record(_reader(context.ours, session_id, config))
-        (row,) = await context.bare.replay(statement)
-        size = sum(len(value) for value in row if isinstance(value, bytes))
+        rows = await context.bare.replay(statement)
+        size = sum(len(value) for row in rows for value in row if isinstance(value, bytes))
         _check(context, operation, BARE, size > 200 * (last or count), f"{size} bytes only")
         return {**samples, BARE: _repeat(lambda: context.bare.replay(statement))}
 

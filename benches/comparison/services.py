@@ -231,6 +231,9 @@ async def fill(opened: Opened, session_id: str, count: int) -> None:
         WHERE n <= {count}
         """,
     )
+    if peer.key == OURS:
+        # As many appends would have left it there.
+        await run_sql(opened.dsn, f"UPDATE {peer.sessions} SET revision = {count} WHERE id = '{session_id}'")
 
 
 def filled(session_id: str, count: int, last: int | None = None) -> list[Event]:
