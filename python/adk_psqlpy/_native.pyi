@@ -57,10 +57,10 @@ def encode_event(event: Event, key_length: int) -> list[bytes | None]:
             what timestamptz holds, or a value nests deeper than 512 levels; the message names the field.
     """
 
-def decode_events(arrays: tuple[bytes | None, ...], *, place: str) -> list[Event]:
-    """The events of one session, in the order of the arrays.
+def decode_events(*chunks: tuple[bytes | None, ...], place: str) -> list[Event]:
+    """The events of one session, chunk after chunk, in the order of the arrays.
 
-    `arrays` has `OWN_ARRAYS + 1` entries: the value of `array_agg` over each of the first columns, then over
+    A chunk has `OWN_ARRAYS + 1` entries: the value of `array_agg` over each of the first columns, then over
     a jsonb object a row with those of the others that are not NULL. `None` stands for no rows.
     Equal to `Event.model_validate` of the same JSON, `model_fields_set` included.
     """

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -239,9 +240,10 @@ class PsqlpyADKStore:
         if not rows:
             return None
         place = _place(app_name, user_id, session_id)
-        state, create_time, update_time, revision, app, user, *arrays = rows[0]
+        rows.sort(key=itemgetter(0))
+        _, create_time, update_time, revision, state, app, user, *arrays = rows[0]
         merged = _native.decode_state(state, app, user, place=place)
-        events = _native.decode_events(tuple(arrays), place=place) if arrays else []
+        events = _native.decode_events(*(row[7:] for row in rows), place=place) if arrays else []
         return StoredSession(
             app_name, user_id, session_id, merged, create_time, update_time, revision, events
         )
@@ -410,7 +412,7 @@ class PsqlpyADKStore:
         )
         if not rows:
             return None
-        events = _native.decode_events(tuple(rows[0][6:]), place=_place(app_name, user_id, session_id))
+        events = _native.decode_events(rows[0][7:], place=_place(app_name, user_id, session_id))
         return events[0] if events else None
 
     async def last_event(

@@ -16,18 +16,33 @@ use crate::json::{Kind, Reader};
 use crate::order::Hint;
 use crate::row::{self, COLUMNS, EXACT_TIMESTAMP, EXTRA, ORDER, OWN_ARRAYS, TOOL_IDS, Type, WHOLE_TEXTS};
 
-/// The events of one session, from an array a column.
+/// The events of one session, chunk after chunk, a chunk being an array a column.
 ///
-/// `arrays` are the first [`OWN_ARRAYS`] of [`COLUMNS`] and then one of jsonb objects with the others,
-/// each `array_agg`'s value in binary or `None` where there was no row.
+/// The arrays of a chunk are the first [`OWN_ARRAYS`] of [`COLUMNS`] and then one of jsonb objects with the
+/// others, each `array_agg`'s value in binary or `None` where there was no row.
 #[pyfunction]
-#[pyo3(signature = (arrays, *, place))]
+#[pyo3(signature = (*chunks, place))]
 pub fn decode_events<'py>(
     py: Python<'py>,
-    arrays: &Bound<'py, PyTuple>,
+    chunks: &Bound<'py, PyTuple>,
     place: &str,
 ) -> PyResult<Bound<'py, PyList>> {
     let plan = super::plan(py)?;
+    let _pause = CollectorPause::new(py);
+    let events = PyList::empty(py);
+    let mut decoder = Decoder::new(py, plan);
+    for chunk in chunks.iter() {
+        decode_chunk(&mut decoder, &chunk.cast_into::<PyTuple>()?, place, &events)?;
+    }
+    Ok(events)
+}
+
+fn decode_chunk<'py>(
+    decoder: &mut Decoder<'py, '_>,
+    arrays: &Bound<'py, PyTuple>,
+    place: &str,
+    events: &Bound<'py, PyList>,
+) -> PyResult<()> {
     if arrays.len() != OWN_ARRAYS + 1 {
         return Err(PyValueError::new_err(format!(
             "decode_events takes {} arrays, not {}",
@@ -38,7 +53,7 @@ pub fn decode_events<'py>(
     let mut buffers: Vec<Bound<'py, PyBytes>> = Vec::with_capacity(arrays.len());
     for array in arrays.iter() {
         if array.is_none() {
-            return Ok(PyList::empty(py));
+            return Ok(());
         }
         buffers.push(array.cast_into::<PyBytes>()?);
     }
@@ -47,9 +62,6 @@ pub fn decode_events<'py>(
         let array = Array::parse(buffer.as_bytes());
         columns.push(array.map_err(|error| malformed(place, "", column_name(index), error))?);
     }
-    let _pause = CollectorPause::new(py);
-    let events = PyList::empty(py);
-    let mut decoder = Decoder::new(py, plan);
     while !columns[0].is_empty() {
         let mut values = [None; OWN_ARRAYS + 1];
         for (index, column) in columns.iter_mut().enumerate() {
@@ -57,10 +69,10 @@ pub fn decode_events<'py>(
                 .element()
                 .map_err(|error| malformed(place, &event_id(&values), column_name(index), error))?;
         }
-        events.append(event(&mut decoder, &values, place)?)?;
+        events.append(event(decoder, &values, place)?)?;
     }
     match columns.iter().position(|column| !column.is_empty()) {
-        None => Ok(events),
+        None => Ok(()),
         Some(index) => {
             let error = Error { kind: ErrorKind::InvalidArray, at: 0 };
             Err(malformed(place, "", column_name(index), error))
