@@ -215,6 +215,7 @@ impl<'py> Compiler<'py> {
             fields: Vec::new(),
             names: Vec::new(),
             stored_order: Vec::new(),
+            stored_names: Vec::new(),
             rank: Vec::new(),
             defaults: PyDict::new(self.py).unbind(),
             factories: Vec::new(),
@@ -261,6 +262,7 @@ impl<'py> Compiler<'py> {
         let key = |index: &usize| model.fields[*index].key.as_str();
         let mut stored_order: Vec<usize> = (0..model.fields.len()).collect();
         stored_order.sort_by(|left, right| jsonb_key_order(key(left), key(right)));
+        model.stored_names = stored_order.iter().map(|index| key(index).into()).collect();
         model.rank = vec![0; stored_order.len()];
         for (place, index) in stored_order.iter().enumerate() {
             model.rank[*index] = place;

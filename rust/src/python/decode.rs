@@ -343,16 +343,15 @@ impl<'py, 'p> Decoder<'py, 'p> {
 
 /// The field that a key names. `expected` is the place in `stored_order` to look first.
 pub fn find(model: &Model, key: &str, expected: &mut usize) -> Option<usize> {
-    let order = &model.stored_order;
-    let (before, from) = order.split_at((*expected).min(order.len()));
-    let places = from.iter().chain(before).enumerate();
-    for (steps, index) in places {
-        if model.fields[*index].key == key {
-            *expected = (*expected + steps) % order.len() + 1;
-            return Some(*index);
-        }
-    }
-    model.fields.iter().position(|field| field.alias.as_deref() == Some(key))
+    let names = &model.stored_names;
+    let (before, from) = names.split_at(*expected);
+    let steps = from.iter().chain(before).position(|name| **name == *key);
+    let Some(steps) = steps else {
+        return model.fields.iter().position(|field| field.alias.as_deref() == Some(key));
+    };
+    let place = (*expected + steps) % names.len();
+    *expected = place + 1;
+    Some(model.stored_order[place])
 }
 
 fn check_depth(reader: &Reader<'_>, depth: usize) -> Converted<()> {

@@ -40,6 +40,8 @@ pub struct Model {
     pub names: Vec<Py<PyString>>,
     /// Indexes of `fields` in the order in which JSONB keeps the names.
     pub stored_order: Vec<usize>,
+    /// Their names in that order, close together for a search.
+    pub stored_names: Vec<Box<str>>,
     /// For each of `fields`, its place in `stored_order`.
     pub rank: Vec<usize>,
     /// A `__dict__` with every field that has a plain default; copied for each instance.

@@ -159,7 +159,8 @@ impl<'b> StoredEvent<'b> {
     /// Takes the hints out of `extra` beforehand, where it has some; the rest is read along with the fields.
     fn read_extra(&mut self, extra: &'b [u8]) -> Converted<()> {
         let text = utf8(columns::jsonb(extra)?)?;
-        if memchr::memmem::find(text.as_bytes(), ORDER.as_bytes()).is_some() {
+        // A byte that few of them hold, found faster than the whole name.
+        if memchr::memchr(b'$', text.as_bytes()).is_some() {
             members(text, |name, value| {
                 if name == ORDER {
                     self.hints = texts(value)?;
