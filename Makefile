@@ -25,7 +25,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test venv build lint lint-rust lint-python format \
-        test-rust test-python test-oldest test-oldest-adk fuzz sanitize bench bench-crate wheel check-wheel clean FORCE
+        test-rust test-python test-oldest test-oldest-adk fuzz sanitize proof bench bench-crate wheel check-wheel clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,6 +102,7 @@ COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing
 FUZZ_TARGETS := array escape events json order
 FUZZ_SECONDS ?= 60
+PROOF_EVENTS ?= 1000000
 
 # What is found beyond the corpus in the repository stays in target/fuzz/found, for the next run to go on from.
 fuzz: $(STAMPS)/cargo ## the crate's readers under libFuzzer and AddressSanitizer, a minute in all (FUZZ_SECONDS=600)
@@ -119,6 +120,9 @@ fuzz: $(STAMPS)/cargo ## the crate's readers under libFuzzer and AddressSanitize
 sanitize: $(STAMPS)/cargo-env ## the crate's tests, without Python, under AddressSanitizer and LeakSanitizer
 	. $(STAMPS)/cargo-env && RUSTC_BOOTSTRAP=1 RUSTFLAGS="$$RUSTFLAGS -Zsanitizer=address" cargo test --tests \
 	    --no-default-features --features serde --target $(HOST) --target-dir target/sanitize
+
+proof: $(STAMPS)/build $(STAMPS)/tools ## a million events read as pydantic reads them, on all cores; writes docs/proof.md
+	$(BIN)/python -m tests.fidelity.prove $(PROOF_EVENTS) --write-docs
 
 # Numbers, not a check: nothing fails because it is slow. A directory of its own, since the extension module
 # for pip and the crate for the benchmarks are built with different settings.

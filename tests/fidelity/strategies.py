@@ -12,6 +12,7 @@ import enum
 import struct
 import types
 import typing
+from collections import Counter
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from random import Random
 
 NONE = type(None)
+Seen = Counter[tuple[type[BaseModel], str]]
 # Past these, containers are left empty and optional models out.
 DEEPEST = 9
 DEEPEST_JSON = 4
@@ -110,6 +112,44 @@ def arms(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
+@cache
+def origin_of(arm: Any) -> tuple[Any, tuple[Any, ...]]:
+    """`typing.get_origin` and `typing.get_args`, worked out once."""
+    return typing.get_origin(arm), typing.get_args(arm)
+
+
+class Wanted(typing.NamedTuple):
+    """What is to be known of a field to make a value for it."""
+
+    name: str
+    # The name to give it by, where an alias is asked for.
+    alias: str
+    required: bool
+    # Whether it may be None.
+    optional: bool
+    lowest: int | None
+    arms: tuple[Any, ...]
+    # Those of `arms` that hold models.
+    leading: tuple[Any, ...]
+
+
+@cache
+def wanted(model: type[BaseModel]) -> tuple[Wanted, ...]:
+    """The fields of a model, read once: asking pydantic takes longer than making a value."""
+    return tuple(
+        Wanted(
+            name=name,
+            alias=field.alias if field.alias and model is not Event else name,
+            required=field.is_required(),
+            optional=not field.is_required() and field.default is None,
+            lowest=next((each.ge for each in field.metadata if hasattr(each, "ge")), None),
+            arms=arms(field.annotation),
+            leading=tuple(arm for arm in arms(field.annotation) if models_in(arm)),
+        )
+        for name, field in model.model_fields.items()
+    )
+
+
 def models_in(annotation: Any) -> list[type[BaseModel]]:
     """The model classes that an annotation names, in unions and containers, too."""
     found = []
@@ -136,9 +176,9 @@ def ways(root: type[BaseModel] = Event) -> dict[type[BaseModel], tuple[tuple[typ
 
 
 class Builder:
-    """Builds events from a source of choices; `seen` holds the fields that were set so far, by class."""
+    """Builds events from a source of choices; `seen` counts how often each field of each class was set."""
 
-    def __init__(self, random: Random, *, seen: set[tuple[type[BaseModel], str]] | None = None) -> None:
+    def __init__(self, random: Random, *, seen: Seen | None = None) -> None:
         self._random = random
         self._seen = seen
         self._way: frozenset[tuple[type[BaseModel], str]] = frozenset()
@@ -153,18 +193,19 @@ class Builder:
 
     def model(self, model: type[BaseModel], depth: int) -> BaseModel:
         """An instance with some of its fields set, by name or by alias."""
-        fields = model.model_fields
+        fields, chance = wanted(model), self._random.random
         while True:
-            share = self._random.random() ** 2
+            share = chance() ** 2
             by_alias = self._chance(0.2)
             given = {}
             names = []
-            for name, field in fields.items():
+            for field in fields:
+                name = field.name
                 on_the_way = (model, name) in self._way
-                if not (on_the_way or field.is_required() or self._chance(share)):
+                if not (on_the_way or field.required or chance() < share):
                     continue
-                value = self._field(model, name, depth, on_the_way=on_the_way)
-                given[field.alias if by_alias and field.alias and model is not Event else name] = value
+                value = self._field(model, field, depth, on_the_way=on_the_way)
+                given[field.alias if by_alias else name] = value
                 if value is not None:
                     names.append(name)
             try:
@@ -218,21 +259,15 @@ class Builder:
             return self._pick([0.0, -0.0, 1e-9, -1.5, 1e9 + 0.3, 253402300799.9999, -210866803200.0, 9e12])
         return 1.7e9 + self._random.randrange(10**9) / self._pick([1, 1000, 10**6, 10**9])
 
-    def _field(self, model: type[BaseModel], name: str, depth: int, *, on_the_way: bool) -> Any:
-        field = model.model_fields[name]
-        demanded = DEMANDED.get((model.__name__, name))
+    def _field(self, model: type[BaseModel], field: Wanted, depth: int, *, on_the_way: bool) -> Any:
+        demanded = DEMANDED.get((model.__name__, field.name))
         if demanded is not None:
             return demanded(self)
-        choices = arms(field.annotation)
-        optional = not field.is_required() and field.default is None
-        if on_the_way:
-            choices = tuple(arm for arm in choices if models_in(arm))
-        elif optional and self._chance(0.05):
+        if not on_the_way and field.optional and self._chance(0.05):
             return None
-        lowest = next((each.ge for each in field.metadata if hasattr(each, "ge")), None)
-        arm = self._pick(choices)
-        if arm is int and lowest is not None:
-            return self.integer(lowest)
+        arm = self._pick(field.leading if on_the_way else field.arms)
+        if arm is int and field.lowest is not None:
+            return self.integer(field.lowest)
         return self._value(arm, depth + 1, fill=on_the_way)
 
     def _value(self, annotation: Any, depth: int, *, fill: bool = False) -> Any:
@@ -240,19 +275,20 @@ class Builder:
         simple = SIMPLE.get(arm)
         if simple is not None:
             return simple(self)
-        origin, inner = typing.get_origin(arm), typing.get_args(arm)
+        origin, inner = origin_of(arm)
         if origin is typing.Literal:
             return self._pick(inner)
-        size = 1 if fill else 0 if depth > DEEPEST else self._size()
-        if origin is list:
-            return [self._value(inner[0], depth, fill=fill) for _ in range(size)]
-        if origin is set:
-            return {self._value(inner[0], depth) for _ in range(size)}
-        if origin is dict and inner[0] is str:
-            return {self.text(): self._value(inner[1], depth, fill=fill) for _ in range(size)}
-        if isinstance(arm, type) and issubclass(arm, enum.Enum):
+        if origin in (list, set, dict):
+            size = 1 if fill else 0 if depth > DEEPEST else self._size()
+            if origin is list:
+                return [self._value(inner[0], depth, fill=fill) for _ in range(size)]
+            if origin is set:
+                return {self._value(inner[0], depth) for _ in range(size)}
+            if inner[0] is str:
+                return {self.text(): self._value(inner[1], depth, fill=fill) for _ in range(size)}
+        elif isinstance(arm, type) and issubclass(arm, enum.Enum):
             return self._pick(list(arm))
-        if isinstance(arm, type) and issubclass(arm, BaseModel):
+        elif isinstance(arm, type) and issubclass(arm, BaseModel):
             return self.model(arm, depth)
         raise TypeError(f"there is no way here to build a {arm}")
 
