@@ -61,7 +61,8 @@ def decode_events(*chunks: tuple[bytes | None, ...], place: str) -> list[Event]:
     """The events of one session, chunk after chunk, in the order of the arrays.
 
     A chunk has `OWN_ARRAYS + 1` entries: the value of `array_agg` over each of the first columns, then over
-    a jsonb object a row with those of the others that are not NULL. `None` stands for no rows.
+    a JSON object a row, as text or jsonb, with those of the others that are not NULL. `None` stands for no
+    rows.
     Equal to `Event.model_validate` of the same JSON, `model_fields_set` included.
     """
 

@@ -99,6 +99,11 @@ pub fn jsonb(bytes: &[u8]) -> Result<&[u8]> {
     }
 }
 
+/// The JSON text of a value that is either jsonb or the text itself, which no version byte begins.
+pub fn json(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(&[1]).unwrap_or(bytes)
+}
+
 /// A bigint.
 pub fn int64(bytes: &[u8]) -> Result<i64> {
     let word = bytes.try_into().ok().map(i64::from_be_bytes);

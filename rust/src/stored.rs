@@ -62,7 +62,7 @@ impl<'b> StoredRow<'b> {
     }
 
     /// One element of each array of a column-wise read: the first [`OWN_ARRAYS`] of [`COLUMNS`], then a
-    /// jsonb object with those of the others that are not NULL.
+    /// JSON object, as text or jsonb, with those of the others that are not NULL.
     pub fn from_elements(
         elements: &[Option<&'b [u8]>; OWN_ARRAYS + 1],
     ) -> std::result::Result<Self, EventError> {
@@ -89,7 +89,7 @@ impl<'b> StoredRow<'b> {
     }
 
     fn read_rare(&mut self, rare: &'b [u8]) -> Result<()> {
-        for (name, text) in members(utf8(columns::jsonb(rare)?)?)? {
+        for (name, text) in members(utf8(columns::json(rare))?)? {
             if text != "null"
                 && let Some(index) = row::index_of(&name).filter(|index| *index >= OWN_ARRAYS)
             {
@@ -192,7 +192,7 @@ pub struct StoredRows<'b> {
 }
 
 impl<'b> StoredRows<'b> {
-    /// Takes what `array_agg` gave for each of the first [`OWN_ARRAYS`] of [`COLUMNS`] and for the jsonb
+    /// Takes what `array_agg` gave for each of the first [`OWN_ARRAYS`] of [`COLUMNS`] and for the JSON
     /// objects with the others; `None`, as for no rows at all, in any of them makes it empty.
     pub fn parse(arrays: &[Option<&'b [u8]>; OWN_ARRAYS + 1]) -> std::result::Result<Self, EventError> {
         let mut columns = [Array::default(); OWN_ARRAYS + 1];

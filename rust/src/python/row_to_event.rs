@@ -18,8 +18,8 @@ use crate::row::{self, COLUMNS, EXACT_TIMESTAMP, EXTRA, ORDER, OWN_ARRAYS, TOOL_
 
 /// The events of one session, chunk after chunk, a chunk being an array a column.
 ///
-/// The arrays of a chunk are the first [`OWN_ARRAYS`] of [`COLUMNS`] and then one of jsonb objects with the
-/// others, each `array_agg`'s value in binary or `None` where there was no row.
+/// The arrays of a chunk are the first [`OWN_ARRAYS`] of [`COLUMNS`] and then one of JSON objects with the
+/// others, as text or jsonb, each `array_agg`'s value in binary or `None` where there was no row.
 #[pyfunction]
 #[pyo3(signature = (*chunks, place))]
 pub fn decode_events<'py>(
@@ -146,7 +146,7 @@ impl<'b> StoredEvent<'b> {
     }
 
     fn read_rare(&mut self, rare: &'b [u8]) -> Converted<()> {
-        members(utf8(columns::jsonb(rare)?)?, |name, text| {
+        members(utf8(columns::json(rare))?, |name, text| {
             if text != "null"
                 && let Some(index) = row::index_of(name).filter(|index| *index >= OWN_ARRAYS)
             {
