@@ -18,9 +18,10 @@ from google.adk.errors.session_not_found_error import SessionNotFoundError
 from adk_psqlpy import PsqlpyADKStore, PsqlpySessionService
 from adk_psqlpy.store import AppendOutcome, StoredSession, Version
 from contract.events import at, delta, said, varied
+from proxy import Proxy
 from servers import Database, run_sql
 
-from .support import KEY, RoundTrips, all_back, contents, store_at, version
+from .support import KEY, all_back, contents, store_at, version
 
 if TYPE_CHECKING:
     from google.adk.events import Event
@@ -625,7 +626,7 @@ async def test_one_round_trip_an_operation(database: Database) -> None:
     """Once a statement is prepared, its operation sends one message that it waits for; the service too."""
     # Not tmp_path: the path of a socket holds 108 bytes.
     with tempfile.TemporaryDirectory(prefix="adk-") as directory:
-        async with RoundTrips(database.dsn, Path(directory)) as line, line.config() as config:
+        async with Proxy(database.dsn, Path(directory)) as line, line.config() as config:
             store = PsqlpyADKStore(config)
             await store.create_tables()
             cold, warm = {}, {}

@@ -1,0 +1,44 @@
+"""Every await of these tests has a bound. Who passes it is shown: the tasks with their stacks."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import pytest
+
+Result = TypeVar("Result")
+
+
+async def within(seconds: float, what: Awaitable[Result]) -> Result:
+    """Await something that must end in time; fail with a dump of all tasks where it does not."""
+    task = asyncio.ensure_future(what)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if not done:
+        report = tasks_report()
+        task.cancel()
+        pytest.fail(f"not done after {seconds} s; the tasks:\n{report}")
+    return task.result()
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float, what: str) -> None:
+    """Look at a condition until it holds; each look has the same bound."""
+    deadline = time.monotonic() + seconds
+    while not await within(seconds, condition()):
+        assert time.monotonic() < deadline, f"{what}: never within {seconds} s"
+        await asyncio.sleep(0.02)  # between two looks
+
+
+def tasks_report() -> str:
+    """The stacks of all unfinished tasks of this loop."""
+    out = io.StringIO()
+    for task in asyncio.all_tasks():
+        task.print_stack(limit=12, file=out)
+    return out.getvalue()

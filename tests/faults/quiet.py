@@ -1,0 +1,66 @@
+"""After the storm: nothing is running, nothing is open, nothing is left checked out."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+from adk_psqlpy import PsqlpySessionService
+from servers import Database, run_sql
+
+from .deadlines import until, within
+
+LIMIT_SEC = 10.0
+_APPLICATION = "adk-psqlpy"  # the connections of the package; the test's own have no name
+
+
+async def backends(database: Database) -> list[dict[str, Any]]:
+    """The server's processes for this package's connections to the database."""
+    query = (
+        "SELECT pid, state, wait_event_type, left(query, 200) AS query FROM pg_stat_activity"
+        f" WHERE datname = '{database.name}' AND application_name = '{_APPLICATION}'"
+    )
+    (rows,) = await asyncio.to_thread(run_sql, database.server.dsn, query)
+    return rows
+
+
+async def settled(database: Database, limit: float = LIMIT_SEC) -> None:
+    """Wait until no statement runs and no transaction is open, the ghosts of cancelled calls included."""
+    busy: list[dict[str, Any]] = []
+
+    async def idle() -> bool:
+        busy[:] = [row for row in await backends(database) if row["state"] != "idle"]
+        return not busy
+
+    try:
+        await until(idle, limit, "all backends idle")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {busy}") from None
+
+
+async def whole(service: PsqlpySessionService, database: Database) -> None:
+    """The pool lends what it should, the service works, and after its close no backend is left.
+
+    The service's own lanes may keep connections of the pool; users' share is lent in full.
+    """
+    await settled(database)
+    config = service.store.config
+    pool = await config.create_pool()
+    async with AsyncExitStack() as stack:
+        for _ in range(pool.status().max_size - lanes_held(service)):
+            connection = await within(LIMIT_SEC, stack.enter_async_context(config.provide_connection()))
+            assert await within(LIMIT_SEC, connection.fetch_val("SELECT 1")) == 1
+    session = await within(LIMIT_SEC, service.create_session(app_name="whole", user_id="u"))
+    await within(LIMIT_SEC, service.delete_session(app_name="whole", user_id="u", session_id=session.id))
+    await within(LIMIT_SEC, service.close())
+
+    async def gone() -> bool:
+        return not await backends(database)
+
+    await until(gone, LIMIT_SEC, "every connection closed")
+
+
+def lanes_held(service: PsqlpySessionService) -> int:
+    """How many connections of the pool the service's lanes hold just now."""
+    return 0

@@ -1,0 +1,120 @@
+"""The server dies under load: what it acknowledged is there afterwards, once, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import pytest
+from psqlpy.exceptions import Error
+
+from adk_psqlpy import PsqlpySessionService
+from servers import Database, run_sql
+
+from .crash import CrashServer
+from .ledger import Findings, Ledger, compare
+from .quiet import backends, whole
+from .workload import create_sessions, under_load, writers_of
+
+Open = Callable[..., PsqlpySessionService]
+Seen = Callable[[str, int, Findings], None]
+
+
+@pytest.mark.parametrize(
+    ("kills", "writers", "sessions"),
+    [
+        (2, 12, 12),
+        pytest.param(25, 32, 32, marks=pytest.mark.torture),
+        pytest.param(25, 24, 6, marks=pytest.mark.torture),
+    ],
+)
+async def test_kill_9_of_the_server(
+    crash_server: CrashServer,
+    crash_database: Database,
+    open_service: Open,
+    ledger: Ledger,
+    seen: Seen,
+    kills: int,
+    writers: int,
+    sessions: int,
+) -> None:
+    """The postmaster and all its processes get SIGKILL under load, and the server starts again."""
+    service = open_service(crash_database.dsn)
+    await service.store.create_tables()
+    ids = await create_sessions(service, sessions)
+    group = writers_of(service, ledger, ids, writers)
+
+    async def kill_and_restart() -> None:
+        for _ in range(kills):
+            await asyncio.sleep(random.uniform(0.2, 0.8))  # load
+            await asyncio.to_thread(crash_server.kill)
+            await asyncio.sleep(random.uniform(0.0, 0.3))  # nobody listens
+            await asyncio.to_thread(crash_server.restart)
+
+    await under_load(group, kill_and_restart, bound=60 + 20 * kills)
+    findings = await compare(service, Ledger.read(ledger.path), crash_database.dsn)
+    seen(f"kill -9 of the server, {writers} writers, {sessions} sessions", kills, findings)
+    await whole(service, crash_database)
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.torture)])
+async def test_kill_9_of_a_backend(
+    crash_server: CrashServer,
+    crash_database: Database,
+    open_service: Open,
+    ledger: Ledger,
+    seen: Seen,
+    kills: int,
+) -> None:
+    """One backend dies: PostgreSQL ends all the others, since shared memory may be damaged, and recovers."""
+    service = open_service(crash_database.dsn)
+    await service.store.create_tables()
+    ids = await create_sessions(service, 8)
+    group = writers_of(service, ledger, ids, 16)
+    killed = 0
+
+    async def kill_some() -> None:
+        nonlocal killed
+        while killed < kills:
+            await asyncio.sleep(random.uniform(0.2, 0.6))  # load
+            try:
+                victim = random.choice(await backends(crash_database))
+                crash_server.kill_backend(victim["pid"])
+            except (IndexError, ProcessLookupError, Error):  # none there, it has left, in recovery
+                continue
+            killed += 1
+
+    await under_load(group, kill_some, bound=60 + 10 * kills)
+    findings = await compare(service, Ledger.read(ledger.path), crash_database.dsn)
+    seen("kill -9 of a backend, 16 writers, 8 sessions", kills, findings)
+    await whole(service, crash_database)
+
+
+@pytest.mark.parametrize("rounds", [30, pytest.param(1000, marks=pytest.mark.torture)])
+async def test_terminated_backends(
+    database: Database, open_service: Open, ledger: Ledger, seen: Seen, rounds: int
+) -> None:
+    """An administrator, or a failover's clean-up, ends connections at random."""
+    service = open_service(database.dsn)
+    await service.store.create_tables()
+    ids = await create_sessions(service, 8)
+    group = writers_of(service, ledger, ids, 16)
+    terminated = 0
+
+    async def terminate() -> None:
+        nonlocal terminated
+        while terminated < rounds:
+            await asyncio.sleep(random.uniform(0.0, 0.05))  # load
+            query = (
+                "SELECT count(pg_terminate_backend(pid)) AS ended FROM (SELECT pid FROM pg_stat_activity"
+                f" WHERE datname = '{database.name}' AND application_name = 'adk-psqlpy'"
+                f" ORDER BY random() LIMIT {random.randint(1, 3)}) AS chosen"
+            )
+            ((row,),) = await asyncio.to_thread(run_sql, database.server.dsn, query)
+            terminated += row["ended"]
+
+    await under_load(group, terminate, bound=60 + rounds)
+    findings = await compare(service, Ledger.read(ledger.path), database.dsn)
+    seen("pg_terminate_backend, 16 writers, 8 sessions", terminated, findings)
+    await whole(service, database)
