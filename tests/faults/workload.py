@@ -45,6 +45,7 @@ class Writer:
     Attributes:
         bound: seconds that an append or a read may take in all, repetitions included.
         errors: the driver's errors that the caller met.
+        stale: how often the session had moved on.
         slowest: seconds of the slowest append.
     """
 
@@ -54,6 +55,7 @@ class Writer:
     session_ids: Sequence[str]
     bound: float = 30.0
     repeats: bool = CALLER_REPEATS
+    user: Callable[[str], str] = user_of
     errors: list[Error] = field(default_factory=list)
     stale: int = 0
     slowest: float = 0.0
@@ -100,7 +102,9 @@ class Writer:
     async def load(self, session_id: str) -> Session:
         """The session as it is stored; it must exist."""
         found = await self._insist(
-            lambda: self.service.get_session(app_name=APP, user_id=user_of(session_id), session_id=session_id)
+            lambda: self.service.get_session(
+                app_name=APP, user_id=self.user(session_id), session_id=session_id
+            )
         )
         assert found is not None, f"session {session_id} is gone"
         return found
@@ -132,11 +136,13 @@ class Writer:
             await asyncio.sleep(random.uniform(0.01, 0.1))  # a caller's backoff
 
 
-async def create_sessions(service: PsqlpySessionService, count: int) -> list[str]:
-    """Make `count` sessions, two a user; their ids."""
+async def create_sessions(
+    service: PsqlpySessionService, count: int, user: Callable[[str], str] = user_of
+) -> list[str]:
+    """Make `count` sessions; their ids."""
     ids = [f"s-{number}" for number in range(count)]
     for each in ids:
-        await service.create_session(app_name=APP, user_id=user_of(each), session_id=each)
+        await service.create_session(app_name=APP, user_id=user(each), session_id=each)
     return ids
 
 

@@ -1,0 +1,220 @@
+"""Tasks cancelled at random points, or torn down in groups: all or nothing of each call, and all goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from google.adk.errors.already_exists_error import AlreadyExistsError
+from google.adk.events.event import Event
+from google.adk.sessions import Session
+
+from adk_psqlpy import PsqlpySessionService
+from servers import Database
+
+from .deadlines import within
+from .ledger import Findings, Ledger, compare
+from .quiet import settled, whole
+from .workload import APP, Writer, create_sessions, under_load, user_of
+
+Open = Callable[..., PsqlpySessionService]
+Seen = Callable[[str, int, Findings], None]
+
+
+@dataclass
+class ImpatientWriter(Writer):
+    """Cancels its calls after a while, most of them, and then repeats or abandons them.
+
+    Attributes:
+        cancelled: how many calls were still under way when they were cancelled.
+    """
+
+    cancelled: int = 0
+
+    async def append(self, session: Session, event: Event) -> Session:
+        """Append an event, in several attempts."""
+        patience = random.choice([0.0, 0.0003, 0.001, 0.003])
+        while True:
+            task = asyncio.ensure_future(super().append(session, event))
+            if await self._cancelled(task, patience):
+                patience = patience * 2 + 0.0002
+                continue
+            return task.result()
+
+    async def distract(self) -> None:
+        """Begin a call of another kind, and cancel it."""
+        one = random.choice(self.session_ids)
+        calls: list[Coroutine[Any, Any, Any]] = [
+            self.service.get_session(app_name=APP, user_id=user_of(one), session_id=one),
+            self.service.list_sessions(app_name=APP),
+            self.service.get_user_state(app_name=APP, user_id=user_of(one)),
+            self.service.create_session(app_name="other", user_id="u", state={"user:k": 1, "app:k": 1}),
+        ]
+        chosen = calls.pop(random.randrange(len(calls)))
+        for call in calls:
+            call.close()
+        await self._cancelled(asyncio.ensure_future(chosen), random.expovariate(1000))
+
+    async def _cancelled(self, task: asyncio.Task[Any], patience: float) -> bool:
+        for _ in range(random.randrange(8)):
+            await asyncio.sleep(0)
+        await asyncio.wait({task}, timeout=patience)
+        if task.done():
+            return False
+        task.cancel()
+        # A cancelled call ends at once, whatever the server does meanwhile.
+        done, _ = await asyncio.wait({task}, timeout=2)
+        assert done, "a cancelled call went on for 2 s"
+        if not task.cancelled():  # it ended in the same turn
+            return False
+        self.cancelled += 1
+        return True
+
+
+@pytest.mark.parametrize("cancellations", [400, pytest.param(40_000, marks=pytest.mark.torture)])
+async def test_a_storm_of_cancellations(
+    database: Database, open_service: Open, ledger: Ledger, seen: Seen, cancellations: int
+) -> None:
+    """Each event is repeated until it is acknowledged, and is stored once."""
+    service = open_service(database.dsn)
+    await service.store.create_tables()
+    ids = await create_sessions(service, 8)
+    # Two writers a session: the one has to find out what the other's ghosts did.
+    writers = [ImpatientWriter(service, ledger, f"w{n}", [ids[n % 8]]) for n in range(16)]
+
+    async def distractions() -> None:
+        while sum(writer.cancelled for writer in writers) < cancellations:
+            await within(10, random.choice(writers).distract())
+
+    await under_load(writers, distractions, bound=60 + cancellations / 20)
+    assert [writer.errors for writer in writers] == [[]] * 16
+    await settled(database)
+    findings = await compare(service, Ledger.read(ledger.path), database.dsn)
+    seen("calls cancelled at random, repeated", sum(writer.cancelled for writer in writers), findings)
+    await whole(service, database)
+
+
+@pytest.mark.parametrize("rounds", [60, pytest.param(4000, marks=pytest.mark.torture)])
+async def test_abandoned_appends(
+    database: Database, open_service: Open, ledger: Ledger, seen: Seen, rounds: int
+) -> None:
+    """An append cancelled and never repeated is stored whole or not at all; the next one finds out."""
+    service = open_service(database.dsn)
+    await service.store.create_tables()
+    ids = await create_sessions(service, 8)
+    writers = [ImpatientWriter(service, ledger, f"w{n}", [ids[n]]) for n in range(8)]
+
+    async def abandon(writer: ImpatientWriter) -> None:
+        session = await writer.load(writer.session_ids[0])
+        for number in range(1, rounds + 1):
+            event = writer.event(number, session.id)
+            ledger.begun(session, event)
+            if number % 3:
+                attempt = asyncio.ensure_future(service.append_event(session, event))
+                if await writer._cancelled(attempt, random.expovariate(1000)):
+                    continue
+                if attempt.exception() is None:
+                    ledger.acknowledged(event)
+                    continue
+            session = await within(10, Writer.append(writer, session, event))
+            ledger.acknowledged(event)
+
+    await within(60 + rounds / 10, asyncio.gather(*map(abandon, writers)))
+    await settled(database)
+    findings = await compare(service, Ledger.read(ledger.path), database.dsn)
+    assert findings.unacknowledged > rounds
+    seen("appends cancelled, not repeated", findings.unacknowledged, findings)
+    await whole(service, database)
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_cancelled_at_every_turn_of_the_event_loop(
+    database: Database, open_service: Open, turns: int
+) -> None:
+    """Whatever an append is awaiting after so many turns; then the same append again."""
+    service = open_service(database.dsn, 2)
+    await service.store.create_tables()
+    session = await service.create_session(app_name=APP, user_id="u", session_id="s")
+    await service.append_event(session, Event(author="user"))
+    event = Event(author="agent")
+    task = asyncio.ensure_future(service.append_event(session, event))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task}, timeout=2)
+    assert task.done()
+    await within(10, service.append_event(session, event))
+    found = await service.get_session(app_name=APP, user_id="u", session_id="s")
+    assert found == session
+    assert [each.id for each in session.events][1:] == [event.id]
+    await whole(service, database)
+
+
+@pytest.mark.parametrize("turns", range(0, 12, 2))
+async def test_a_cancelled_create(database: Database, open_service: Open, turns: int) -> None:
+    """It is there with all of its state, or not at all."""
+    service = open_service(database.dsn, 2)
+    await service.store.create_tables()
+    key = {"app_name": APP, "user_id": "u", "session_id": "s"}
+    state = {"k": 1, "user:k": 2, "app:k": 3}
+    task = asyncio.ensure_future(service.create_session(**key, state=state))  # type: ignore[arg-type]
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task}, timeout=2)
+    await settled(database)
+    found = await service.get_session(**key)
+    if found is None:
+        assert await service.get_user_state(app_name=APP, user_id="u") == {}
+        found = await service.create_session(**key, state=state)  # type: ignore[arg-type]
+    else:
+        with pytest.raises(AlreadyExistsError):
+            await service.create_session(**key)
+    assert found.state == state
+    await whole(service, database)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.TaskGroup came with Python 3.11")
+@pytest.mark.parametrize("rounds", [15, pytest.param(500, marks=pytest.mark.torture)])
+async def test_task_groups_torn_down(database: Database, open_service: Open, rounds: int) -> None:
+    """One task of a group fails, the others are cancelled: what they began is repeated afterwards."""
+    service = open_service(database.dsn, 4)
+    await service.store.create_tables()
+    ids = await create_sessions(service, 8)
+    sessions = [
+        await service.create_session(app_name="g", user_id=user_of(each), session_id=each) for each in ids
+    ]
+
+    async def fail() -> None:
+        await asyncio.sleep(random.expovariate(500))
+        raise ZeroDivisionError
+
+    async def torn_down(events: list[Event]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for session, event in zip(sessions, events, strict=True):
+                group.create_task(service.append_event(session, event))
+                group.create_task(
+                    service.get_session(app_name="g", user_id=session.user_id, session_id=session.id)
+                )
+                group.create_task(service.list_sessions(app_name=APP))
+            group.create_task(fail())
+
+    given = []
+    for _ in range(rounds):
+        events = [Event(author="agent") for _ in sessions]
+        with pytest.raises(ExceptionGroup) as caught:  # noqa: F821 - where TaskGroup is, this is
+            await within(10, torn_down(events))
+        assert [type(each) for each in caught.value.exceptions] == [ZeroDivisionError]
+        again = [service.append_event(*pair) for pair in zip(sessions, events, strict=True)]
+        await within(10, asyncio.gather(*again))
+        given.append([event.id for event in events])
+    for number, session in enumerate(sessions):
+        found = await service.get_session(app_name="g", user_id=session.user_id, session_id=session.id)
+        assert found == session
+        assert [event.id for event in session.events] == [ids[number] for ids in given]
+    await whole(service, database)
