@@ -25,7 +25,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test venv build lint lint-rust lint-python format \
-        test-rust test-python test-oldest test-oldest-adk fuzz sanitize proof bench bench-crate wheel check-wheel clean FORCE
+        test-rust test-python test-oldest test-oldest-adk fuzz sanitize proof torture bench bench-crate wheel check-wheel clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ test-rust: $(STAMPS)/build $(STAMPS)/cargo-env ## cargo test, with the Python mo
 
 test-python: $(STAMPS)/build $(STAMPS)/tools ## pytest on the embedded server (or on ADK_PSQLPY_TEST_DSN)
 	$(BIN)/python -m pytest
+
+torture: $(STAMPS)/build $(STAMPS)/tools ## servers killed, connections cut, tasks cancelled, at length (20 minutes)
+	$(BIN)/python -m pytest -m torture tests/faults
 
 # CI may install it where it runs as root; a person's machine is left as it is.
 test-oldest: $(STAMPS)/build $(STAMPS)/tools ## contract and fidelity suites on the oldest supported PostgreSQL
