@@ -24,6 +24,7 @@ async def within(seconds: float, what: Awaitable[Result]) -> Result:
     if not done:
         report = tasks_report()
         task.cancel()
+        task.add_done_callback(lambda late: late.cancelled() or late.exception())  # looked at: nobody warns
         pytest.fail(f"not done after {seconds} s; the tasks:\n{report}")
     return task.result()
 
@@ -37,8 +38,8 @@ async def until(condition: Callable[[], Awaitable[bool]], seconds: float, what: 
 
 
 def tasks_report() -> str:
-    """The stacks of all unfinished tasks of this loop."""
+    """The stacks of the other unfinished tasks of this loop."""
     out = io.StringIO()
-    for task in asyncio.all_tasks():
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.print_stack(limit=12, file=out)
     return out.getvalue()

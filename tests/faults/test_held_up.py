@@ -1,0 +1,122 @@
+"""What waits for somebody else's lock does not hold up the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import psqlpy
+import pytest
+from google.adk.events.event import Event
+from google.adk.sessions import Session
+
+from adk_psqlpy import PsqlpySessionService
+from servers import Database, run_sql
+
+from .deadlines import until, within
+from .quiet import whole
+from .workload import OWN_RETRY, user_of
+
+Open = Callable[..., PsqlpySessionService]
+HELD_UP_SEC = 0.5
+"""For how long one statement may hold up others at most."""
+POOL = 4
+
+
+@asynccontextmanager
+async def locked(database: Database, *session_ids: str) -> AsyncIterator[None]:
+    """Another client's transaction holds the rows of these sessions."""
+    connection = await psqlpy.connect(dsn=database.dsn)
+    try:
+        ids = ", ".join(f"'{each}'" for each in session_ids)
+        await connection.execute_batch(f"BEGIN; SELECT FROM adk_sessions WHERE id IN ({ids}) FOR UPDATE")
+        yield
+        await connection.execute_batch("ROLLBACK")
+    finally:
+        connection.close()
+
+
+async def waiting_for_locks(database: Database) -> int:
+    query = (
+        "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        f" AND datname = '{database.name}'"
+    )
+    ((row,),) = await asyncio.to_thread(run_sql, database.server.dsn, query)
+    return int(row["n"])
+
+
+@pytest.mark.parametrize(
+    "locks", [1, POOL - 1, pytest.param(POOL, marks=OWN_RETRY), pytest.param(2 * POOL, marks=OWN_RETRY)]
+)
+async def test_a_lock_holds_up_its_own_session_only(
+    database: Database, open_service: Open, locks: int
+) -> None:
+    """Appends to locked sessions wait; those to others, and reads of all, go on meanwhile."""
+    service = open_service(database.dsn, POOL)
+    await service.store.create_tables()
+    ids = [f"s-{number}" for number in range(locks + 8)]
+    sessions = [
+        await service.create_session(app_name="app", user_id=user_of(each), session_id=each) for each in ids
+    ]
+
+    async def timed(call: Callable[[], object]) -> float:
+        began = time.monotonic()
+        await call()  # type: ignore[misc]
+        return time.monotonic() - began
+
+    def append(session: Session) -> Callable[[], object]:
+        return lambda: service.append_event(session, Event(author="agent"))
+
+    def get(session: Session) -> Callable[[], object]:
+        return lambda: service.get_session(app_name="app", user_id=session.user_id, session_id=session.id)
+
+    async with locked(database, *ids[:locks]):
+        held = [asyncio.ensure_future(timed(append(session))) for session in sessions[:locks]]
+
+        async def some_wait() -> bool:
+            return await waiting_for_locks(database) >= min(locks, POOL - 1)
+
+        await until(some_wait, 10, "appends that wait for the locks")
+        slowest = 0.0
+        for _ in range(5):
+            calls = [*map(append, sessions[locks:]), *map(get, sessions)]
+            # The bound, and what a busy machine adds to it.
+            took = await within(HELD_UP_SEC + 3, asyncio.gather(*map(timed, calls)))
+            slowest = max(slowest, *took)
+        assert not any(task.done() for task in held)
+    await within(10, asyncio.gather(*held))
+    assert slowest < HELD_UP_SEC + 1
+    for session in sessions:
+        found = await service.get_session(app_name="app", user_id=session.user_id, session_id=session.id)
+        assert found == session
+    await whole(service, database)
+
+
+async def test_a_lock_on_shared_state(database: Database, open_service: Open) -> None:
+    """Somebody holds the app's state: appends without `app:` keys go on, one with such a key waits."""
+    service = open_service(database.dsn, POOL)
+    await service.store.create_tables()
+    sessions = [
+        await service.create_session(app_name="app", user_id="u", session_id=f"s-{n}", state={"app:k": n})
+        for n in range(4)
+    ]
+    other = await psqlpy.connect(dsn=database.dsn)
+    await other.execute_batch("BEGIN; SELECT FROM adk_app_states FOR UPDATE")
+    event = Event(author="agent")
+    event.actions.state_delta["app:k"] = "late"
+    held = asyncio.ensure_future(service.append_event(sessions[0], event))
+
+    async def waits() -> bool:
+        return await waiting_for_locks(database) == 1
+
+    await until(waits, 10, "an append that waits")
+    others = [service.append_event(each, Event(author="agent")) for each in sessions[1:]]
+    await within(HELD_UP_SEC + 3, asyncio.gather(*others))
+    assert not held.done()
+    await other.execute_batch("ROLLBACK")
+    other.close()
+    await within(10, held)
+    assert await service.store.get_app_state("app") == {"k": "late"}
+    await whole(service, database)
