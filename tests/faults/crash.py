@@ -1,15 +1,16 @@
-"""A server that is killed as a crash would kill it, and started again on the same data and port."""
+"""Servers that are killed as a crash would kill them: started again on the same data, or replaced."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from servers import BinaryServer
+from servers import BinaryServer, free_port, run_sql
 
 LIMIT_SEC = 30
 
@@ -57,8 +58,52 @@ class CrashServer(BinaryServer):
         """Make a standby the primary."""
         self._run("pg_ctl", "-D", self.data, "-w", "promote")
 
+    def stop(self) -> None:
+        """End it, if a test has not done so for good."""
+        if self._postmaster() not in [pid for pid, _ in _processes()]:
+            (self.data / "postmaster.pid").unlink()
+        super().stop()
+
     def _postmaster(self) -> int:
         return int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
+
+
+class Standby(CrashServer):
+    """A streaming copy of a running server, open for reads; the primary then waits for it at each commit.
+
+    With that, what was acknowledged is on both. `settings` of the primary made so are undone by nobody: end
+    it with the `with` block of the standby.
+    """
+
+    def __init__(self, binaries: Path, primary: CrashServer) -> None:
+        super().__init__(binaries)
+        self._primary = primary
+
+    def start(self) -> str:
+        self.directory = Path(tempfile.mkdtemp(prefix="adk-psqlpy-pg-"))
+        self.own(self.directory)
+        self.port = free_port()
+        source = f"host=127.0.0.1 port={self._primary.port} user={self.superuser}"
+        self._run("pg_basebackup", "-d", source, "-D", self.data, "-X", "stream", "-R", "-c", "fast", "-N")
+        settings = {
+            "port": self.port,
+            "unix_socket_directories": self.directory,
+            "cluster_name": "standby",  # the name it streams under
+        }
+        with (self.data / "postgresql.conf").open("a") as file:
+            file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
+        self.restart()
+        run_sql(
+            self._primary.dsn,
+            "ALTER SYSTEM SET synchronous_standby_names = 'standby'",
+            "SELECT pg_reload_conf()",
+        )
+        deadline = time.monotonic() + LIMIT_SEC
+        query = "SELECT count(*) AS n FROM pg_stat_replication WHERE sync_state = 'sync'"
+        while run_sql(self._primary.dsn, query)[0][0]["n"] != 1:
+            assert time.monotonic() < deadline, "the standby never became a synchronous one"
+            time.sleep(0.02)  # between two looks
+        return f"postgresql://{self.superuser}@127.0.0.1:{self.port}/postgres"
 
 
 def _processes() -> list[tuple[int, int]]:
