@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
 import pytest
@@ -14,12 +13,13 @@ Result = TypeVar("Result")
 
 
 async def within(seconds: float, what: Awaitable[Result]) -> Result:
-    """Await something that must end in time; fail with a dump of all tasks where it does not."""
+    """Await something that must end in time; fail with where all tasks are if it does not."""
     task = asyncio.ensure_future(what)
     try:
         done, _ = await asyncio.wait({task}, timeout=seconds)
     except asyncio.CancelledError:
         task.cancel()
+        await asyncio.wait({task}, timeout=seconds)
         raise
     if not done:
         report = tasks_report()
@@ -38,8 +38,17 @@ async def until(condition: Callable[[], Awaitable[bool]], seconds: float, what: 
 
 
 def tasks_report() -> str:
-    """The stacks of the other unfinished tasks of this loop."""
-    out = io.StringIO()
-    for task in asyncio.all_tasks() - {asyncio.current_task()}:
-        task.print_stack(limit=12, file=out)
-    return out.getvalue()
+    """A line for each of the other unfinished tasks of this loop: where it awaits, from the outside in."""
+    return "\n".join(
+        f"{task.get_name()}: {' > '.join(_chain(task.get_coro()))}"
+        for task in asyncio.all_tasks() - {asyncio.current_task()}
+    )
+
+
+def _chain(awaited: object) -> Iterator[str]:
+    """The coroutines that await each other, and the lines that they are at."""
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None)
+        if frame is not None:
+            yield f"{awaited.__qualname__}:{frame.f_lineno}"  # type: ignore[attr-defined]
+        awaited = getattr(awaited, "cr_await", None)

@@ -49,7 +49,7 @@ class Writer:
     appends the same event again.
 
     Attributes:
-        bound: seconds that an append or a read may take in all, repetitions included.
+        bound: seconds that a call of the service may take.
         errors: the driver's errors that the caller met.
         stale: how often the session had moved on.
         slowest: seconds of the slowest append.
@@ -76,7 +76,7 @@ class Writer:
             event = self.event(number, session_id)
             began = time.monotonic()
             self.ledger.begun(held[session_id], event)
-            held[session_id] = await within(self.bound, self.append(held[session_id], event))
+            held[session_id] = await self.append(held[session_id], event)
             self.ledger.acknowledged(event)
             self.slowest = max(self.slowest, time.monotonic() - began)
             if number % 7 == 0:
@@ -117,16 +117,13 @@ class Writer:
 
     async def _see(self, event: Event, session: Session) -> None:
         """What was acknowledged is there for whoever asks next."""
-        recent = await within(
-            self.bound,
-            self._insist(
-                lambda: self.service.get_session(
-                    app_name=APP,
-                    user_id=session.user_id,
-                    session_id=session.id,
-                    config=GetSessionConfig(after_timestamp=event.timestamp),
-                )
-            ),
+        recent = await self._insist(
+            lambda: self.service.get_session(
+                app_name=APP,
+                user_id=session.user_id,
+                session_id=session.id,
+                config=GetSessionConfig(after_timestamp=event.timestamp),
+            )
         )
         assert recent is not None
         assert event.id in [each.id for each in recent.events], f"{event.id} was acknowledged, is not read"
@@ -134,7 +131,7 @@ class Writer:
     async def _insist(self, call: Callable[[], Awaitable[Result]]) -> Result:
         while True:
             try:
-                return await call()
+                return await within(self.bound, call())
             except Error as error:
                 self.errors.append(error)
                 if not self.repeats:
