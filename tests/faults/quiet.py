@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
 
-from adk_psqlpy import PsqlpySessionService
+from adk_psqlpy import PsqlpyConfig, PsqlpySessionService
 from servers import Database, run_sql
 
 from .deadlines import until, within
@@ -40,15 +40,21 @@ async def settled(database: Database, limit: float = LIMIT_SEC) -> None:
 
 
 async def whole(service: PsqlpySessionService, database: Database) -> None:
-    """The pool lends what it should, the service works, and after its close no backend is left.
-
-    The service's own lanes may keep connections of the pool; users' share is lent in full.
-    """
+    """Nothing is checked out, users get their share of the pool, the service works, and after its close no
+    backend is left."""
     await settled(database)
     config = service.store.config
+    assert isinstance(config, PsqlpyConfig)
     pool = await config.create_pool()
+
+    async def back() -> bool:
+        status, lanes = pool.status(), config.lanes
+        return bool(lanes.in_flight == 0 and status.available == status.size - lanes.held)
+
+    await until(back, LIMIT_SEC, "every connection given back")
     async with AsyncExitStack() as stack:
-        for _ in range(pool.status().max_size - lanes_held(service)):
+        # The service's own statements keep one.
+        for _ in range(pool.status().max_size - 1):
             connection = await within(LIMIT_SEC, stack.enter_async_context(config.provide_connection()))
             assert await within(LIMIT_SEC, connection.fetch_val("SELECT 1")) == 1
     session = await within(LIMIT_SEC, service.create_session(app_name="whole", user_id="u"))
@@ -59,8 +65,3 @@ async def whole(service: PsqlpySessionService, database: Database) -> None:
         return not await backends(database)
 
     await until(gone, LIMIT_SEC, "every connection closed")
-
-
-def lanes_held(service: PsqlpySessionService) -> int:
-    """How many connections of the pool the service's lanes hold just now."""
-    return 0

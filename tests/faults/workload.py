@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from google.adk.errors import StaleSessionError
@@ -24,7 +24,7 @@ from adk_psqlpy import PsqlpySessionService
 from .deadlines import within
 from .ledger import Ledger
 
-CALLER_REPEATS = True
+CALLER_REPEATS = False
 """Whether a writer repeats a call that ended in an `Error`; if not, the service's own retry has to do."""
 
 OWN_RETRY = pytest.mark.xfail(
@@ -83,15 +83,18 @@ class Writer:
                 await self._see(event, held[session_id])
 
     def event(self, number: int, session_id: str) -> Event:
-        """The event, with keys that this session alone writes and keys that all race for."""
+        """The event, with keys that this writer alone writes and keys that all race for."""
         token = f"{self.name}/{session_id}/{number}"
-        own = {f"{scope}{self.name}.{session_id}": number for scope in ("", "user:", "app:")}
-        raced = dict.fromkeys(("last", "user:last", "app:last"), token)
+        # Every third writes shared state as well: such an append never travels in a group.
+        scopes = ("", "user:", "app:") if number % 3 == 1 else ("",)
+        delta: dict[str, Any] = {"temp:gone": token}
+        for scope in scopes:
+            delta |= {f"{scope}{self.name}.{session_id}": number, f"{scope}last": token}
         return Event(
             author="agent",
             invocation_id=f"i-{number}",
             content=types.Content(role="model", parts=[types.Part(text=token)]),
-            actions=EventActions(state_delta={**own, **raced, "temp:gone": token}),
+            actions=EventActions(state_delta=delta),
         )
 
     async def append(self, session: Session, event: Event) -> Session:
