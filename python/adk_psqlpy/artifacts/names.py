@@ -1,0 +1,135 @@
+"""Which artifact is meant: names, scopes and references, checked before anything is sent."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from google.adk.artifacts import artifact_util
+from google.adk.errors.input_validation_error import InputValidationError
+from psqlpy.extra_types import CustomType
+
+from adk_psqlpy.sql.artifact_tables import USER_SCOPE
+
+NAME_LENGTH: Final = 4096
+"""The longest file name in characters, without the prefix `user:`."""
+
+MAX_REFERENCES: Final = 5
+"""How many references in a row are followed (google-adk 2.13; 2.9 has no limit)."""
+
+USER_PREFIX: Final = "user:"
+_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """An artifact, and where it was asked for.
+
+    `scope` is its session, or `USER_SCOPE` for the user's own; `filename` is as given and `bare` without
+    `user:`; `session_id` is the caller's, which decides what its references may lead to.
+    """
+
+    app_name: str
+    user_id: str
+    scope: str
+    filename: str
+    bare: str
+    session_id: str | None
+
+    @property
+    def key(self) -> list[Any]:
+        """The first four parameters of the statements."""
+        name_hash = hashlib.sha256(self.bare.encode()).digest()
+        return [self.app_name, self.user_id, self.scope, CustomType(name_hash)]
+
+    @property
+    def place(self) -> str:
+        """The artifact in an error message."""
+        return f"artifact {self.filename!r} of user {self.user_id!r} in app {self.app_name!r}"
+
+    def uri(self, version: int) -> str:
+        """An `artifact://` reference to a version, good for the `file_uri` of another artifact."""
+        session = self.scope or None
+        filename = self.bare if session else USER_PREFIX + self.bare
+        return artifact_util.get_artifact_uri(self.app_name, self.user_id, filename, version, session)
+
+    def refer(self, uri: str) -> artifact_util.ParsedArtifactUri:
+        """What an `artifact://` reference in this artifact leads to.
+
+        Raises:
+            InputValidationError: it is malformed, or leads to another app, user or session.
+        """
+        target = artifact_util.parse_artifact_uri(uri)
+        if target is None:
+            raise InputValidationError(f"Invalid artifact reference URI: {uri}")
+        artifact_util.validate_artifact_reference_scope(
+            app_name=self.app_name, user_id=self.user_id, session_id=self.session_id, parsed_uri=target
+        )
+        return target
+
+
+def checked_name(app_name: str, user_id: str, filename: str, session_id: str | None, key_length: int) -> Name:
+    """The artifact that ADK's four arguments mean.
+
+    A file name is only a name here: slashes and `..` in it are characters like others, as in ADK's in-memory
+    and GCS services, and the empty name is one too. App, user and session must be what ADK accepts as
+    path segments.
+
+    Raises:
+        InputValidationError: an identifier is refused by ADK or too long, or holds what PostgreSQL's text
+            cannot.
+    """
+    check(key_length, app_name=app_name, user_id=user_id)
+    if not isinstance(filename, str):
+        raise InputValidationError(f"filename must be a str, not {type(filename).__name__}")
+    bare = filename.removeprefix(USER_PREFIX)
+    if len(bare) > NAME_LENGTH:
+        raise InputValidationError(
+            f"filename has {len(bare):,} characters, and at most {NAME_LENGTH:,} are kept"
+        )
+    if _UNSTORABLE.search(filename):
+        raise InputValidationError(
+            f"filename {filename!r} holds U+0000 or a lone surrogate, which PostgreSQL's text cannot"
+        )
+    if session_id is None or filename.startswith(USER_PREFIX):
+        return Name(app_name, user_id, USER_SCOPE, filename, bare, session_id)
+    check(key_length, session_id=session_id)
+    return Name(app_name, user_id, session_id, filename, bare, session_id)
+
+
+def check(key_length: int, **identifiers: str) -> None:
+    """Look at app, user and session ids.
+
+    Raises:
+        InputValidationError: one is not a str, empty, too long, or not a path segment to ADK.
+    """
+    for name, value in identifiers.items():
+        if not isinstance(value, str):
+            raise InputValidationError(f"{name} must be a str, not {type(value).__name__}")
+        if not value.strip():  # google-adk 2.9 lets blanks pass
+            raise InputValidationError(f"{name} must not be empty.")
+        artifact_util.validate_path_segment(value, name)
+        if len(value) > key_length:
+            raise InputValidationError(
+                f"{name} has {len(value):,} characters, and at most {key_length} are kept "
+                "(PsqlpyArtifactService(key_length=...) raises that)"
+            )
+        if _UNSTORABLE.search(value):
+            raise InputValidationError(
+                f"{name} holds U+0000 or a lone surrogate, which PostgreSQL's text cannot"
+            )
+
+
+def checked_version(version: int | None) -> int | None:
+    """A version as a parameter; a number that cannot be one is one that does not exist.
+
+    Raises:
+        InputValidationError: it is no integer.
+    """
+    if version is None:
+        return None
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise InputValidationError(f"version must be an integer or None, not {version!r}")
+    return version if 0 <= version < 2**63 else -1

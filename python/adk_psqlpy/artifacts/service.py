@@ -1,0 +1,380 @@
+"""ADK's artifact service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from types import TracebackType
+from typing import Any, Final
+
+from google.adk.artifacts.base_artifact_service import (
+    ArtifactVersion,
+    BaseArtifactService,
+    ensure_part,
+)
+from google.adk.errors.input_validation_error import InputValidationError
+from google.genai import types
+from psqlpy.exceptions import DatabaseError, NotSupportedError
+from psqlpy.extra_types import CustomType
+from typing_extensions import Self, override
+
+from adk_psqlpy import _native
+from adk_psqlpy.artifacts.blobs import CHUNK, Blobs, digest, new_blob_id
+from adk_psqlpy.artifacts.names import (
+    MAX_REFERENCES,
+    USER_PREFIX,
+    Name,
+    check,
+    checked_name,
+    checked_version,
+)
+from adk_psqlpy.artifacts.parts import Packed, encode_metadata, pack, refers_to, unpack
+from adk_psqlpy.config import PsqlpyConfig
+from adk_psqlpy.lanes import Decoders, Lanes, Row
+from adk_psqlpy.sql.artifact_tables import (
+    SCHEMA_VERSION,
+    USER_SCOPE,
+    ArtifactTables,
+    create_tables,
+    made_with,
+)
+from adk_psqlpy.sql.artifacts import ArtifactStatements
+from adk_psqlpy.store import OLDEST_SERVER
+
+ABANDONED: Final = timedelta(days=1)
+"""After so long an upload that was not finished counts as abandoned."""
+
+_TRIES: Final = 5
+
+
+def _raw(value: bytes) -> bytes:
+    return value
+
+
+_DECODERS: Final[Decoders] = dict.fromkeys(("part", "custom_metadata", "blob_id", "data", "hashes"), _raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What `purge` removed: uploads that were never finished, and contents that no version had."""
+
+    uploads: int
+    contents: int
+    content_bytes: int
+
+
+class PsqlpyArtifactService(BaseArtifactService):
+    """Artifacts in PostgreSQL, as ADK's `BaseArtifactService` defines them.
+
+    Without a `session_id`, or with a name that begins with `user:`, an artifact is the user's; `("x", no
+    session)` and `user:x` are one artifact. A version is there whole or not at all. Saves that race get
+    numbers of their own, without gaps. Equal bytes of one user in one app are stored once. Any number of
+    tasks, services and processes may use one database.
+
+    Args:
+        config: where the server is.
+        artifact_table: the table of versions, with its schema if it is not on the search path; five more are
+            named after it (`sql.artifact_tables`).
+        key_length: the longest app name, user id or session id in characters, 1 to 1,024. The tables are made
+            with it.
+
+    Bad arguments raise `InputValidationError`, ADK's `ValueError`, before anything is sent; what goes wrong
+    between here and the server raises `psqlpy.exceptions.Error`.
+    """
+
+    def __init__(
+        self, config: PsqlpyConfig, artifact_table: str = "adk_artifacts", *, key_length: int = 128
+    ) -> None:
+        if isinstance(key_length, bool) or not isinstance(key_length, int) or not 1 <= key_length <= 1024:
+            raise ValueError(f"key_length must be an integer from 1 to 1024, not {key_length!r}")
+        self.config = config
+        self.tables = ArtifactTables(artifact_table)
+        self.key_length = key_length
+        self._sql = ArtifactStatements(self.tables)
+        self._lanes = Lanes(config)
+        self._created = False
+
+    # Tables.
+
+    async def create_tables(self) -> None:
+        """Make the tables, or bring them to the newest version. Safe to call from many processes.
+
+        Every other method does it on the first use of the service; calling it when a program starts finds
+        missing rights early.
+
+        Raises:
+            psqlpy.exceptions.NotSupportedError: the server is older than PostgreSQL 15, or the tables were
+                made by a newer version of this package.
+            ValueError: the tables were made with another name or `key_length`.
+        """
+        ((number, metadata),) = await self._lanes.fetch(self._sql.version, [self.tables.metadata])
+        if number < OLDEST_SERVER:
+            raise NotSupportedError(
+                f"the server is PostgreSQL {number // 10000}.{number % 10000}; adk-psqlpy needs 15 or newer"
+            )
+        recorded = await self._recorded() if metadata is not None else {}
+        version = int(recorded.get("schema_version", 0))
+        if version > SCHEMA_VERSION:
+            raise NotSupportedError(
+                f"the tables beside {self.tables.artifacts} have schema version {version}, and this "
+                f"adk-psqlpy knows versions up to {SCHEMA_VERSION}: upgrade the package"
+            )
+        if version < SCHEMA_VERSION:
+            await self._lanes.batch(create_tables(self.tables, self.key_length))
+            await self._recorded()
+        self._created = True
+
+    async def _recorded(self) -> dict[str, str]:
+        recorded: dict[str, str] = dict(await self._lanes.fetch(self._sql.metadata, []))
+        for name, value in made_with(self.tables, self.key_length).items():
+            if recorded.get(name, value) != value:
+                raise ValueError(
+                    f"{self.tables.metadata} belongs to tables made with {name}={recorded[name]!r}, and this "
+                    f"service has {name}={value!r}: use the same, or another artifact_table"
+                )
+        return recorded
+
+    async def _fetch(self, sql: str, parameters: list[Any]) -> list[Row]:
+        # Several first uses at once all do it: they take turns in the server.
+        if not self._created:
+            await self.create_tables()
+        return await self._lanes.fetch(sql, parameters, _DECODERS)
+
+    # ADK's methods.
+
+    @override
+    async def save_artifact(
+        self,
+        *,
+        app_name: str,
+        user_id: str,
+        filename: str,
+        artifact: types.Part | dict[str, Any],
+        session_id: str | None = None,
+        custom_metadata: dict[str, Any] | None = None,
+    ) -> int:
+        """Save a version, and give its number, from 0.
+
+        Up to a chunk (1 MiB) it is one statement. Above, the chunks are sent first, and one last statement
+        makes the version appear; bytes that the user has already are not sent again.
+
+        Raises:
+            InputValidationError: an argument cannot be stored, the artifact has neither inline data nor text
+                nor file data, or it refers to an artifact outside its scope.
+        """
+        name = self._name(app_name, user_id, filename, session_id)
+        part = ensure_part(artifact)
+        packed = pack(part)
+        if packed.refers_to is not None:
+            name.refer(packed.refers_to)
+        now = _now()
+        row = [
+            *name.key,
+            filename,
+            now,
+            packed.mime_type,
+            CustomType(packed.rest),
+            CustomType(encode_metadata(custom_metadata)),
+        ]
+        return await self._save(name, packed, row, now)
+
+    async def _save(self, name: Name, packed: Packed, row: list[Any], now: datetime) -> int:
+        data = packed.payload
+        if data is None:
+            return _version(await self._fetch(self._sql.save_reference, row))
+        row = [*row, CustomType(await digest(data)), len(data)]
+        if len(data) <= CHUNK:
+            return _version(
+                await self._fetch(self._sql.save_one_chunk, [*row, new_blob_id(), CustomType(data)])
+            )
+        for _ in range(_TRIES):
+            if rows := await self._fetch(self._sql.save_known, row):
+                return _version(rows)
+            blob_id = await self._blobs(name).upload(data, now, now - ABANDONED)
+            if blob_id is not None and (rows := await self._fetch(self._sql.save_uploaded, [*row, blob_id])):
+                return _version(rows)
+        raise DatabaseError(
+            f"the upload of {name.place} was cleared away {_TRIES} times while it was under way: "
+            "purge() is called with an age shorter than an upload takes"
+        )
+
+    @override
+    async def load_artifact(
+        self,
+        *,
+        app_name: str,
+        user_id: str,
+        filename: str,
+        session_id: str | None = None,
+        version: int | None = None,
+    ) -> types.Part | None:
+        """Load a version, the newest unless told otherwise; `None` where there is none.
+
+        An artifact that refers to another one loads as that one.
+
+        Raises:
+            InputValidationError: an argument is bad, a reference leads outside the scope, or there are more
+                than five in a row.
+        """
+        name = self._name(app_name, user_id, filename, session_id)
+        for _ in range(MAX_REFERENCES + 1):
+            found = await self._load(name, checked_version(version))
+            if found is None:
+                return None
+            rest, payload = found
+            uri = refers_to(rest)
+            if uri is None:
+                return unpack(rest, payload)
+            target = name.refer(uri)
+            name = self._name(target.app_name, target.user_id, target.filename, target.session_id)
+            version = target.version
+        raise InputValidationError(f"Exceeded maximum recursion depth resolving artifact reference: {uri}")
+
+    async def _load(self, name: Name, version: int | None) -> tuple[dict[str, Any], bytes | None] | None:
+        """The part without its bytes, and the bytes."""
+        for _ in range(_TRIES):
+            rows = await self._fetch(self._sql.load, [*name.key, version])
+            if not rows:
+                return None
+            part, size, blob_id, first = rows[0]
+            rest = _native.decode_json(part, place=name.place)
+            if size is None:
+                return rest, None
+            if first is not None:
+                if len(first) == size:
+                    return rest, first
+                payload = await self._blobs(name).download(blob_id, size, first)
+                if payload is not None:
+                    return rest, payload
+            # Deleted while it was being read: look again, there may be a new one.
+        raise DatabaseError(
+            f"the bytes of {name.place} are not in {self.tables.chunks}: they were removed by hand"
+        )
+
+    @override
+    async def list_artifact_keys(
+        self, *, app_name: str, user_id: str, session_id: str | None = None
+    ) -> list[str]:
+        """List the names of the session's artifacts and of the user's, sorted; without a session, the user's.
+
+        Each loads as it is listed: among a session's names those of the user begin with `user:`.
+        """
+        check(self.key_length, app_name=app_name, user_id=user_id)
+        if session_id is not None:
+            check(self.key_length, session_id=session_id)
+        rows = await self._fetch(self._sql.list_names, [app_name, user_id, session_id or USER_SCOPE])
+        return sorted(
+            USER_PREFIX + filename
+            if scope == USER_SCOPE and session_id is not None and not filename.startswith(USER_PREFIX)
+            else filename
+            for scope, filename in rows
+        )
+
+    @override
+    async def delete_artifact(
+        self, *, app_name: str, user_id: str, filename: str, session_id: str | None = None
+    ) -> None:
+        """Delete an artifact with all its versions, and the bytes that no other version has.
+
+        Where there is none, nothing happens. The next save begins at 0 again.
+        """
+        name = self._name(app_name, user_id, filename, session_id)
+        rows = await self._fetch(self._sql.delete, name.key)
+        if not rows:
+            return
+        unseen, hashes = rows[0]
+        if unseen or hashes is not None:
+            which = None if unseen else CustomType(hashes)
+            await self._fetch(self._sql.collect, [app_name, user_id, which])
+
+    @override
+    async def list_versions(
+        self, *, app_name: str, user_id: str, filename: str, session_id: str | None = None
+    ) -> list[int]:
+        """List the numbers of an artifact's versions, in order."""
+        name = self._name(app_name, user_id, filename, session_id)
+        return [version for (version,) in await self._fetch(self._sql.list_versions, name.key)]
+
+    @override
+    async def list_artifact_versions(
+        self, *, app_name: str, user_id: str, filename: str, session_id: str | None = None
+    ) -> list[ArtifactVersion]:
+        """Describe an artifact's versions, in order."""
+        name = self._name(app_name, user_id, filename, session_id)
+        rows = await self._fetch(self._sql.describe_versions, name.key)
+        return [_described(name, row) for row in rows]
+
+    @override
+    async def get_artifact_version(
+        self,
+        *,
+        app_name: str,
+        user_id: str,
+        filename: str,
+        session_id: str | None = None,
+        version: int | None = None,
+    ) -> ArtifactVersion | None:
+        """Describe a version, the newest unless told otherwise; `None` where there is none.
+
+        `canonical_uri` is an `artifact://` reference to it.
+        """
+        name = self._name(app_name, user_id, filename, session_id)
+        rows = await self._fetch(self._sql.describe_version, [*name.key, checked_version(version)])
+        return _described(name, rows[0]) if rows else None
+
+    # Beyond ADK's.
+
+    async def purge(self, older_than: timedelta = ABANDONED) -> Purged:
+        """Remove, for all apps and users, what is garbage.
+
+        That is uploads begun longer ago than `older_than` and never finished (the client was killed, the task
+        cancelled), and contents that no version has (versions deleted by SQL, a delete that was cut off).
+        An upload still under way that is removed starts over.
+
+        Raises:
+            ValueError: `older_than` is not a timedelta of zero or more.
+        """
+        if not isinstance(older_than, timedelta) or older_than < timedelta(0):
+            raise ValueError(f"older_than must be a timedelta of zero or more, not {older_than!r}")
+        ((uploads,),) = await self._fetch(self._sql.clear_uploads, [_now() - older_than])
+        ((contents, content_bytes),) = await self._fetch(self._sql.collect_all, [])
+        return Purged(uploads, contents, content_bytes)
+
+    async def close(self) -> None:
+        """Close the configuration's pool."""
+        await self.config.close_pool()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # Beneath.
+
+    def _blobs(self, name: Name) -> Blobs:
+        return Blobs(self._lanes, self._sql, name.app_name, name.user_id)
+
+    def _name(self, app_name: str, user_id: str, filename: str, session_id: str | None) -> Name:
+        return checked_name(app_name, user_id, filename, session_id, self.key_length)
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def _version(rows: list[Row]) -> int:
+    return int(rows[0][0])
+
+
+def _described(name: Name, row: Row) -> ArtifactVersion:
+    version, create_time, mime_type, custom_metadata = row
+    return ArtifactVersion(
+        version=version,
+        canonical_uri=name.uri(version),
+        custom_metadata=_native.decode_json(custom_metadata, place=name.place),
+        create_time=create_time.timestamp(),
+        mime_type=mime_type,
+    )

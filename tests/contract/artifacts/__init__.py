@@ -1,0 +1,1 @@
+"""What an artifact service promises, asked of ADK's own services and of ours."""
