@@ -14,6 +14,7 @@ from psqlpy.exceptions import DatabaseError
 from psqlpy.extra_types import CustomType
 
 from adk_psqlpy.lanes import Lanes
+from adk_psqlpy.retry import Repeat
 from adk_psqlpy.sql.artifacts import ArtifactStatements
 
 CHUNK: Final = 1 << 20
@@ -56,7 +57,8 @@ class Blobs:
         save or `clear_uploads` removes.
         """
         blob_id = new_blob_id()
-        await self._lanes.fetch(self._sql.begin_upload, [*self._owner, blob_id, now, stale_before])
+        begin = [*self._owner, blob_id, now, stale_before]
+        await self._lanes.fetch(self._sql.begin_upload, begin, repeat=Repeat.AFTER_FAILURE)
         present = True
         view = memoryview(data)
 
@@ -64,7 +66,8 @@ class Blobs:
             nonlocal present
             # A copy: the driver reads a memoryview byte by byte (40 MiB/s where bytes reached 100).
             chunk = CustomType(bytes(view[number * CHUNK : (number + 1) * CHUNK]))
-            rows = await self._lanes.fetch(self._sql.upload_chunk, [*self._owner, blob_id, number, chunk])
+            parameters = [*self._owner, blob_id, number, chunk]
+            rows = await self._lanes.fetch(self._sql.upload_chunk, parameters, repeat=Repeat.AFTER_FAILURE)
             present = present and bool(rows)
             return present
 
@@ -88,7 +91,11 @@ class Blobs:
         async def receive(number: int) -> bool:
             nonlocal present
             rows = await self._lanes.fetch(
-                self._sql.load_chunk, [*self._owner, identity, number], {"data": _raw}
+                self._sql.load_chunk,
+                [*self._owner, identity, number],
+                {"data": _raw},
+                kind="read",
+                repeat=Repeat.READ,
             )
             if rows:
                 chunk = rows[0][0]

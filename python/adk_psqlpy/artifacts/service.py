@@ -30,7 +30,9 @@ from adk_psqlpy.artifacts.names import (
 )
 from adk_psqlpy.artifacts.parts import Packed, encode_metadata, pack, refers_to, unpack
 from adk_psqlpy.config import PsqlpyConfig
-from adk_psqlpy.lanes import Decoders, Lanes, Row
+from adk_psqlpy.lanes import Decoders, Row, lanes_of
+from adk_psqlpy.retry import Repeat
+from adk_psqlpy.sources import Kind
 from adk_psqlpy.sql.artifact_tables import (
     SCHEMA_VERSION,
     USER_SCOPE,
@@ -91,7 +93,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         self.tables = ArtifactTables(artifact_table)
         self.key_length = key_length
         self._sql = ArtifactStatements(self.tables)
-        self._lanes = Lanes(config)
+        self._lanes = lanes_of(config)
         self._created = False
 
     # Tables.
@@ -107,7 +109,9 @@ class PsqlpyArtifactService(BaseArtifactService):
                 made by a newer version of this package.
             ValueError: the tables were made with another name or `key_length`.
         """
-        ((number, metadata),) = await self._lanes.fetch(self._sql.version, [self.tables.metadata])
+        ((number, metadata),) = await self._lanes.fetch(
+            self._sql.version, [self.tables.metadata], kind="read", repeat=Repeat.READ
+        )
         if number < OLDEST_SERVER:
             raise NotSupportedError(
                 f"the server is PostgreSQL {number // 10000}.{number % 10000}; adk-psqlpy needs 15 or newer"
@@ -125,7 +129,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         self._created = True
 
     async def _recorded(self) -> dict[str, str]:
-        recorded: dict[str, str] = dict(await self._lanes.fetch(self._sql.metadata, []))
+        recorded: dict[str, str] = dict(await self._lanes.fetch(self._sql.metadata, [], repeat=Repeat.READ))
         for name, value in made_with(self.tables, self.key_length).items():
             if recorded.get(name, value) != value:
                 raise ValueError(
@@ -134,11 +138,18 @@ class PsqlpyArtifactService(BaseArtifactService):
                 )
         return recorded
 
-    async def _fetch(self, sql: str, parameters: list[Any]) -> list[Row]:
+    async def _read(self, sql: str, parameters: list[Any], kind: Kind = "read") -> list[Row]:
+        await self._ready()
+        return await self._lanes.fetch(sql, parameters, _DECODERS, kind=kind, repeat=Repeat.READ)
+
+    async def _write(self, sql: str, parameters: list[Any], repeat: Repeat = Repeat.NEVER) -> list[Row]:
+        await self._ready()
+        return await self._lanes.fetch(sql, parameters, _DECODERS, repeat=repeat)
+
+    async def _ready(self) -> None:
         # Several first uses at once all do it: they take turns in the server.
         if not self._created:
             await self.create_tables()
-        return await self._lanes.fetch(sql, parameters, _DECODERS)
 
     # ADK's methods.
 
@@ -181,17 +192,17 @@ class PsqlpyArtifactService(BaseArtifactService):
     async def _save(self, name: Name, packed: Packed, row: list[Any], now: datetime) -> int:
         data = packed.payload
         if data is None:
-            return _version(await self._fetch(self._sql.save_reference, row))
+            return _version(await self._write(self._sql.save_reference, row))
         row = [*row, CustomType(await digest(data)), len(data)]
         if len(data) <= CHUNK:
             return _version(
-                await self._fetch(self._sql.save_one_chunk, [*row, new_blob_id(), CustomType(data)])
+                await self._write(self._sql.save_one_chunk, [*row, new_blob_id(), CustomType(data)])
             )
         for _ in range(_TRIES):
-            if rows := await self._fetch(self._sql.save_known, row):
+            if rows := await self._write(self._sql.save_known, row):
                 return _version(rows)
             blob_id = await self._blobs(name).upload(data, now, now - ABANDONED)
-            if blob_id is not None and (rows := await self._fetch(self._sql.save_uploaded, [*row, blob_id])):
+            if blob_id is not None and (rows := await self._write(self._sql.save_uploaded, [*row, blob_id])):
                 return _version(rows)
         raise DatabaseError(
             f"the upload of {name.place} was cleared away {_TRIES} times while it was under way: "
@@ -233,7 +244,7 @@ class PsqlpyArtifactService(BaseArtifactService):
     async def _load(self, name: Name, version: int | None) -> tuple[dict[str, Any], bytes | None] | None:
         """The part without its bytes, and the bytes."""
         for _ in range(_TRIES):
-            rows = await self._fetch(self._sql.load, [*name.key, version])
+            rows = await self._read(self._sql.load, [*name.key, version])
             if not rows:
                 return None
             part, size, blob_id, first = rows[0]
@@ -262,7 +273,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         check(self.key_length, app_name=app_name, user_id=user_id)
         if session_id is not None:
             check(self.key_length, session_id=session_id)
-        rows = await self._fetch(self._sql.list_names, [app_name, user_id, session_id or USER_SCOPE])
+        rows = await self._read(self._sql.list_names, [app_name, user_id, session_id or USER_SCOPE], "list")
         return sorted(
             USER_PREFIX + filename
             if scope == USER_SCOPE and session_id is not None and not filename.startswith(USER_PREFIX)
@@ -279,13 +290,13 @@ class PsqlpyArtifactService(BaseArtifactService):
         Where there is none, nothing happens. The next save begins at 0 again.
         """
         name = self._name(app_name, user_id, filename, session_id)
-        rows = await self._fetch(self._sql.delete, name.key)
+        rows = await self._write(self._sql.delete, name.key, Repeat.AFTER_FAILURE)
         if not rows:
             return
         unseen, hashes = rows[0]
         if unseen or hashes is not None:
             which = None if unseen else CustomType(hashes)
-            await self._fetch(self._sql.collect, [app_name, user_id, which])
+            await self._write(self._sql.collect, [app_name, user_id, which], Repeat.AFTER_FAILURE)
 
     @override
     async def list_versions(
@@ -293,7 +304,7 @@ class PsqlpyArtifactService(BaseArtifactService):
     ) -> list[int]:
         """List the numbers of an artifact's versions, in order."""
         name = self._name(app_name, user_id, filename, session_id)
-        return [version for (version,) in await self._fetch(self._sql.list_versions, name.key)]
+        return [version for (version,) in await self._read(self._sql.list_versions, name.key)]
 
     @override
     async def list_artifact_versions(
@@ -301,7 +312,7 @@ class PsqlpyArtifactService(BaseArtifactService):
     ) -> list[ArtifactVersion]:
         """Describe an artifact's versions, in order."""
         name = self._name(app_name, user_id, filename, session_id)
-        rows = await self._fetch(self._sql.describe_versions, name.key)
+        rows = await self._read(self._sql.describe_versions, name.key)
         return [_described(name, row) for row in rows]
 
     @override
@@ -319,7 +330,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         `canonical_uri` is an `artifact://` reference to it.
         """
         name = self._name(app_name, user_id, filename, session_id)
-        rows = await self._fetch(self._sql.describe_version, [*name.key, checked_version(version)])
+        rows = await self._read(self._sql.describe_version, [*name.key, checked_version(version)])
         return _described(name, rows[0]) if rows else None
 
     # Beyond ADK's.
@@ -336,8 +347,10 @@ class PsqlpyArtifactService(BaseArtifactService):
         """
         if not isinstance(older_than, timedelta) or older_than < timedelta(0):
             raise ValueError(f"older_than must be a timedelta of zero or more, not {older_than!r}")
-        ((uploads,),) = await self._fetch(self._sql.clear_uploads, [_now() - older_than])
-        ((contents, content_bytes),) = await self._fetch(self._sql.collect_all, [])
+        ((uploads,),) = await self._write(
+            self._sql.clear_uploads, [_now() - older_than], Repeat.AFTER_FAILURE
+        )
+        ((contents, content_bytes),) = await self._write(self._sql.collect_all, [], Repeat.AFTER_FAILURE)
         return Purged(uploads, contents, content_bytes)
 
     async def close(self) -> None:

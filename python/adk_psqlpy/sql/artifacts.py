@@ -139,7 +139,8 @@ class ArtifactStatements:
     def begin_upload(self) -> str:
         """`$4` the time, `$5` before which an upload that was not published counts as abandoned.
 
-        Clears some of the user's abandoned uploads away. Those that another statement has locked are left.
+        Clears some of the user's abandoned uploads away. Those that another statement has locked are left. Again
+        is harmless.
         """
         blobs = self.tables.blobs
         return f"""
@@ -152,6 +153,7 @@ class ArtifactStatements:
             WHERE b.app_name = $1 AND b.user_id = $2 AND b.blob_id = stale.blob_id
         )
         INSERT INTO {blobs} (app_name, user_id, blob_id, published, create_time) VALUES ($1, $2, $3, false, $4)
+        ON CONFLICT DO NOTHING
         """
 
     @cached_property
