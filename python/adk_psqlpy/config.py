@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import getpass
 import os
 import threading
 import time
@@ -18,6 +19,7 @@ from psqlpy.exceptions import Error
 
 from adk_psqlpy import _options
 from adk_psqlpy._dsn import Secret, redact, render_dsn
+from adk_psqlpy._knock import BUSY, sqlstate
 from adk_psqlpy._lease import GRACE_SEC, Lease
 from adk_psqlpy.embedded import EmbeddedServer
 from adk_psqlpy.errors import PoolTimeoutError
@@ -83,7 +85,7 @@ class PsqlpyConfig:
         self._pool: ConnectionPool | None = None
         self._embedded: EmbeddedServer | None = None
         self._cleaning: set[asyncio.Task[None]] = set()
-        self.was_reached = False
+        self._reached = False
         self.lane_settings = LaneSettings(
             limit=self._settings["max_db_pool_size"],
             retry=RetryPolicy(total_sec=self._settings["retry_sec"]),
@@ -131,7 +133,7 @@ class PsqlpyConfig:
                 _foreign.append(self._pool)
             self._pid, self._pool, self._embedded = pid, None, None
             self._lock, self._cleaning = threading.Lock(), set()
-            self.was_reached = False
+            self._reached = False
         if _driver_pid not in (None, pid):
             raise RuntimeError(
                 "this process was forked after psqlpy had made a pool, and psqlpy's threads do not survive "
@@ -240,8 +242,28 @@ class PsqlpyConfig:
             if password and password in text:
                 raise explained from None
             raise explained from error
-        self.was_reached = True
+        self._reached = True
         return connection
+
+    async def may_pass(self) -> bool:
+        """Whether a failure to connect is worth another try.
+
+        It is where these settings have led to a server before, and where a server says that it is starting,
+        in recovery, or has no connection left. A wrong password or port at the first try is told at once.
+        """
+        if self._reached:
+            return True
+        user = self._settings.get("username") or getpass.getuser()
+        database = self._settings.get("db_name") or user
+        limit = min(self._settings["acquire_timeout_sec"], 1)
+        refusals = await asyncio.gather(
+            *(sqlstate(host, port, user, database, limit) for host, port in self._places())
+        )
+        return any(refusal in BUSY for refusal in refusals)
+
+    def _places(self) -> list[tuple[str, int]]:
+        hosts, ports = self._settings["hosts"], self._settings["ports"]
+        return list(zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=True))
 
     def _explain_timeout(self, pool: ConnectionPool) -> str:
         seconds, size = self._settings["acquire_timeout_sec"], self._settings["max_db_pool_size"]
@@ -260,15 +282,15 @@ class PsqlpyConfig:
         password = self._password()
         if password:
             reason = reason.replace(password, "***")
-        ports = settings["ports"] * (len(settings["hosts"]) if len(settings["ports"]) == 1 else 1)
-        where = ", ".join(f"{host}:{port}" for host, port in zip(settings["hosts"], ports, strict=True))
+        where = ", ".join(f"{host}:{port}" for host, port in self._places())
         user = settings.get("username")
         database = settings.get("db_name") or user
         return (
             f"cannot connect to PostgreSQL at {where} "
             f"(database {_named(database)}, user {_named(user)}, ssl_mode {settings['ssl_mode']}): "
             f"{reason}. Check that the server is running and reachable there, that the database exists, "
-            "that the user and password are right, and what pg_hba.conf and the server's TLS settings ask for"
+            "that the user and password are right, what pg_hba.conf and the server's TLS settings ask for, "
+            "and whether max_connections leaves room for max_db_pool_size in every process"
         )
 
     def _password(self) -> str | None:

@@ -69,7 +69,7 @@ class Lanes:
                 result = await lanes.run(call)
             except NotOpenedError as failure:
                 error = failure.__cause__ or failure
-                again = self._source.was_reached and not isinstance(error, PoolTimeoutError)
+                again = not isinstance(error, PoolTimeoutError) and await self._source.may_pass()
             except Error as failure:
                 error = failure
                 again = await self._may_repeat(lanes, call, kind)

@@ -33,9 +33,8 @@ class ConnectionSource(Protocol):
         """How many connections, how long."""
         ...
 
-    @property
-    def was_reached(self) -> bool:
-        """Whether these settings ever led to a server: then a failure to connect may pass."""
+    async def may_pass(self) -> bool:
+        """Whether a failure to connect is worth another try."""
         ...
 
     async def acquire(self) -> Connection:
@@ -63,11 +62,10 @@ class LendsConnections(Protocol):
 class Borrowed:
     """Connections that another configuration lends, each for as long as a lane needs it."""
 
-    was_reached = False
-
     def __init__(self, lender: LendsConnections) -> None:
         """Borrow from `lender.provide_connection()`."""
         self._lender = lender
+        self._reached = False
         self._blocks: dict[Connection, AbstractAsyncContextManager[Connection]] = {}
         self._leaving: set[asyncio.Task[bool | None]] = set()
         # Half of a pool whose size is not known, so that its owner keeps connections.
@@ -78,8 +76,12 @@ class Borrowed:
         block = self._lender.provide_connection()
         connection = await block.__aenter__()
         self._blocks[connection] = block
-        self.was_reached = True
+        self._reached = True
         return connection
+
+    async def may_pass(self) -> bool:
+        """Whether it worked before."""
+        return self._reached
 
     def give_back(self, connection: Connection) -> None:
         """Leave the block, in the background."""

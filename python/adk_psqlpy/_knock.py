@@ -1,0 +1,53 @@
+"""Why a server takes no connection: asked of the server itself, since psqlpy passes no SQLSTATE on."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import Final
+
+# PostgreSQL manual, appendix A: cannot_connect_now (starting, in recovery, shutting down) and
+# too_many_connections. Both are said before authentication, and both pass.
+BUSY: Final = frozenset({"57P03", "53300"})
+
+_VERSION: Final = 3 << 16
+_LONGEST: Final = 64 << 10
+
+
+async def sqlstate(host: str, port: int, user: str, database: str, timeout_sec: float) -> str | None:
+    """The SQLSTATE with which a server refuses a plain connection; `None` where it does not answer, or asks
+    for a password.
+
+    Sends the first message of the protocol (manual, 54.2.1), reads the answer and hangs up.
+    """
+    try:
+        return await asyncio.wait_for(_ask(host, port, user, database), timeout_sec)
+    except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError):
+        return None
+
+
+async def _ask(host: str, port: int, user: str, database: str) -> str | None:
+    if host.startswith("/"):
+        reader, writer = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+    else:
+        reader, writer = await asyncio.open_connection(host, port)
+    try:
+        names = b"".join(
+            text.encode() + b"\0"
+            for text in ("user", user, "database", database, "application_name", "adk-psqlpy")
+        )
+        writer.write(struct.pack("!ii", len(names) + 9, _VERSION) + names + b"\0")
+        kind, body = await _message(reader)
+        if (kind, body) == (b"R", b"\0\0\0\0"):  # let in without a password; slots are counted after that
+            kind, body = await _message(reader)
+        if kind != b"E":
+            return None
+        fields = body.split(b"\0")
+        return next((field[1:].decode("ascii", "replace") for field in fields if field[:1] == b"C"), None)
+    finally:
+        writer.close()
+
+
+async def _message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    kind, length = struct.unpack("!ci", await reader.readexactly(5))
+    return (kind, await reader.readexactly(length - 4)) if 4 <= length < _LONGEST else (b"", b"")
