@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from google.adk.sessions.base_session_service import BaseSessionService
 import make_shapes
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from adk_psqlpy._dsn import parse_dsn, render_dsn
+from adk_psqlpy.lanes import Lanes
 
 APP, USER = "app", "user"
 POOL = 10
@@ -267,20 +268,26 @@ async def copy_sessions(opened: Opened, user: str, count: int) -> None:
 
 
 class Recorder:
-    """Stands between our store and its connections, and keeps the statements that pass."""
+    """Stands in the way of our statements to their connections, and keeps those that pass."""
 
-    def __init__(self, store: PsqlpyADKStore) -> None:
-        self._lanes = store._lanes
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes = lanes
+        self._fetch = lanes.fetch
         self.statements: list[tuple[str, list[Any], dict[str, Callable[[bytes], Any]]]] = []
-        store._lanes = self  # type: ignore[assignment]
 
-    async def fetch(self, sql: str, parameters: Sequence[Any], decoders: Any = None) -> Any:
+    def __enter__(self) -> Recorder:
+        """Begin."""
+        self._lanes.fetch = self.fetch  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Out of the way again."""
+        self._lanes.fetch = self._fetch  # type: ignore[method-assign]
+
+    async def fetch(self, sql: str, parameters: list[Any], decoders: Any = None, **options: Any) -> Any:
         """Note the statement, its columns to be handed over as bytes, and run it."""
         self.statements.append((sql, list(parameters), dict.fromkeys(decoders or {}, _untouched)))
-        return await self._lanes.fetch(sql, parameters, decoders)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._lanes, name)
+        return await self._fetch(sql, parameters, decoders, **options)
 
 
 def _untouched(value: bytes) -> bytes:
@@ -305,14 +312,9 @@ class Bare:
 
     async def record(self, call: Callable[[], Awaitable[Any]]) -> list[Any]:
         """Run a call of our service, and give its statements."""
-        store = self.ours.service.store
-        lanes = store._lanes
-        recorder = Recorder(store)
-        try:
+        with Recorder(self.ours.service.store.config.lanes) as recorder:
             await call()
-        finally:
-            store._lanes = lanes
-        assert recorder.statements, "our store does not send its statements through `_lanes.fetch` any more"
+        assert recorder.statements, "our store does not send its statements through `Lanes.fetch` any more"
         return recorder.statements
 
     async def replay(self, statement: Any, lane: int = 0) -> list[tuple[Any, ...]]:
