@@ -104,16 +104,16 @@ KEYS: dict[str, Key] = {
     # network
     "connect_timeout_sec": Key("whole", "none", "seconds for one address of one host", "connect_timeout", 1),
     "tcp_user_timeout_sec": Key(
-        "whole", "the system's", "seconds sent data may stay unacknowledged", None, 1
+        "whole", "30", "seconds sent data may stay unacknowledged", None, 1
     ),
     "keepalives": Key("flag", "True", "TCP keepalive", "keepalives"),
     "keepalives_idle_sec": Key(
-        "whole", "7200", "seconds of silence before the first probe", "keepalives_idle", 1
+        "whole", "30", "seconds of silence before the first probe", "keepalives_idle", 1
     ),
     "keepalives_interval_sec": Key(
-        "whole", "the system's", "seconds between probes", "keepalives_interval", 1
+        "whole", "10", "seconds between probes", "keepalives_interval", 1
     ),
-    "keepalives_retries": Key("whole", "the system's", "probes before giving up", "keepalives_retries", 1),
+    "keepalives_retries": Key("whole", "3", "probes before giving up", "keepalives_retries", 1),
     # TLS
     "ssl_mode": Key(
         "choice",
@@ -391,6 +391,12 @@ def settle(settings: Mapping[str, Any]) -> dict[str, Any]:
     settled.setdefault("application_name", "adk-psqlpy")
     settled.setdefault("acquire_timeout_sec", 30)
     settled.setdefault("retry_sec", 15)
+    # A peer that is gone without a word is noticed within a minute, not after the system's two hours.
+    settled.setdefault("tcp_user_timeout_sec", 30)
+    if settled.get("keepalives", True):
+        settled.setdefault("keepalives_idle_sec", 30)
+        settled.setdefault("keepalives_interval_sec", 10)
+        settled.setdefault("keepalives_retries", 3)
     timeouts = {settled[name] for name in STATEMENT_TIMEOUTS.values() if name in settled}
     if len(timeouts) >= settled["max_db_pool_size"]:
         raise ValueError(

@@ -135,6 +135,10 @@ def test_defaults() -> None:
         "max_db_pool_size": 10,
         "acquire_timeout_sec": 30,
         "retry_sec": 15,
+        "tcp_user_timeout_sec": 30,
+        "keepalives_idle_sec": 30,
+        "keepalives_interval_sec": 10,
+        "keepalives_retries": 3,
         "application_name": "adk-psqlpy",
         "ssl_mode": "disable",
     }
@@ -171,6 +175,7 @@ def test_parameters_of_a_dsn_become_keys() -> None:
         "max_db_pool_size": 10,
         "acquire_timeout_sec": 30,
         "retry_sec": 15,
+        "tcp_user_timeout_sec": 30,
     }
 
 
