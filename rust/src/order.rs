@@ -15,7 +15,8 @@
 //! finds out at the end that the document is another one reads it once more, without the hint.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+
+use crate::scan;
 
 /// A fingerprint of an object's keys, taken in the order in which they are stored.
 ///
@@ -35,9 +36,8 @@ impl Keys {
         for word in words {
             self.mix(u64::from_le_bytes(*word));
         }
-        // With its length, so that no key is another one and a bit.
-        let rest = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-        self.mix(rest);
+        self.mix(scan::word(rest));
+        // So that no key is another one and a bit.
         self.mix(key.len() as u64);
         self.count += 1;
     }
@@ -125,11 +125,12 @@ impl Recorder {
 
     /// Notes in which order the keys of object `index` came: `order[i]` is the place, among the keys as
     /// stored, of the i-th key as appended; `None` where they came as they are stored. To be called for each
-    /// object whose order is the data's, in the order of their indexes.
-    pub fn record(&mut self, index: u32, keys: Keys, order: Option<&[usize]>) {
+    /// object whose order is the data's, in the order of their indexes. Gives whether one before had these keys,
+    /// where there is more than one.
+    pub fn record(&mut self, index: u32, keys: Keys, order: Option<&[usize]>) -> bool {
         self.document.add(index, keys);
         if keys.count < 2 {
-            return;
+            return false;
         }
         let shape = keys.shape();
         let known = if self.runs.len() <= FEW {
@@ -138,7 +139,9 @@ impl Recorder {
             self.latest.get(&shape).copied()
         };
         let first = match known.map(|known| &self.runs[known]) {
-            Some(run) if run.order.map(|start| &self.orders[start..start + keys.count]) == order => return,
+            Some(run) if run.order.map(|start| &self.orders[start..start + keys.count]) == order => {
+                return true;
+            }
             Some(_) => index,
             None => 0,
         };
@@ -153,6 +156,7 @@ impl Recorder {
             let runs = self.runs.iter().enumerate().skip(unlisted);
             self.latest.extend(runs.map(|(place, run)| (run.shape, place)));
         }
+        known.is_some()
     }
 
     /// Whether any object of the document needs a hint.
@@ -165,15 +169,17 @@ impl Recorder {
         if !self.is_needed() {
             return None;
         }
-        let (mut hint, mut number) = (format!("{:08x}", self.document.print()), itoa::Buffer::new());
+        let (mut hint, mut number) = (String::with_capacity(64), itoa::Buffer::new());
+        push_hex(&mut hint, self.document.print());
         for Run { shape: (print, count), first, order } in &self.runs {
             if *first == 0 && order.is_none() {
                 continue;
             }
-            // Writing to a string cannot fail.
-            let _ = write!(hint, " {print:08x}");
+            hint.push(' ');
+            push_hex(&mut hint, *print);
             if *first > 0 {
-                let _ = write!(hint, "@{first}");
+                hint.push('@');
+                hint.push_str(number.format(*first));
             }
             for position in 0..*count {
                 let place = order.map_or(position, |start| self.orders[start + position]);
@@ -247,6 +253,11 @@ impl Hint {
 
 fn place_of(entry: &Entry) -> (u32, usize, u32) {
     (entry.0, entry.1, entry.2)
+}
+
+fn push_hex(out: &mut String, print: u32) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.extend((0..8).rev().map(|digit| char::from(HEX[(print >> (4 * digit)) as usize & 15])));
 }
 
 fn fingerprint(digits: &str) -> Option<u32> {

@@ -46,16 +46,23 @@ fn find<const LEAD: bool>(bytes: &[u8], start: usize) -> usize {
             at = skip_wide::<LEAD>(bytes, at);
         }
     }
-    let is_special = |byte: &u8| is_special::<LEAD>(*byte);
     let rest = bytes.get(at..).unwrap_or_default();
-    match bytes.last_chunk() {
-        // The last eight bytes once more, those before `at` shifted out.
-        Some(chunk) if !rest.is_empty() => {
-            let bits = 8 * (8 - rest.len());
-            let found = marked::<LEAD>(u64::from_le_bytes(*chunk) >> bits) & u64::MAX >> bits;
-            if found == 0 { bytes.len() } else { at + found.trailing_zeros() as usize / 8 }
+    let found = marked::<LEAD>(word(rest)) & ((1 << (8 * rest.len())) - 1);
+    if found == 0 { bytes.len() } else { at + found.trailing_zeros() as usize / 8 }
+}
+
+/// At most seven bytes as a little-endian number, read without a loop.
+#[inline]
+pub fn word(bytes: &[u8]) -> u64 {
+    let at = |place: usize| u64::from(bytes[place]) << (8 * place);
+    match (bytes.first_chunk(), bytes.last_chunk()) {
+        // The two may overlap.
+        (Some(first), Some(last)) => {
+            let shift = 8 * (bytes.len() - 4);
+            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << shift
         }
-        _ => rest.iter().position(is_special).map_or(bytes.len(), |found| at + found),
+        _ if bytes.is_empty() => 0,
+        _ => at(0) | at(bytes.len() / 2) | at(bytes.len() - 1),
     }
 }
 

@@ -11,7 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyDict, PyList, PyString, PyTuple, PyType};
 
-use super::objects::SlotOffsets;
+use super::objects::{DictLayout, SlotOffsets};
 use super::plan::{Enumeration, Factory, Field, MOST_FIELDS, Model, Node, Plan};
 use super::schema::{
     HARMLESS_INITS, HARMLESS_POST_INITS, HARMLESS_VALIDATORS, KEEPS_EMPTY_DICT, dict, function,
@@ -32,7 +32,8 @@ pub fn compile(event: &Bound<'_, PyAny>, session: &Bound<'_, PyAny>) -> PyResult
     let base = py.import("pydantic")?.getattr("BaseModel")?.cast_into::<PyType>()?;
     let slots = SlotOffsets::of(&base)?;
     let to_jsonable = py.import("pydantic_core")?.getattr("to_jsonable_python")?.unbind();
-    Ok(Plan { models, event, session, columns, to_jsonable, slots })
+    let dicts = DictLayout::of(py)?;
+    Ok(Plan { models, event, session, columns, to_jsonable, slots, dicts })
 }
 
 struct Compiler<'py> {

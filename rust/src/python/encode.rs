@@ -6,13 +6,14 @@
 //! is not JSONB, keeps the order it comes in.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PySet, PyString, PyTuple};
 
 use super::errors::{Converted, Failure};
-use super::objects;
+use super::objects::{self, DictLayout};
 use super::plan::{Field, Model, Node, Plan};
 use super::strings::stored;
 use crate::json::MAX_DEPTH;
@@ -35,17 +36,15 @@ pub struct Encoder<'py, 'p> {
     foreign: Foreign,
     /// The values of the models and rows being written, those of inner ones last.
     values: Vec<Option<Bound<'py, PyAny>>>,
-    /// The same for the members of dicts.
-    members: Vec<Option<Member<'py>>>,
-    /// Within how many long lists the encoder is.
-    lists: usize,
-    /// The keys of the dicts in those lists: rows of one table are alike.
+    /// The same for the members of dicts,
+    members: Vec<Member<'py>>,
+    /// and the texts of their keys.
+    keys: String,
+    /// Keys that came twice: rows of one table are alike.
     tables: Vec<Table<'py>>,
 }
 
-/// From this length on, the dicts in a list are looked at for having the same keys.
-const LONG_LIST: usize = 4;
-/// This many sets of keys are remembered.
+/// This many of them are remembered.
 const MOST_TABLES: usize = 16;
 
 /// What to do with an object that is not JSON.
@@ -70,7 +69,7 @@ impl<'py, 'p> Encoder<'py, 'p> {
             foreign,
             values: Vec::with_capacity(32),
             members: Vec::new(),
-            lists: 0,
+            keys: String::new(),
             tables: Vec::new(),
         }
     }
@@ -85,7 +84,7 @@ impl<'py, 'p> Encoder<'py, 'p> {
         // After a failure these may not be empty.
         self.values.clear();
         self.members.clear();
-        self.lists = 0;
+        self.keys.clear();
         self.tables.clear();
     }
 
@@ -139,7 +138,7 @@ impl<'py, 'p> Encoder<'py, 'p> {
             }
             Node::List(items) => {
                 let list = value.cast_exact::<PyList>()?;
-                self.list(list, |this, item| this.value(items, item, depth + 1))?;
+                self.sequence(list.iter(), |this, item| this.value(items, item, depth + 1))?;
             }
             Node::Set(items) => {
                 let set = value.cast_exact::<PySet>()?;
@@ -147,14 +146,14 @@ impl<'py, 'p> Encoder<'py, 'p> {
             }
             Node::Dict(values) => {
                 let dict = value.cast_exact::<PyDict>()?;
-                if !self.row(dict, Some(values), depth)? {
+                if !self.row(dict, Inner::Instances(values), depth)? {
                     let start = self.take_members(dict)?;
-                    self.object(start, true, |this, _, value| this.value(values, value, depth + 1))?;
+                    self.object(start, true, |_| Inner::Instances(values), depth)?;
                 }
             }
             Node::EmptyDict => {
                 if value.cast_exact::<PyDict>()?.is_empty() {
-                    self.object(self.members.len(), true, |_, _, _| Ok(()))?;
+                    self.object(self.members.len(), true, |_| Inner::Values(None), depth)?;
                 } else {
                     // Auth configurations. By name, as ADK dumps them, an API key's scheme is read back as
                     // another class; by alias it is itself.
@@ -181,7 +180,7 @@ impl<'py, 'p> Encoder<'py, 'p> {
             return Err(Failure::Foreign);
         }
         let start = self.values.len();
-        let present = present(model, &objects::dict(value)?, &mut self.values)?;
+        let present = present(model, &objects::dict(value)?, self.plan.dicts, &mut self.values)?;
         let begin = self.out.len();
         if self.sorted {
             self.instances.push((self.order.begin_object(), model, present));
@@ -233,28 +232,26 @@ impl<'py, 'p> Encoder<'py, 'p> {
                 Some(Node::Model(index)) => Some(&self.plan.models[*index]),
                 _ => None,
             };
-            if model.is_none() && self.row(dict, None, depth)? {
+            if model.is_none() && self.row(dict, Inner::Values(None), depth)? {
                 return Ok(());
             }
             let Ok(start) = self.take_members(dict) else {
                 return self.foreign(value, depth);
             };
-            self.object(start, model.is_none(), |this, key, value| {
-                let inner = match (model, node) {
-                    (Some(model), _) => {
-                        model.fields.iter().find(|field| field.key == key).map(|field| &field.node)
-                    }
-                    (None, Some(Node::Dict(values))) => Some(&**values),
-                    _ => None,
-                };
-                this.tree(inner, value, depth + 1)
-            })?;
+            let inner = |key: &str| match (model, node) {
+                (Some(model), _) => {
+                    model.fields.iter().find(|field| field.key == key).map(|field| &field.node)
+                }
+                (None, Some(Node::Dict(values))) => Some(&**values),
+                _ => None,
+            };
+            self.object(start, model.is_none(), |key| Inner::Values(inner(key)), depth)?;
         } else if let Ok(list) = value.cast_exact::<PyList>() {
             let items = match node {
                 Some(Node::List(items)) => Some(&**items),
                 _ => None,
             };
-            self.list(list, |this, item| this.tree(items, item, depth + 1))?;
+            self.sequence(list.iter(), |this, item| this.tree(items, item, depth + 1))?;
         } else if let Ok(truth) = value.cast_exact::<PyBool>() {
             self.boolean(truth.is_true());
         } else if let Ok(integer) = value.cast_exact::<PyInt>() {
@@ -296,31 +293,33 @@ impl<'py, 'p> Encoder<'py, 'p> {
     /// Puts the members of a dict behind those that are there, and gives their start; foreign, with none put
     /// there, where a key is not a string.
     fn take_members(&mut self, dict: &Bound<'py, PyDict>) -> Converted<usize> {
-        let start = self.members.len();
+        let (start, begin) = (self.members.len(), self.keys.len());
         for (key, value) in dict.iter() {
             let Ok(key) = key.cast_into_exact::<PyString>() else {
                 self.members.truncate(start);
+                self.keys.truncate(begin);
                 return Err(Failure::Foreign);
             };
-            let escaped = match stored(&key)? {
-                Cow::Borrowed(_) => None,
-                Cow::Owned(stored) => Some(stored),
-            };
-            self.members.push(Some((escaped.map_or(Key::Plain(key), Key::Stored), value)));
+            let from = self.keys.len();
+            let text = stored(&key)?;
+            self.keys.push_str(&text);
+            let plain = matches!(text, Cow::Borrowed(_)).then(|| key.clone());
+            self.members.push(Member { text: from..self.keys.len(), plain, value: Some(value) });
         }
         Ok(start)
     }
 
-    /// Writes the members from `start` on as an object. The order of those of a model's dict is the model's:
-    /// it is not recorded.
-    fn object(
+    /// Writes the members from `start` on as an object; `inner` says what is known of a value by its key. The
+    /// order of those of a model's dict is the model's: it is not recorded.
+    fn object<'n>(
         &mut self,
         start: usize,
         record: bool,
-        mut write_value: impl FnMut(&mut Self, &str, &Bound<'py, PyAny>) -> Converted<()>,
+        inner: impl Fn(&str) -> Inner<'n>,
+        depth: usize,
     ) -> Converted<()> {
-        let members = &self.members[start..];
-        let key = |place: usize| members[place].as_ref().map_or("", |(key, _)| key.text());
+        let (members, texts) = (&self.members[start..], &self.keys);
+        let key = |place: usize| &texts[members[place].text.clone()];
         let count = members.len();
         // The places of the members in the order in which they are stored; empty where it is their own.
         let mut places = Vec::new();
@@ -329,44 +328,53 @@ impl<'py, 'p> Encoder<'py, 'p> {
             places.extend(0..count);
             places.sort_by(|left, right| jsonb_key_order(key(*left), key(*right)));
         }
-        if self.sorted || self.lists > 0 {
-            let mut keys = Keys::default();
-            (0..count).for_each(|nth| keys.add(key(nth_place(&places, nth))));
-            if record {
-                let appended = appended(&places);
-                self.order.record(index, keys, appended.as_deref());
-                if self.lists > 0 && count > 0 && self.tables.len() < MOST_TABLES {
-                    self.tables.extend(Table::new(members, &places, keys, appended));
-                }
-            } else {
-                self.order.pass(index, keys);
+        let mut keys = Keys::default();
+        (0..count).for_each(|nth| keys.add(key(nth_place(&places, nth))));
+        if record {
+            let appended = appended(&places);
+            let again = self.order.record(index, keys, appended.as_deref());
+            if again && self.tables.len() < MOST_TABLES {
+                self.tables.extend(Table::new(members, texts, &places, keys, appended));
             }
+        } else {
+            self.order.pass(index, keys);
         }
+        let begin = members.first().map_or(self.keys.len(), |member| member.text.start);
         self.out.push(b'{');
         let mut first = true;
         for nth in 0..count {
-            if let Some((key, value)) = self.members[start + nth_place(&places, nth)].take() {
-                self.separate(&mut first);
-                self.quoted(key.text());
-                self.out.push(b':');
-                write_value(self, key.text(), &value)?;
+            self.separate(&mut first);
+            let Member { text, value, .. } = &mut self.members[start + nth_place(&places, nth)];
+            let key = &self.keys[text.clone()];
+            write::stored_string(&mut self.out, key);
+            self.out.push(b':');
+            if let (inner, Some(value)) = (inner(key), value.take()) {
+                self.inner(inner, &value, depth)?;
             }
         }
         self.members.truncate(start);
+        self.keys.truncate(begin);
         self.out.push(b'}');
         Ok(())
     }
 
-    /// Writes a dict inside a long list that has the keys of an earlier one; gives whether it has.
-    fn row(&mut self, dict: &Bound<'py, PyDict>, values: Option<&Node>, depth: usize) -> Converted<bool> {
-        if self.lists == 0 {
+    fn inner(&mut self, inner: Inner<'_>, value: &Bound<'py, PyAny>, depth: usize) -> Converted<()> {
+        match inner {
+            Inner::Instances(node) => self.value(node, value, depth + 1),
+            Inner::Values(node) => self.tree(node, value, depth + 1),
+        }
+    }
+
+    /// Writes a dict that has the keys of earlier ones; gives whether it has.
+    fn row(&mut self, dict: &Bound<'py, PyDict>, inner: Inner<'_>, depth: usize) -> Converted<bool> {
+        if self.tables.is_empty() {
             return Ok(false);
         }
         let start = self.values.len();
         let fits = |table: &Table<'py>| {
-            table.keys.len() == dict.len() && {
-                let mut keys = table.keys.iter();
-                objects::while_items(dict, |key, value| {
+            let mut keys = table.keys.iter();
+            table.keys.len() == dict.len()
+                && objects::while_items(dict, |key, value| {
                     let same = keys.next().is_some_and(|known| known.as_ptr() == key.as_ptr());
                     if same {
                         self.values.push(Some(value.to_owned()));
@@ -375,7 +383,6 @@ impl<'py, 'p> Encoder<'py, 'p> {
                     }
                     same
                 })
-            }
         };
         let Some(found) = self.tables.iter().position(fits) else {
             return Ok(false);
@@ -391,27 +398,12 @@ impl<'py, 'p> Encoder<'py, 'p> {
             self.out.extend_from_slice(&table.quoted[before..end]);
             (begin, before) = (b',', end);
             if let Some(value) = self.values[start + place].take() {
-                match values {
-                    Some(node) => self.value(node, &value, depth + 1)?,
-                    None => self.tree(None, &value, depth + 1)?,
-                }
+                self.inner(inner, &value, depth)?;
             }
         }
         self.values.truncate(start);
         self.out.push(b'}');
         Ok(true)
-    }
-
-    fn list(
-        &mut self,
-        list: &Bound<'py, PyList>,
-        write_item: impl FnMut(&mut Self, &Bound<'py, PyAny>) -> Converted<()>,
-    ) -> Converted<()> {
-        let long = usize::from(list.len() >= LONG_LIST);
-        self.lists += long;
-        self.sequence(list.iter(), write_item)?;
-        self.lists -= long;
-        Ok(())
     }
 
     fn sequence(
@@ -477,22 +469,16 @@ impl<'py, 'p> Encoder<'py, 'p> {
 pub fn present<'py>(
     model: &Model,
     dict: &Bound<'py, PyDict>,
+    layout: DictLayout,
     values: &mut Vec<Option<Bound<'py, PyAny>>>,
 ) -> Converted<u64> {
-    let start = values.len();
-    let (mut present, mut names) = (0, model.names.iter().enumerate());
+    let (start, mut present) = (values.len(), 0);
     // Pydantic fills `__dict__` in the order of the fields, with the very names that the plan holds.
-    let in_order = objects::while_items(dict, |name, value| match names.next() {
-        Some((index, expected)) if expected.as_ptr() == name.as_ptr() => {
-            if !value.is_none() {
-                present |= 1 << index;
-                values.push(Some(value.to_owned()));
-            }
-            true
-        }
-        _ => false,
+    let in_order = objects::each_present(dict, &model.names, layout, |index, value| {
+        present |= 1 << index;
+        values.push(Some(value.to_owned()));
     });
-    if in_order && names.next().is_none() {
+    if in_order {
         return Ok(present);
     }
     values.truncate(start);
@@ -531,7 +517,7 @@ fn appended(places: &[usize]) -> Option<Vec<usize>> {
     (!places.is_empty()).then_some(appended)
 }
 
-/// The keys that many dicts of a list have in common, ready to be written.
+/// The keys that several dicts have in common, ready to be written.
 struct Table<'py> {
     /// In the order in which they come.
     keys: Vec<Bound<'py, PyString>>,
@@ -544,46 +530,43 @@ struct Table<'py> {
 }
 
 impl<'py> Table<'py> {
-    /// The keys of these members; none where a key is not stored as it is.
+    /// The keys of these members; none where a key is not stored as it is, and none for no keys at all.
     fn new(
-        members: &[Option<Member<'py>>],
+        members: &[Member<'py>],
+        texts: &str,
         places: &[usize],
         print: Keys,
         appended: Option<Vec<usize>>,
     ) -> Option<Self> {
-        let plain = |member: &Option<Member<'py>>| match member {
-            Some((Key::Plain(key), _)) => Some(key.clone()),
-            _ => None,
-        };
-        let keys: Vec<_> = members.iter().map(plain).collect::<Option<_>>()?;
+        let keys: Vec<_> = members.iter().map(|member| member.plain.clone()).collect::<Option<_>>()?;
         let mut quoted = Vec::new();
         let member = |nth| {
             let place = nth_place(places, nth);
-            write::stored_string(&mut quoted, keys[place].to_str().unwrap_or_default());
+            write::stored_string(&mut quoted, &texts[members[place].text.clone()]);
             quoted.push(b':');
             (place, quoted.len())
         };
         let members = (0..keys.len()).map(member).collect();
-        Some(Self { keys, members, quoted, print, appended })
+        (!keys.is_empty()).then_some(Self { keys, members, quoted, print, appended })
     }
 }
 
-/// A member of a dict: its key in stored form, and its value.
-type Member<'py> = (Key<'py>, Bound<'py, PyAny>);
-
-/// A key of a dict; nearly all are ASCII and stored as they are.
-enum Key<'py> {
-    Plain(Bound<'py, PyString>),
-    Stored(String),
+/// A member of a dict.
+struct Member<'py> {
+    /// Where the key is in [`Encoder::keys`], in stored form.
+    text: Range<usize>,
+    /// The key, if that is stored as it is.
+    plain: Option<Bound<'py, PyString>>,
+    value: Option<Bound<'py, PyAny>>,
 }
 
-impl Key<'_> {
-    fn text(&self) -> &str {
-        match self {
-            Self::Plain(key) => key.to_str().unwrap_or_default(),
-            Self::Stored(key) => key,
-        }
-    }
+/// What is known of a value in a dict.
+#[derive(Clone, Copy)]
+enum Inner<'n> {
+    /// For [`Encoder::value`].
+    Instances(&'n Node),
+    /// For [`Encoder::tree`].
+    Values(Option<&'n Node>),
 }
 
 fn check_depth(depth: usize) -> Converted<()> {

@@ -13,6 +13,7 @@ use super::plan::{Node, Plan};
 use super::strings::stored;
 use crate::columns;
 use crate::row::{self, COLUMNS, Column, EXACT_TIMESTAMP, EXTRA, ORDER, Type, WHOLE_TEXTS};
+use crate::scan;
 use crate::write;
 
 /// An event as the values of [`COLUMNS`], in PostgreSQL's binary format.
@@ -86,7 +87,11 @@ impl<'py> Row<'py, '_> {
         let model = &self.plan.models[self.plan.event];
         let known = model.slow_to_encode.is_none() && event.get_type().is(&model.class);
         let mut values = Vec::with_capacity(16);
-        let present = if known { present(model, &objects::dict(event)?, &mut values).ok() } else { None };
+        let present = if known {
+            present(model, &objects::dict(event)?, self.plan.dicts, &mut values).ok()
+        } else {
+            None
+        };
         let Some(present) = present else {
             return self.fill_from_dump(event);
         };
@@ -259,7 +264,8 @@ fn start_member(object: &mut Vec<u8>, key: &str) {
 }
 
 fn check_identifier(text: &str, limit: usize) -> Converted<()> {
-    let length = text.chars().count();
+    let is_plain = scan::is_plain_ascii(text.as_bytes());
+    let length = if is_plain { text.len() } else { text.chars().count() };
     if length == 0 {
         return Err(Failure::Refused("must not be empty".into()));
     }
@@ -268,7 +274,7 @@ fn check_identifier(text: &str, limit: usize) -> Converted<()> {
             "has {length} characters, and at most {limit} are kept (PsqlpyADKStore(key_length=...) raises that)"
         )));
     }
-    if crate::escape::is_escaped(text) {
+    if !is_plain && crate::escape::is_escaped(text) {
         return Err(Failure::Refused("holds a character that PostgreSQL's text cannot".into()));
     }
     Ok(())

@@ -5,7 +5,7 @@ use pyo3::Borrowed;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PySet, PyTuple, PyType};
+use pyo3::types::{PyDict, PySet, PyString, PyTuple, PyType};
 
 /// Holds off the cyclic garbage collector until dropped.
 ///
@@ -176,4 +176,112 @@ pub fn while_items<'py>(
         }
     }
     true
+}
+
+/// Whether the entries of dicts may be read where they lie; see [`each_present`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct DictLayout {
+    is_known: bool,
+}
+
+/// The head of `CPython`'s `struct _dictkeysobject` (`Include/internal/pycore_dict.h`, the same from 3.11 to
+/// 3.14). An index table follows, then the entries.
+#[repr(C)]
+struct DictKeys {
+    references: ffi::Py_ssize_t,
+    log2_size: u8,
+    log2_index_bytes: u8,
+    kind: u8,
+    version: u32,
+    usable: ffi::Py_ssize_t,
+    entries: ffi::Py_ssize_t,
+}
+
+/// `DICT_KEYS_UNICODE`: all keys are strings, and an entry is a key and a value.
+const UNICODE_KEYS: u8 = 1;
+
+/// A key and a value. Neither is null unless the member was removed: then both are.
+type Entry = [*mut ffi::PyObject; 2];
+
+impl DictLayout {
+    /// Tries the layout on dicts of several sizes, in the versions that are known to have it.
+    pub fn of(py: Python<'_>) -> PyResult<Self> {
+        let version = py.version_info();
+        let mut is_known = version.major == 3 && (11..=14).contains(&version.minor);
+        let dict = PyDict::new(py);
+        for number in 0..300 {
+            dict.set_item(format!("key {number}"), number)?;
+            let mut expected: Vec<Entry> = Vec::with_capacity(dict.len());
+            while_items(&dict, |key, value| {
+                expected.push([key.as_ptr(), value.as_ptr()]);
+                true
+            });
+            is_known = is_known && entries(&dict).is_some_and(|entries| entries == expected);
+        }
+        Ok(Self { is_known })
+    }
+}
+
+/// The entries of a dict whose keys are all strings and in a table of its own, if this can be told.
+fn entries<'d>(dict: &'d Bound<'_, PyDict>) -> Option<&'d [Entry]> {
+    // SAFETY: a live dict, whose head pyo3 declares. Its keys are never null, and the interpreter is attached,
+    // so they stay as they are while the dict is borrowed and no Python code runs. What follows them has the
+    // layout above in the versions that `DictLayout` admits, and numbers that do not fit together are not
+    // followed anywhere.
+    unsafe {
+        let dict = &*dict.as_ptr().cast::<ffi::PyDictObject>();
+        if !dict.ma_values.is_null() {
+            return None;
+        }
+        let keys = dict.ma_keys.cast::<DictKeys>();
+        let DictKeys { log2_size, log2_index_bytes, kind, entries, .. } = *keys;
+        let count = usize::try_from(entries).ok()?;
+        let fits = kind == UNICODE_KEYS
+            && log2_size < 32
+            && (log2_size..log2_size + 4).contains(&log2_index_bytes)
+            && count < 1 << log2_size;
+        let first = keys.add(1).byte_add(1usize.checked_shl(log2_index_bytes.into())?);
+        fits.then(|| std::slice::from_raw_parts(first.cast::<Entry>(), count))
+    }
+}
+
+/// Calls `each` with the place and the value of each member that is not `None`, if the keys of a dict are
+/// these very names in this order; gives whether they are. If not, some of the calls may have been made.
+/// `each` must not change the dict.
+///
+/// An event has a hundred fields in its models, most of them `None`. `PyDict_Next` takes 45 instructions for
+/// each, which was a third of the time for writing an event; looking at the entries takes six.
+#[inline]
+pub fn each_present<'py>(
+    dict: &Bound<'py, PyDict>,
+    names: &[Py<PyString>],
+    layout: DictLayout,
+    mut each: impl FnMut(usize, Borrowed<'_, 'py, PyAny>),
+) -> bool {
+    let py = dict.py();
+    if layout.is_known
+        && let Some(entries) = entries(dict)
+    {
+        let same = |(entry, name): (&Entry, &Py<PyString>)| entry[0] == name.as_ptr();
+        if entries.len() != names.len() || !entries.iter().zip(names).all(same) {
+            return false;
+        }
+        // SAFETY: borrows the immortal `None`.
+        let none = unsafe { ffi::Py_None() };
+        for (place, [_, value]) in entries.iter().enumerate().filter(|(_, [_, value])| *value != none) {
+            // SAFETY: the key of this entry is not null, so the value is not, and the dict owns it.
+            each(place, unsafe { Borrowed::from_ptr(py, *value) });
+        }
+        return true;
+    }
+    let mut expected = names.iter().enumerate();
+    while_items(dict, |name, value| match expected.next() {
+        Some((place, expected)) if expected.as_ptr() == name.as_ptr() => {
+            if !value.is_none() {
+                each(place, value);
+            }
+            true
+        }
+        _ => false,
+    }) && expected.next().is_none()
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyType};
 
-use super::objects::SlotOffsets;
+use super::objects::{DictLayout, SlotOffsets};
 
 /// The plan for one installed pair of google-adk and google-genai.
 pub struct Plan {
@@ -23,6 +23,8 @@ pub struct Plan {
     pub to_jsonable: Py<PyAny>,
     /// Where instances keep what is not in their `__dict__`.
     pub slots: SlotOffsets,
+    /// How their `__dict__` may be read.
+    pub dicts: DictLayout,
 }
 
 /// The fields that were set are counted in the bits of a `u64`. `Event` has 36 fields.
