@@ -1,0 +1,235 @@
+"""Memories on their way into rows and out of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Final
+
+from google.adk.events.event import Event
+from google.adk.memory.memory_entry import MemoryEntry
+from google.genai import types
+from psqlpy.extra_types import CustomType
+from pydantic_core import to_jsonable_python
+
+from adk_psqlpy import _native
+from adk_psqlpy.lanes import Decoders, Row
+from adk_psqlpy.memory.words import words
+
+EPOCH_MICROS: Final = 946_684_800_000_000
+"""From PostgreSQL's epoch (2000) back to that of Unix, in microseconds."""
+
+_CONTENT: Final = [name for name, _ in _native.EVENT_COLUMNS].index("content")
+_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
+_ESCAPED: Final = re.compile("[\0\ud800-\udfff\ufdd0]")
+# Of pg_type, for arrays in binary format.
+_OIDS: Final = {"text": 25, "timestamptz": 1184, "jsonb": 3802}
+
+
+@dataclass(slots=True)
+class Stored:
+    """One memory as a row; times are microseconds since the Unix epoch."""
+
+    id: str
+    author: str | None
+    micros: int
+    time_text: str | None
+    content: bytes
+    metadata: bytes
+    text: str
+    expires: int | None
+    embedding: str | None = None
+
+
+def searched_text(content: types.Content | None) -> str:
+    """What of a content is searched: its text parts, thoughts left out, as in ADK's SQLite memory service."""
+    if content is None:
+        return ""
+    parts = content.parts or ()
+    return " ".join(part.text for part in parts if part.text and not part.thought)
+
+
+def of_event(event: Event, metadata: bytes, ttl_micros: int | None, key_length: int) -> Stored:
+    """An event's memory. It expires by the time of the event, so adding it again later does not extend it.
+
+    Raises:
+        ValueError: the id is too long or cannot be stored, or the timestamp is outside what is kept.
+    """
+    text = searched_text(event.content)
+    identity = event.id
+    if not identity:
+        told = f"{event.author}:{event.timestamp}:{event.content!r}".encode("utf-8", "surrogatepass")
+        identity = hashlib.sha256(told).hexdigest()[:32]
+    check_identifier("event.id", identity, key_length)
+    micros = round(event.timestamp * 1e6)
+    content = encode_content(event.content, event.timestamp)
+    expires = None if ttl_micros is None else micros + ttl_micros
+    return Stored(identity, event.author, micros, None, content, metadata, text, expires)
+
+
+def of_entry(entry: MemoryEntry, identity: str, metadata: bytes, now: int, ttl_micros: int | None) -> Stored:
+    """An explicit memory. It expires by the time of its adding; its own time may be any text."""
+    content = encode_content(entry.content, 0.0)
+    expires = None if ttl_micros is None else now + ttl_micros
+    micros = _micros_of(entry.timestamp, now)
+    text = searched_text(entry.content)
+    return Stored(identity, entry.author, micros, entry.timestamp or "", content, metadata, text, expires)
+
+
+def encode_content(content: types.Content | None, timestamp: float) -> bytes:
+    """A content as jsonb; the event encoder keeps U+0000, NaN and what else JSONB refuses."""
+    event = Event(id="-", author="-", invocation_id="-", content=content, timestamp=timestamp)
+    encoded = _native.encode_event(event, 1)[_CONTENT]
+    assert encoded is not None, "an event with content has that column"
+    return encoded
+
+
+def encode_metadata(metadata: Mapping[str, object], name: str = "custom_metadata") -> bytes:
+    """Metadata as a jsonb object; values that are not JSON, such as dates, as pydantic writes them.
+
+    Raises:
+        ValueError: it is no mapping with keys of str, or a value has no JSON form.
+    """
+    if not isinstance(metadata, Mapping):
+        raise ValueError(f"{name} must be a dict, not {type(metadata).__name__}")
+    for key in metadata:
+        if not isinstance(key, str):
+            raise ValueError(f"keys of {name} must be str, not {type(key).__name__}: {key!r}")
+    encoded = _native.encode_json(dict(metadata))
+    if encoded is None:
+        try:
+            encoded = _native.encode_json(to_jsonable_python(dict(metadata)))
+        except ValueError as error:
+            raise ValueError(f"{name} holds a value that has no JSON form: {error}") from error
+    if encoded is None:
+        raise ValueError(f"{name} holds a value that has no JSON form")
+    return encoded
+
+
+def check_identifier(name: str, value: object, key_length: int) -> None:
+    """Refuse what is no identifier.
+
+    Raises:
+        ValueError: not a str, too long, or with U+0000 or a lone surrogate in it.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be a str, not {type(value).__name__}")
+    if len(value) > key_length:
+        raise ValueError(
+            f"{name} has {len(value)} characters, and at most {key_length} are kept "
+            "(PsqlpyMemoryService(key_length=...) raises that)"
+        )
+    if _UNSTORABLE.search(value):
+        raise ValueError(f"{name} holds U+0000 or a lone surrogate, which PostgreSQL's text cannot")
+
+
+def columns(rows: Sequence[Stored], *, vectors: bool) -> list[CustomType]:
+    """The parameters of `MemoryStatements.add` that are arrays, one element a row."""
+    texts = [
+        _array("text", [row.id.encode() for row in rows]),
+        _array("text", [_text(row.author) for row in rows]),
+        _array("timestamptz", [_time(row.micros) for row in rows]),
+        _array("text", [_text(row.time_text) for row in rows]),
+        _array("jsonb", [row.content for row in rows]),
+        _array("jsonb", [row.metadata for row in rows]),
+        _array("text", [words(row.text).encode() for row in rows]),
+        _array("timestamptz", [None if row.expires is None else _time(row.expires) for row in rows]),
+    ]
+    if vectors:
+        texts.append(
+            _array("text", [None if row.embedding is None else row.embedding.encode() for row in rows])
+        )
+    return texts
+
+
+def texts(values: Sequence[str]) -> CustomType:
+    """A parameter of type `text[]`."""
+    return _array("text", [value.encode() for value in values])
+
+
+def timestamptz(unix_micros: int) -> CustomType:
+    """A parameter of type `timestamptz`."""
+    return CustomType(_time(unix_micros))
+
+
+def _time(unix_micros: int) -> bytes:
+    return (unix_micros - EPOCH_MICROS).to_bytes(8, "big", signed=True)
+
+
+def _array(kind: str, elements: Sequence[bytes | None]) -> CustomType:
+    """An array in PostgreSQL's binary format: dimensions, NULLs, type, length, lower bound, elements."""
+    head = [1 if elements else 0, int(None in elements), _OIDS[kind]]
+    if elements:
+        head += [len(elements), 1]
+    pieces = [number.to_bytes(4, "big") for number in head]
+    for element in elements:
+        if element is None:
+            pieces.append(b"\xff\xff\xff\xff")
+        else:
+            pieces += (len(element).to_bytes(4, "big"), element)
+    return CustomType(b"".join(pieces))
+
+
+def _text(value: str | None) -> bytes | None:
+    """A text, with the escapes that the crate writes into JSON where PostgreSQL's text cannot hold it."""
+    if value is None:
+        return None
+    if _ESCAPED.search(value):
+        encoded = _native.encode_json(value)
+        assert encoded is not None, "a str is a JSON value"
+        value = str(json.loads(encoded[1:]))
+    return value.encode()
+
+
+def _as_written(value: bytes) -> str:
+    text = value.decode()
+    if "\ufdd0" in text:
+        return str(_native.decode_json(b"\x01" + json.dumps(text).encode(), place="author of a memory"))
+    return text
+
+
+def _seconds(value: bytes) -> float:
+    return (int.from_bytes(value, "big", signed=True) + EPOCH_MICROS) / 1e6
+
+
+def _raw(value: bytes) -> bytes:
+    return value
+
+
+ROW: Final[Decoders] = {
+    "author": _as_written,
+    "timestamp": _seconds,
+    "timestamp_text": _as_written,
+    "content": _raw,
+    "custom_metadata": _raw,
+}
+
+
+def entry_of(row: Row) -> MemoryEntry:
+    """A found row as ADK's entry; an event's time is shown as ADK shows it, local and without a zone."""
+    identity, author, seconds, time_text, content, metadata = row
+    place = f"memory {identity!r}"
+    shown = datetime.fromtimestamp(seconds).isoformat() if time_text is None else time_text or None
+    return MemoryEntry(
+        id=identity,
+        author=author,
+        timestamp=shown,
+        content=types.Content.model_validate(_native.decode_json(content, place=place)),
+        custom_metadata=_native.decode_json(metadata, place=place),
+    )
+
+
+def _micros_of(written: str | None, now: int) -> int:
+    """The time that a text says, for sorting; now where it says none that is kept."""
+    try:
+        moment = datetime.fromisoformat((written or "").replace("Z", "+00:00"))
+    except ValueError:
+        return now
+    if moment.tzinfo is None:
+        moment = moment.astimezone()
+    since = moment - datetime(1970, 1, 1, tzinfo=timezone.utc)
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds

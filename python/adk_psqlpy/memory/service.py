@@ -1,0 +1,416 @@
+"""ADK's memory service on a table with full-text search, and vectors if there is an embedder."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Final
+
+from google.adk.events.event import Event
+from google.adk.memory.base_memory_service import BaseMemoryService, SearchMemoryResponse
+from google.adk.memory.memory_entry import MemoryEntry
+from google.adk.sessions.session import Session
+from psqlpy.exceptions import NotSupportedError
+from psqlpy.extra_types import CustomType
+from typing_extensions import Self, override
+
+from adk_psqlpy.config import PsqlpyConfig
+from adk_psqlpy.lanes import Lanes
+from adk_psqlpy.memory import entries
+from adk_psqlpy.memory.entries import Stored
+from adk_psqlpy.memory.vectors import MOST_DIMENSIONS, Embed, embedded
+from adk_psqlpy.memory.words import LONGEST_QUERY, LONGEST_TEXT, terms
+from adk_psqlpy.sql.memory import (
+    MEMORY_SCHEMA_VERSION,
+    MemoryStatements,
+    MemoryTable,
+    create_memory_table,
+    text_search_configuration,
+)
+from adk_psqlpy.store import OLDEST_SERVER
+
+Progress = Callable[[int, int], None]
+"""Called with how many events or memories are done, and how many there are."""
+
+_BATCH_BYTES: Final = 8_000_000
+_LONGEST_TTL: Final = timedelta(days=365_000)
+
+
+class PsqlpyMemoryService(BaseMemoryService):
+    """Memories in PostgreSQL, as ADK's `BaseMemoryService` defines them.
+
+    A memory is an event's content or an explicit entry, found by its words and, with `embed`, by its meaning.
+    The table is made on first use, or by `create_tables`. One service may be used by any number of tasks, in
+    several event loops one after another; any number of services may use one table.
+
+    Args:
+        config: where the server is.
+        memory_table: the table, with its schema if it is not on the search path.
+        language: PostgreSQL's text search configuration, which stems words and drops stop words: `simple`
+        (does
+            neither, for any language), `english`, `german`, ... The table is made with it.
+        limit: how many memories a search gives at most.
+        ttl: how long memories are found, as a timedelta or in seconds: events from their own time on,
+            explicit memories from when they are added. `purge_expired` deletes them.
+        embed: gives a vector for each text it is handed; needs pgvector in the database.
+        dimensions: the length of those vectors.
+        batch_size: events or memories a statement, and texts a call of `embed`.
+        key_length: the longest app name, user, session or memory id in characters, 1 to 1,024. The table is
+        made
+            with it.
+
+    Every method raises `ValueError` for arguments that cannot be stored, before anything is sent, and
+    `psqlpy.exceptions.Error` for what goes wrong between here and the server. What `embed` raises comes
+    through.
+    """
+
+    def __init__(
+        self,
+        config: PsqlpyConfig,
+        memory_table: str = "adk_memories",
+        *,
+        language: str = "simple",
+        limit: int = 10,
+        ttl: timedelta | float | None = None,
+        embed: Embed | None = None,
+        dimensions: int | None = None,
+        batch_size: int = 250,
+        key_length: int = 128,
+    ) -> None:
+        self.config = config
+        self.table = MemoryTable(memory_table)
+        text_search_configuration(language)
+        self.language = language
+        self.limit = _whole("limit", limit, 1_000)
+        self.batch_size = _whole("batch_size", batch_size, 10_000)
+        self.key_length = _whole("key_length", key_length, 1_024)
+        self._ttl_micros = None if ttl is None else _micros("ttl", ttl)
+        if embed is not None and not callable(embed):
+            raise ValueError(f"embed must be an async function, not {type(embed).__name__}")
+        if (embed is None) != (dimensions is None):
+            raise ValueError(
+                "embed and dimensions go together: an embedder and the length of the vectors that it gives"
+            )
+        self.dimensions = None if dimensions is None else _whole("dimensions", dimensions, MOST_DIMENSIONS)
+        self._embed = embed
+        self._lanes = Lanes(config)
+        self._sql: MemoryStatements | None = None
+
+    # Tables.
+
+    async def create_tables(self) -> None:
+        """Make the table and its indexes, or bring them up to date. Safe to call from many processes.
+
+        Raises:
+            psqlpy.exceptions.NotSupportedError: the server is older than PostgreSQL 15, the table was made
+            by a
+                newer version of this package, or `embed` is given and the database has no pgvector.
+            ValueError: there is no such language, or the table was made with another one, another
+            `key_length` or
+                other `dimensions`.
+        """
+        sql = MemoryStatements(self.table, self.dimensions)
+        schema, name = text_search_configuration(self.language)
+        ((number, there, known, languages, has_vectors),) = await self._lanes.fetch(
+            sql.setting, [self.table.metadata, schema, name]
+        )
+        if number < OLDEST_SERVER:
+            raise NotSupportedError(
+                f"the server is PostgreSQL {number // 10000}.{number % 10000}; adk-psqlpy needs 15 or newer"
+            )
+        if not known:
+            raise ValueError(
+                f"language {self.language!r} is no text search configuration of this database; there are "
+                f"{languages}"
+            )
+        if self.dimensions is not None and not has_vectors:
+            raise NotSupportedError(
+                "embed needs the extension pgvector, which is not in this database or not on the search "
+                "path: run "
+                "CREATE EXTENSION vector (as a role that may), or leave embed out"
+            )
+        recorded = await self._recorded(sql) if there else {}
+        if int(recorded.get("schema_version", 0)) < MEMORY_SCHEMA_VERSION or (
+            self.dimensions is not None and "dimensions" not in recorded
+        ):
+            await self._lanes.batch(
+                create_memory_table(self.table, self.key_length, self.language, self.dimensions)
+            )
+            recorded = await self._recorded(sql)
+        dimensions = recorded.get("dimensions")
+        self._sql = MemoryStatements(self.table, None if dimensions is None else int(dimensions))
+
+    async def _recorded(self, sql: MemoryStatements) -> dict[str, str]:
+        """What is recorded about the table, after a look whether it is this service's."""
+        recorded: dict[str, str] = dict(await self._lanes.fetch(sql.recorded, [self.table.name]))
+        version = int(recorded.get("schema_version", 0))
+        if version > MEMORY_SCHEMA_VERSION:
+            raise NotSupportedError(
+                f"{self.table.memories} has schema version {version}, and this adk-psqlpy knows versions up "
+                "to "
+                f"{MEMORY_SCHEMA_VERSION}: upgrade the package"
+            )
+        given = {"language": self.language, "key_length": str(self.key_length)}
+        if self.dimensions is not None:
+            given["dimensions"] = str(self.dimensions)
+        for name, value in given.items():
+            if recorded.get(name, value) != value:
+                raise ValueError(
+                    f"{self.table.memories} was made with {name}={recorded[name]}, and this service has "
+                    f"{name}={value}: "
+                    "use the same, or another memory_table"
+                )
+        return recorded
+
+    async def _statements(self) -> MemoryStatements:
+        if self._sql is None:
+            await self.create_tables()
+        assert self._sql is not None
+        return self._sql
+
+    # Adding.
+
+    @override
+    async def add_session_to_memory(self, session: Session, *, progress: Progress | None = None) -> None:
+        """Add the events of a session that have text and are not there yet.
+
+        Adding it again after it grew adds what is new. Events whose memory was deleted stay deleted.
+        `progress` is called after each batch with how many events are done and how many there are.
+        """
+        if not isinstance(session, Session):
+            raise ValueError(f"session must be a Session, not {type(session).__name__}")
+        await self.add_events_to_memory(
+            app_name=session.app_name,
+            user_id=session.user_id,
+            events=session.events,
+            session_id=session.id,
+            progress=progress,
+        )
+
+    @override
+    async def add_events_to_memory(
+        self,
+        *,
+        app_name: str,
+        user_id: str,
+        events: Sequence[Event],
+        session_id: str | None = None,
+        custom_metadata: Mapping[str, object] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Add events that have text and are not there yet: of this session, or of none.
+
+        `custom_metadata` becomes that of each memory. Each batch is one statement, so a failure in between
+        leaves whole memories only, and adding the same again goes on from there.
+        """
+        scope = self._scope(app_name, user_id, session_id or "")
+        metadata = entries.encode_metadata(custom_metadata or {})
+        for event in events:
+            if not isinstance(event, Event):
+                raise ValueError(f"events must be Events, not {type(event).__name__}")
+        told = [event for event in events if entries.searched_text(event.content).strip()]
+        for event in told:
+            if event.id:
+                entries.check_identifier("event.id", event.id, self.key_length)
+        sql = await self._statements()
+        now = _now()
+        done = len(events) - len(told)
+        for start in range(0, len(told), self.batch_size):
+            batch = told[start : start + self.batch_size]
+            ids = [event.id for event in batch if event.id]
+            unknown = {row[0] for row in await self._lanes.fetch(sql.unknown, [*scope, entries.texts(ids)])}
+            rows = [
+                entries.of_event(event, metadata, self._ttl_micros, self.key_length)
+                for event in batch
+                if not event.id or event.id in unknown
+            ]
+            await self._store(
+                sql, scope, [r for r in rows if r.expires is None or r.expires > now], replace=False
+            )
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(events))
+
+    @override
+    async def add_memory(
+        self,
+        *,
+        app_name: str,
+        user_id: str,
+        memories: Sequence[MemoryEntry],
+        custom_metadata: Mapping[str, object] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Add explicit memories; one with the id of an explicit memory replaces it, one without gets an id.
+
+        `custom_metadata` is added to that of each memory, whose own keys win.
+        """
+        scope = self._scope(app_name, user_id, "")
+        shared = custom_metadata or {}
+        entries.encode_metadata(shared)
+        given: list[tuple[MemoryEntry, bytes]] = []
+        for entry in memories:
+            if not isinstance(entry, MemoryEntry):
+                raise ValueError(f"memories must be MemoryEntry, not {type(entry).__name__}")
+            if entry.id:
+                entries.check_identifier("the id of a memory", entry.id, self.key_length)
+            given.append((entry, entries.encode_metadata({**shared, **entry.custom_metadata})))
+        sql = await self._statements()
+        now = _now()
+        for start in range(0, len(given), self.batch_size):
+            batch = given[start : start + self.batch_size]
+            stored = [
+                entries.of_entry(entry, entry.id or str(uuid.uuid4()), metadata, now, self._ttl_micros)
+                for entry, metadata in batch
+            ]
+            # The last one of an id wins, as it would one after another.
+            await self._store(sql, scope, list({row.id: row for row in stored}.values()), replace=True)
+            if progress is not None:
+                progress(start + len(batch), len(given))
+
+    async def _store(
+        self, sql: MemoryStatements, scope: list[str], rows: list[Stored], *, replace: bool
+    ) -> None:
+        """Write the rows of a batch: with their vectors or not at all."""
+        # In one order, so that two writers of the same rows wait for each other instead of deadlocking.
+        rows.sort(key=lambda row: row.id)
+        for part in _parts(rows):
+            if self._embed is not None and self.dimensions is not None:
+                with_text = [row for row in part if row.text.strip()]
+                texts = [row.text[:LONGEST_TEXT] for row in with_text]
+                if texts:
+                    for row, vector in zip(
+                        with_text, await embedded(self._embed, self.dimensions, texts), strict=True
+                    ):
+                        row.embedding = vector
+            columns = entries.columns(part, vectors=sql.dimensions is not None)
+            parameters = [*scope, self._configuration(), entries.timestamptz(_now()), *columns]
+            await self._lanes.fetch(sql.add(replace=replace), parameters)
+
+    # Searching and deleting.
+
+    @override
+    async def search_memory(
+        self,
+        *,
+        app_name: str,
+        user_id: str,
+        query: str,
+        limit: int | None = None,
+        custom_metadata: Mapping[str, object] | None = None,
+    ) -> SearchMemoryResponse:
+        """Find memories of this user in this app that hold any word of the query, the best ones first.
+
+        The query may be a sentence. "Words in quotes" are found one behind the other only, a word behind a
+        minus excludes memories. With an embedder, memories of a like meaning are found as well. A query
+        without words gives nothing, and with an embedder neither does an empty one.
+
+        Beyond ADK's contract: `limit` in place of the service's, and `custom_metadata`, which the memories
+        must contain (`@>`).
+        """
+        scope = self._scope(app_name, user_id)
+        if not isinstance(query, str):
+            raise ValueError(f"query must be a str, not {type(query).__name__}")
+        most = self.limit if limit is None else _whole("limit", limit, 1_000)
+        metadata = None if not custom_metadata else CustomType(entries.encode_metadata(custom_metadata))
+        query = query[:LONGEST_QUERY]
+        wanted = terms(query)
+        vectors: list[str] = []
+        sql = await self._statements()
+        if self._embed is not None and self.dimensions is not None and query.strip():
+            vectors = await embedded(self._embed, self.dimensions, [query])
+        if not wanted.any and not vectors:
+            return SearchMemoryResponse()
+        parameters: list[Any] = [
+            *scope,
+            self._configuration(),
+            entries.texts(wanted.any),
+            " | ".join(f"({term})" for term in wanted.none),
+        ]
+        parameters += [entries.timestamptz(_now()), most, metadata, *vectors]
+        rows = await self._lanes.fetch(sql.search(vectors=bool(vectors)), parameters, entries.ROW)
+        return SearchMemoryResponse(memories=[entries.entry_of(row) for row in rows])
+
+    @override
+    async def delete_memory(self, *, app_name: str, user_id: str, memory_id: str | None = None) -> None:
+        """Delete the memory of an id; no error where there is none.
+
+        Its content is gone from the table; the id stays, so that adding its session again does not bring it
+        back.
+        """
+        scope = self._scope(app_name, user_id)
+        if not memory_id:
+            return
+        entries.check_identifier("memory_id", memory_id, self.key_length)
+        sql = await self._statements()
+        await self._lanes.fetch(sql.delete, [*scope, memory_id])
+
+    async def purge_expired(self) -> int:
+        """Delete the memories of all apps and users that are past their ttl; how many there were."""
+        sql = await self._statements()
+        ((gone,),) = await self._lanes.fetch(sql.purge, [entries.timestamptz(_now())])
+        return int(gone)
+
+    # Beneath.
+
+    def _scope(self, app_name: str, user_id: str, *session_id: str) -> list[str]:
+        entries.check_identifier("app_name", app_name, self.key_length)
+        entries.check_identifier("user_id", user_id, self.key_length)
+        for identity in session_id:
+            entries.check_identifier("session_id", identity, self.key_length)
+        return [app_name, user_id, *session_id]
+
+    def _configuration(self) -> str:
+        return ".".join(f'"{part}"' for part in text_search_configuration(self.language) if part)
+
+    async def close(self) -> None:
+        """Close the pool of connections; a later call opens it again."""
+        await self.config.close_pool()
+
+    async def __aenter__(self) -> Self:
+        """Give the service itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        await self.close()
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+def _whole(name: str, value: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ValueError(f"{name} must be an integer from 1 to {most}, not {value!r}")
+    return value
+
+
+def _micros(name: str, value: timedelta | float) -> int:
+    if isinstance(value, bool) or not isinstance(value, (timedelta, int, float)):
+        raise ValueError(f"{name} must be a timedelta or seconds, not {type(value).__name__}")
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if not 0 < seconds <= _LONGEST_TTL.total_seconds():
+        raise ValueError(
+            f"{name} must be more than nothing and at most {_LONGEST_TTL.days} days, not {value!r}"
+        )
+    return round(seconds * 1e6)
+
+
+def _parts(rows: list[Stored]) -> Iterator[list[Stored]]:
+    """Cut so that large contents do not travel together."""
+    part: list[Stored] = []
+    size = 0
+    for row in rows:
+        if part and size + len(row.content) > _BATCH_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(row)
+        size += len(row.content)
+    if part:
+        yield part

@@ -1,0 +1,116 @@
+"""The memory services under the contract, and the one way to declare that one of them differs.
+
+As in `contract.backends`, for `BaseMemoryService`: ADK's in-memory and SQLite services beside ours.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from google.adk.memory.in_memory_memory_service import InMemoryMemoryService
+
+from contract.backends import RIVALS_DESCRIBED_SINCE, adk_release
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from google.adk.memory import BaseMemoryService
+
+
+@dataclass(frozen=True)
+class MemoryBackend:
+    """A way to open memory services of one kind on one set of data."""
+
+    name: str
+    # Whether a second service sees what the first one stored.
+    persistent: bool
+    connect: Callable[[], Awaitable[BaseMemoryService]]
+    disconnect: Callable[[Any], Awaitable[None]]
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[BaseMemoryService]:
+        """One service on this backend's data; closed on the way out, the data stay."""
+        service = await self.connect()
+        try:
+            yield service
+        finally:
+            await self.disconnect(service)
+
+
+async def _close(service: Any) -> None:
+    await service.close()
+
+
+def in_memory() -> MemoryBackend:
+    """ADK's `InMemoryMemoryService`; its data die with the service."""
+
+    async def connect() -> BaseMemoryService:
+        return InMemoryMemoryService()
+
+    async def disconnect(service: Any) -> None:
+        """Nothing is held open."""
+
+    return MemoryBackend("in_memory", persistent=False, connect=connect, disconnect=disconnect)
+
+
+def sqlite(directory: Path) -> MemoryBackend:
+    """ADK's `SqliteMemoryService` (SQLite's FTS5) on a file."""
+
+    async def connect() -> BaseMemoryService:
+        from google.adk.memory import SqliteMemoryService
+
+        return SqliteMemoryService(directory / "memory.db")
+
+    return MemoryBackend("sqlite", persistent=True, connect=connect, disconnect=_close)
+
+
+def psqlpy(dsn: str) -> MemoryBackend:
+    """Our `PsqlpyMemoryService` on the PostgreSQL at `dsn`."""
+    from adk_psqlpy import PsqlpyConfig
+    from adk_psqlpy.memory import PsqlpyMemoryService
+
+    async def connect() -> BaseMemoryService:
+        return PsqlpyMemoryService(PsqlpyConfig(pool_config={"dsn": dsn, "max_db_pool_size": 4}))
+
+    return MemoryBackend("psqlpy", persistent=True, connect=connect, disconnect=_close)
+
+
+# Name -> (the fixture that says where the data are, builder). The order is the order of the reports.
+MEMORY_BACKENDS: dict[str, tuple[str | None, Callable[..., MemoryBackend]]] = {
+    "in_memory": (None, in_memory),
+    "sqlite": ("tmp_path", sqlite),
+    "psqlpy": ("database", psqlpy),
+}
+OURS = "psqlpy"
+
+
+def differs(
+    *,
+    raises: type[BaseException] | tuple[type[BaseException], ...] = (AssertionError, NotImplementedError),
+    **reasons: str,
+) -> pytest.MarkDecorator:
+    """Declares which backends break the promise of this test; as `contract.backends.differs`."""
+    unknown = set(reasons) - (set(MEMORY_BACKENDS) - {OURS})
+    if unknown or not reasons:
+        raise ValueError(f"differs() takes {sorted(set(MEMORY_BACKENDS) - {OURS})}, not {sorted(unknown)}")
+    return pytest.mark.differs(raises=raises, reasons=reasons)
+
+
+def apply_differences(item: pytest.Item) -> None:
+    """Turns the `differs` marks of a test into strict expectations for the backend it runs on."""
+    callspec = getattr(item, "callspec", None)
+    name = callspec.params.get("memory_backend") if callspec else None
+    if name is None:
+        return
+    if name != OURS and adk_release() < RIVALS_DESCRIBED_SINCE:
+        item.add_marker(pytest.mark.skip(reason=f"described as of ADK {RIVALS_DESCRIBED_SINCE}"))
+    for mark in item.iter_markers("differs"):
+        reason = mark.kwargs["reasons"].get(name)
+        if reason is not None:
+            item.add_marker(
+                pytest.mark.xfail(strict=True, raises=mark.kwargs["raises"], reason=f"{name}: {reason}")
+            )

@@ -1,0 +1,36 @@
+"""Fixtures of the memory part: `memory_backend`, each service in turn, and `memory`, one opened on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .backends import MEMORY_BACKENDS, MemoryBackend, apply_differences
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from google.adk.memory import BaseMemoryService
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        apply_differences(item)
+
+
+@pytest.fixture(params=MEMORY_BACKENDS)
+def memory_backend(request: pytest.FixtureRequest) -> MemoryBackend:
+    """Each backend in turn, on data of its own."""
+    fixture, build = MEMORY_BACKENDS[request.param]
+    if fixture is None:
+        return build()
+    where = request.getfixturevalue(fixture)
+    return build(where.dsn if fixture == "database" else where)
+
+
+@pytest.fixture
+async def memory(memory_backend: MemoryBackend) -> AsyncIterator[BaseMemoryService]:
+    """One service on the backend's empty data."""
+    async with memory_backend.open() as opened:
+        yield opened
