@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -11,6 +10,8 @@ Embed = Callable[[list[str]], Awaitable[Sequence[Sequence[float]]]]
 
 MOST_DIMENSIONS: Final = 16_000
 """Of pgvector's `vector` type."""
+
+_LARGEST: Final = 3.4028235e38
 
 
 async def embedded(embed: Embed, dimensions: int, texts: list[str]) -> list[str]:
@@ -33,6 +34,6 @@ def _literal(vector: Sequence[float], dimensions: int) -> str:
             "must be the same"
         )
     numbers = [float(number) for number in vector]
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError("embed gave a vector with NaN or an infinity in it")
+    if not all(abs(number) <= _LARGEST for number in numbers):
+        raise ValueError("embed gave a vector with a number in it that a finite float of 32 bits cannot hold")
     return f"[{','.join(map(repr, numbers))}]"
