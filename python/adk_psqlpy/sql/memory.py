@@ -277,10 +277,11 @@ class MemoryStatements:
         """`$3` language, `$4` terms, `$5` what must not be there (one query, or the empty text), `$6` now, `$7` how
         many, `$8` metadata to be contained (NULL for any), `$9` the query's vector as text (`vectors`).
 
-        Ranked as BM25 does (Robertson and Zaragoza 2009), every term frequency taken as one: the sum, over the
-        terms that a memory holds, of `ln(1 + (all - n + 0.5) / (n + 0.5))`, where n memories hold the term and
-        `all` hold any; less for longer memories. All of this counts the memories of this user only, and up to
-        `COMMON` of them. Equal ones: the newest first.
+        Ranked as BM25 does (Robertson and Zaragoza 2009): the sum, over the terms that a memory holds, of
+        `ln(1 + (all - n + 0.5) / (n + 0.5))`, where n memories hold the term and `all` hold any; times ts_rank of the
+        term alone, which grows with its occurrences to at most 1.6 times that of one; over 1 + 0.7 x length /
+        average length. All of this counts the memories of this user only, and up to `COMMON` of them. Equal ones:
+        the newest first. docs/memory.md has this beside ts_rank and ts_rank_cd of the whole query.
 
         With a vector the two rankings are fused by their ranks: the sum of 1 / (60 + rank) (Cormack and others
         2009), over the 4 x `$7`, at least 50, best of each.
@@ -322,7 +323,7 @@ class MemoryStatements:
             FROM counted, (SELECT count(*) AS total, avg(size) AS usual FROM candidates) AS c
         ), ranked AS (
             SELECT c.id, c.session_id, c.timestamp,
-                (SELECT sum(weight / (1 + 0.4 * c.size / usual)) FROM weighed WHERE c.words @@ query) AS score
+                (SELECT sum(weight * ts_rank(c.words, query) / (1 + 0.7 * c.size / usual)) FROM weighed WHERE c.words @@ query) AS score
             FROM candidates AS c
         )"""
         columns = "m.id, m.author, m.timestamp, m.timestamp_text, m.content, m.custom_metadata"
