@@ -131,7 +131,9 @@ def with_needle(given: list[Any]) -> list[Any]:
     return given
 
 
-async def open_peers(database: str, directory: str, stack: AsyncExitStack) -> dict[str, Peer]:
+async def open_peers(
+    database: str, directory: str, stack: AsyncExitStack, without: list[str]
+) -> dict[str, Peer]:
     """Open every service; one that cannot be opened is left out, and why is said."""
     openers: dict[str, tuple[str, Callable[[], Awaitable[tuple[Any, Callable[[], Awaitable[None]]]]]]] = {
         OURS: ("adk-psqlpy", lambda: _ours(database)),
@@ -141,6 +143,8 @@ async def open_peers(database: str, directory: str, stack: AsyncExitStack) -> di
     }
     peers = {}
     for key, (label, opened) in openers.items():
+        if key in without:
+            continue
         try:
             service, close = await opened()
         except ImportError as error:
@@ -307,7 +311,7 @@ async def main(options: argparse.Namespace) -> int:
         database = await stack.enter_async_context(services.temporary_database(dsn, name))
         await services.run_sql(database, "CREATE EXTENSION vector")  # SQLSpec's tables need it
         directory = stack.enter_context(tempfile.TemporaryDirectory())
-        peers = await open_peers(database, directory, stack)
+        peers = await open_peers(database, directory, stack, options.without.split(","))
         columns = (
             TextColumn("{task.description:50}"),
             BarColumn(),
@@ -415,6 +419,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--memories", type=int, default=100_000, help="how many are searched (100,000)")
     parser.add_argument("--rounds", type=int, default=15, help="rounds of each operation (15)")
     parser.add_argument("--quick", action="store_true", help="5,000 memories, 3 rounds")
+    parser.add_argument("--without", default="", help="services to leave out, by commas: sqlspec_psqlpy, ...")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
     return parser.parse_args()
 
