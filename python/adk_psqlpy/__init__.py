@@ -5,6 +5,7 @@ import warnings
 from adk_psqlpy import _native
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.embedded import EmbeddedServer
+from adk_psqlpy.memory import PsqlpyMemoryService
 from adk_psqlpy.sessions import PsqlpySessionService
 from adk_psqlpy.store import PsqlpyADKStore, StoredSession
 
@@ -12,6 +13,7 @@ __all__ = [
     "EmbeddedServer",
     "PsqlpyADKStore",
     "PsqlpyConfig",
+    "PsqlpyMemoryService",
     "PsqlpySessionService",
     "StoredSession",
     "__version__",
