@@ -103,16 +103,12 @@ KEYS: dict[str, Key] = {
     "write_timeout_sec": Key("seconds", "none", "the same for writes, which are undone then", None, 0.001),
     # network
     "connect_timeout_sec": Key("whole", "none", "seconds for one address of one host", "connect_timeout", 1),
-    "tcp_user_timeout_sec": Key(
-        "whole", "30", "seconds sent data may stay unacknowledged", None, 1
-    ),
+    "tcp_user_timeout_sec": Key("whole", "30", "seconds sent data may stay unacknowledged", None, 1),
     "keepalives": Key("flag", "True", "TCP keepalive", "keepalives"),
     "keepalives_idle_sec": Key(
         "whole", "30", "seconds of silence before the first probe", "keepalives_idle", 1
     ),
-    "keepalives_interval_sec": Key(
-        "whole", "10", "seconds between probes", "keepalives_interval", 1
-    ),
+    "keepalives_interval_sec": Key("whole", "10", "seconds between probes", "keepalives_interval", 1),
     "keepalives_retries": Key("whole", "3", "probes before giving up", "keepalives_retries", 1),
     # TLS
     "ssl_mode": Key(

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
-from operator import itemgetter
+from functools import partial
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -22,6 +22,8 @@ from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.errors import OperationTimeoutError, PoolTimeoutError
 from adk_psqlpy.groups import Append, AppendGroups
 from adk_psqlpy.lanes import Decoders, Row, lanes_of
+from adk_psqlpy.limits import JSONB_BYTES, StateSizes, check_event, check_state
+from adk_psqlpy.paging import Pages
 from adk_psqlpy.retry import Repeat
 from adk_psqlpy.sources import Kind, LendsConnections
 from adk_psqlpy.sql import SCHEMA_VERSION, Statements, Tables, create_tables, made_with
@@ -137,6 +139,8 @@ class PsqlpyADKStore:
         self._sql = Statements(self.tables)
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, AppendGroups] = WeakKeyDictionary()
         self._lanes = lanes_of(config)
+        self._pages = Pages(self._sql, self._read, partial(self._lanes.fetch, kind="read"), _SESSION)
+        self._state_sizes = StateSizes()
 
     # Tables.
 
@@ -189,6 +193,8 @@ class PsqlpyADKStore:
                 raise ValueError(f"{name} must not be empty")
         delta = scoped({} if state is None else state)
         own = delta.session or b"\x01{}"
+        check_state(own, delta.app, delta.user)
+        self._state_sizes.look((app_name, user_id, session_id), own)
         micros = time.time_ns() // 1000
         rows = await self._write(
             self._sql.create_session,
@@ -234,16 +240,13 @@ class PsqlpyADKStore:
     async def _get_session(
         self, app_name: str, user_id: str, session_id: str, which: str, parameters: list[Any]
     ) -> StoredSession | None:
-        rows = await self._read(
-            self._sql.get_session(events=which), [app_name, user_id, session_id, *parameters], _SESSION
-        )
-        if not rows:
+        key, place = (app_name, user_id, session_id), _place(app_name, user_id, session_id)
+        found = await self._pages.get(key, which, parameters, place)
+        if found is None:
             return None
-        place = _place(app_name, user_id, session_id)
-        rows.sort(key=itemgetter(0))
-        _, create_time, update_time, revision, state, app, user, *arrays = rows[0]
+        (_, create_time, update_time, revision, state, app, user), events = found
+        self._state_sizes.look(key, state)
         merged = _native.decode_state(state, app, user, place=place)
-        events = _native.decode_events(*(row[7:] for row in rows), place=place) if arrays else []
         return StoredSession(
             app_name, user_id, session_id, merged, create_time, update_time, revision, events
         )
@@ -305,6 +308,7 @@ class PsqlpyADKStore:
         """
         self._check_key(app_name, user_id, session_id)
         state = scoped(delta, "delta")
+        check_state(state.session, state.app, state.user)
         parameters = [_jsonb(state.session), _jsonb(state.app), _jsonb(state.user)]
         rows = await self._write(
             self._sql.update_session_state,
@@ -361,6 +365,9 @@ class PsqlpyADKStore:
         append = Append(
             (app_name, user_id, session_id), expected.revision, [created, delta.session, *columns]
         )
+        if append.size > JSONB_BYTES:
+            check_event(event.id, columns, (delta.session, delta.app, delta.user))
+        self._state_sizes.look(append.key, delta.session)
         shared = [CustomType(scope) for scope in (delta.app, delta.user) if scope is not None]
         if self.group_appends and not shared and not merge:
             return await self._explained(self._groups().append(append))
