@@ -14,8 +14,8 @@ from psqlpy.exceptions import DatabaseError
 import adk_psqlpy
 from adk_psqlpy.artifacts import PsqlpyArtifactService
 from adk_psqlpy.artifacts.blobs import CHUNK
+from proxy import Proxy
 from servers import Database, run_sql
-from store.support import RoundTrips
 
 from .support import KEY, LARGE, assert_sound, content, counts, png
 
@@ -58,7 +58,7 @@ async def test_round_trips(database: Database) -> None:
     """One statement for what fits in a chunk, for descriptions, and for bytes that are stored already."""
     small, large = png(content(1000)), png(content(LARGE))
     with TemporaryDirectory() as directory:
-        async with RoundTrips(database.dsn, Path(directory)) as line, line.config() as config:
+        async with Proxy(database.dsn, Path(directory)) as line, line.config() as config:
             service = PsqlpyArtifactService(config)
             await service.create_tables()
             operations = {

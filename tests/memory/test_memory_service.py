@@ -17,8 +17,8 @@ from adk_psqlpy.memory import PsqlpyMemoryService
 from adk_psqlpy.sql.memory import COMMON
 from contract.events import said
 from contract.memory.told import SCOPE, entry, session, text_of, texts
+from proxy import Proxy
 from servers import Database, run_sql
-from store.support import RoundTrips
 
 if TYPE_CHECKING:
     from google.adk.events import Event
@@ -179,7 +179,7 @@ async def test_an_explicit_memory_without_text_is_kept(
 async def test_batches_and_progress(database: Database) -> None:
     """A statement a batch and a look before it; what is known is not sent again."""
     with TemporaryDirectory(prefix="rt") as directory:
-        async with RoundTrips(database.dsn, Path(directory)) as counter, counter.config() as config:
+        async with Proxy(database.dsn, Path(directory)) as counter, counter.config() as config:
             memory = PsqlpyMemoryService(config, batch_size=100)
             await memory.create_tables()
             told = session(*(f"fish {n}" for n in range(250)))

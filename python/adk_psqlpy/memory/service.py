@@ -18,11 +18,12 @@ from psqlpy.extra_types import CustomType
 from typing_extensions import Self, override
 
 from adk_psqlpy.config import PsqlpyConfig
-from adk_psqlpy.lanes import Lanes
+from adk_psqlpy.lanes import lanes_of
 from adk_psqlpy.memory import entries
 from adk_psqlpy.memory.entries import Stored
 from adk_psqlpy.memory.vectors import MOST_DIMENSIONS, Embed, embedded
 from adk_psqlpy.memory.words import LONGEST_QUERY, LONGEST_TEXT, terms
+from adk_psqlpy.retry import Repeat
 from adk_psqlpy.sql.memory import (
     MEMORY_SCHEMA_VERSION,
     MemoryStatements,
@@ -96,7 +97,7 @@ class PsqlpyMemoryService(BaseMemoryService):
             )
         self.dimensions = None if dimensions is None else _whole("dimensions", dimensions, MOST_DIMENSIONS)
         self._embed = embed
-        self._lanes = Lanes(config)
+        self._lanes = lanes_of(config)
         self._sql: MemoryStatements | None = None
 
     # Tables.
@@ -115,7 +116,7 @@ class PsqlpyMemoryService(BaseMemoryService):
         sql = MemoryStatements(self.table, self.dimensions)
         schema, name = text_search_configuration(self.language)
         ((number, there, known, languages, has_vectors),) = await self._lanes.fetch(
-            sql.setting, [self.table.metadata, schema, name]
+            sql.setting, [self.table.metadata, schema, name], repeat=Repeat.READ
         )
         if number < OLDEST_SERVER:
             raise NotSupportedError(
@@ -145,7 +146,9 @@ class PsqlpyMemoryService(BaseMemoryService):
 
     async def _recorded(self, sql: MemoryStatements) -> dict[str, str]:
         """What is recorded about the table, after a look whether it is this service's."""
-        recorded: dict[str, str] = dict(await self._lanes.fetch(sql.recorded, [self.table.name]))
+        recorded: dict[str, str] = dict(
+            await self._lanes.fetch(sql.recorded, [self.table.name], repeat=Repeat.READ)
+        )
         version = int(recorded.get("schema_version", 0))
         if version > MEMORY_SCHEMA_VERSION:
             raise NotSupportedError(
@@ -221,7 +224,8 @@ class PsqlpyMemoryService(BaseMemoryService):
         for start in range(0, len(told), self.batch_size):
             batch = told[start : start + self.batch_size]
             ids = [event.id for event in batch if event.id]
-            unknown = {row[0] for row in await self._lanes.fetch(sql.unknown, [*scope, entries.texts(ids)])}
+            known = [*scope, entries.texts(ids)]
+            unknown = {row[0] for row in await self._lanes.fetch(sql.unknown, known, repeat=Repeat.READ)}
             rows = [
                 entries.of_event(event, metadata, self._ttl_micros, self.key_length)
                 for event in batch
@@ -288,7 +292,7 @@ class PsqlpyMemoryService(BaseMemoryService):
                         row.embedding = vector
             columns = entries.columns(part, vectors=sql.dimensions is not None)
             parameters = [*scope, self._configuration(), entries.timestamptz(_now()), *columns]
-            await self._lanes.fetch(sql.add(replace=replace), parameters)
+            await self._lanes.fetch(sql.add(replace=replace), parameters, repeat=Repeat.AFTER_FAILURE)
 
     # Searching and deleting.
 
@@ -331,7 +335,9 @@ class PsqlpyMemoryService(BaseMemoryService):
             " | ".join(f"({term})" for term in wanted.none),
         ]
         parameters += [entries.timestamptz(_now()), most, metadata, *vectors]
-        rows = await self._lanes.fetch(sql.search(vectors=bool(vectors)), parameters, entries.ROW)
+        rows = await self._lanes.fetch(
+            sql.search(vectors=bool(vectors)), parameters, entries.ROW, kind="list", repeat=Repeat.READ
+        )
         return SearchMemoryResponse(memories=[entries.entry_of(row) for row in rows])
 
     @override
@@ -346,12 +352,14 @@ class PsqlpyMemoryService(BaseMemoryService):
             return
         entries.check_identifier("memory_id", memory_id, self.key_length)
         sql = await self._statements()
-        await self._lanes.fetch(sql.delete, [*scope, memory_id])
+        await self._lanes.fetch(sql.delete, [*scope, memory_id], repeat=Repeat.AFTER_FAILURE)
 
     async def purge_expired(self) -> int:
         """Delete the memories of all apps and users that are past their ttl; how many there were."""
         sql = await self._statements()
-        ((gone,),) = await self._lanes.fetch(sql.purge, [entries.timestamptz(_now())])
+        ((gone,),) = await self._lanes.fetch(
+            sql.purge, [entries.timestamptz(_now())], repeat=Repeat.AFTER_FAILURE
+        )
         return int(gone)
 
     # Beneath.
