@@ -42,7 +42,7 @@ async def _race(dsn: str, file: Path, name: str, ids: list[str], appends: int, r
     ) as service:
         await service.store.create_tables()
         writers = [
-            Writer(service, ledger, f"{name}.{number}", [each], repeats=False, user=one_user)
+            Writer(service, ledger, f"{name}.{number}", [each], user=one_user)
             for number, each in enumerate(ids)
         ]
         await asyncio.to_thread(ready.wait, START_LIMIT_SEC)

@@ -5,75 +5,23 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.events.event import Event
-from google.adk.sessions import Session
 
 from adk_psqlpy import PsqlpySessionService
 from servers import Database
 
 from .deadlines import within
+from .impatient import ImpatientWriter
 from .ledger import Findings, Ledger, compare
 from .quiet import settled, whole
 from .workload import APP, Writer, create_sessions, under_load, user_of
 
 Open = Callable[..., PsqlpySessionService]
 Seen = Callable[[str, int, Findings], None]
-
-
-@dataclass
-class ImpatientWriter(Writer):
-    """Cancels its calls after a while, most of them, and then repeats or abandons them.
-
-    Attributes:
-        cancelled: how many calls were still under way when they were cancelled.
-    """
-
-    cancelled: int = 0
-
-    async def append(self, session: Session, event: Event) -> Session:
-        """Append an event, in several attempts."""
-        patience = random.choice([0.0, 0.0003, 0.001, 0.003])
-        while True:
-            task = asyncio.ensure_future(super().append(session, event))
-            if await self._cancelled(task, patience):
-                patience = patience * 2 + 0.0002
-                continue
-            return task.result()
-
-    async def distract(self) -> None:
-        """Begin a call of another kind, and cancel it."""
-        one = random.choice(self.session_ids)
-        calls: list[Coroutine[Any, Any, Any]] = [
-            self.service.get_session(app_name=APP, user_id=user_of(one), session_id=one),
-            self.service.list_sessions(app_name=APP),
-            self.service.get_user_state(app_name=APP, user_id=user_of(one)),
-            self.service.create_session(app_name="other", user_id="u", state={"user:k": 1, "app:k": 1}),
-        ]
-        chosen = calls.pop(random.randrange(len(calls)))
-        for call in calls:
-            call.close()
-        await self._cancelled(asyncio.ensure_future(chosen), random.expovariate(1000))
-
-    async def _cancelled(self, task: asyncio.Task[Any], patience: float) -> bool:
-        for _ in range(random.randrange(8)):
-            await asyncio.sleep(0)
-        await asyncio.wait({task}, timeout=patience)
-        if task.done():
-            return False
-        task.cancel()
-        # A cancelled call ends at once, whatever the server does meanwhile.
-        done, _ = await asyncio.wait({task}, timeout=2)
-        assert done, "a cancelled call went on for 2 s"
-        if not task.cancelled():  # it ended in the same turn
-            return False
-        self.cancelled += 1
-        return True
 
 
 @pytest.mark.parametrize("cancellations", [400, pytest.param(40_000, marks=pytest.mark.torture)])
@@ -116,7 +64,7 @@ async def test_abandoned_appends(
             ledger.begun(session, event)
             if number % 3:
                 attempt = asyncio.ensure_future(service.append_event(session, event))
-                if await writer._cancelled(attempt, random.expovariate(1000)):
+                if await writer.cancelled_after(attempt, random.expovariate(1000)):
                     continue
                 if attempt.exception() is None:
                     ledger.acknowledged(event)

@@ -89,7 +89,7 @@ async def test_a_full_disk(
     service = open_service(database.dsn, 4)
     await service.store.create_tables()
     ids = await create_sessions(service, 4)
-    writers = writers_of(service, ledger, ids, 4, repeats=False)
+    writers = writers_of(service, ledger, ids, 4)
     sessions = [await writer.load(each) for writer, each in zip(writers, ids, strict=True)]
     refused: list[tuple[int, Event]] = []
 

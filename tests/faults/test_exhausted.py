@@ -18,7 +18,6 @@ from servers import BinaryServer, Database, run_sql
 
 from .deadlines import within
 from .quiet import whole
-from .workload import OWN_RETRY
 
 Open = Callable[..., PsqlpySessionService]
 WAITS: dict[str, Any] = {"acquire_timeout_sec": 2, "retry_sec": 2}
@@ -102,7 +101,6 @@ async def test_the_error_says_what_to_set(small_database: Database, open_service
             await within(BOUND_SEC, service.list_sessions(app_name="app"))
 
 
-@OWN_RETRY
 async def test_slots_that_come_free_are_waited_for(small_database: Database, open_service: Open) -> None:
     """The others leave after a second: no error at all."""
     service = open_service(small_database.dsn, 3, **WAITS)
@@ -117,7 +115,6 @@ async def test_slots_that_come_free_are_waited_for(small_database: Database, ope
     await whole(service, small_database)
 
 
-@OWN_RETRY
 async def test_a_first_connection_waits_for_a_slot(small_database: Database, open_service: Open) -> None:
     """A service that starts while the server is full waits too: the server says that it has none left."""
     await open_service(small_database.dsn, 2, **WAITS).store.create_tables()

@@ -20,7 +20,7 @@ from .crash import CrashServer, Standby
 from .deadlines import until, within
 from .ledger import Findings, Ledger, compare
 from .quiet import whole
-from .workload import APP, OWN_RETRY, create_sessions, under_load, user_of, writers_of
+from .workload import APP, create_sessions, under_load, user_of, writers_of
 
 Seen = Callable[[str, int, Findings], None]
 
@@ -93,7 +93,7 @@ async def test_promotions_in_a_row(binaries: Path, ledger: Ledger, seen: Seen, r
 async def test_a_standby_refuses_appends(binaries: Path) -> None:
     """A service that is led to a standby reads there, and its appends fail within a bound, by name."""
     with CrashServer(binaries) as primary, Standby(binaries, primary) as standby:
-        writing, reading = service_on(primary), service_on(standby, target_session_attrs="any")
+        writing, reading = service_on(primary), service_on(standby, target_session_attrs="any", retry_sec=1)
         await writing.store.create_tables()
         (identity,) = await create_sessions(writing, 1)
         key = {"app_name": APP, "user_id": user_of(identity), "session_id": identity}
@@ -106,13 +106,12 @@ async def test_a_standby_refuses_appends(binaries: Path) -> None:
         assert session is not None
         event = Event(author="agent")
         with pytest.raises(Error, match="read-only"):
-            await within(40, reading.append_event(session, event))
+            await within(20, reading.append_event(session, event))
         assert await within(10, writing.append_event(session, event)) is event
         await reading.close()
         await writing.close()
 
 
-@OWN_RETRY
 async def test_a_demoted_primary(binaries: Path) -> None:
     """The connections that a service holds stay on a server that has become read-only: it leaves them for
     the one that accepts writes."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import random
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from google.adk.errors import StaleSessionError
@@ -14,26 +12,22 @@ from google.adk.events.event import Event
 from google.adk.sessions import Session
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
+from proxy import Cut, Proxy
 from servers import Database
 
 from .deadlines import within
+from .impatient import ImpatientWriter
 from .ledger import Findings, Ledger, compare
 from .quiet import settled, whole
 from .workload import APP, Writer, create_sessions, under_load, user_of
 
 Seen = Callable[[str, int, Findings], None]
 
-pytestmark = pytest.mark.skipif(
-    "stale_policy" not in inspect.signature(PsqlpySessionService).parameters,
-    reason="this service has no stale_policy yet",
-)
-
 
 def merging(dsn: str, pool_size: int = 6) -> PsqlpySessionService:
     """A service that appends after what others wrote."""
     config = PsqlpyConfig({"dsn": dsn, "max_db_pool_size": pool_size})
-    options: dict[str, Any] = {"stale_policy": "merge"}
-    return PsqlpySessionService(PsqlpyADKStore(config), **options)
+    return PsqlpySessionService(PsqlpyADKStore(config), stale_policy="merge")
 
 
 async def stored(service: PsqlpySessionService, session: Session) -> Session:
@@ -66,6 +60,49 @@ async def test_32_writers_on_one_session(
     for service in opened[1:]:
         await service.close()
     await whole(opened[0], database)
+
+
+@pytest.mark.parametrize("cuts", [40, pytest.param(1000, marks=pytest.mark.torture)])
+async def test_merging_while_connections_are_cut(
+    database: Database, ledger: Ledger, seen: Seen, cuts: int
+) -> None:
+    """A merging append whose answer is lost is repeated without a revision to guard it: stored once all the
+    same."""
+    async with Proxy(database.dsn) as line, line.config(max_db_pool_size=6) as config:
+        service = PsqlpySessionService(PsqlpyADKStore(config), stale_policy="merge")
+        await service.store.create_tables()
+        ids = await create_sessions(service, 2)
+        line.fate = lambda: random.choice(list(Cut)) if random.random() < 1 / 8 else None
+
+        async def wait() -> None:
+            while line.cuts.total() < cuts:  # noqa: ASYNC110 - the proxy has no event for it
+                await asyncio.sleep(0.01)
+            line.fate = lambda: None
+
+        writers = [Writer(service, ledger, f"w{n}", ids) for n in range(12)]
+        await under_load(writers, wait, bound=60 + cuts)
+        await settled(database)
+        findings = await compare(service, Ledger.read(ledger.path), database.dsn)
+        seen("connection cut under merging writers, 12 on 2 sessions", line.cuts.total(), findings)
+        await whole(service, database)
+
+
+async def test_merging_while_calls_are_cancelled(database: Database, ledger: Ledger, seen: Seen) -> None:
+    """What a cancelled append leaves running may be stored before or after the same append again."""
+    service = merging(database.dsn)
+    await service.store.create_tables()
+    ids = await create_sessions(service, 2)
+    writers = [ImpatientWriter(service, ledger, f"w{n}", ids) for n in range(12)]
+
+    async def distractions() -> None:
+        while sum(writer.cancelled for writer in writers) < 400:
+            await within(10, random.choice(writers).distract())
+
+    await under_load(writers, distractions, bound=60)
+    await settled(database)
+    findings = await compare(service, Ledger.read(ledger.path), database.dsn)
+    seen("calls of merging writers cancelled", sum(writer.cancelled for writer in writers), findings)
+    await whole(service, database)
 
 
 async def test_objects_are_brought_up_to_date(database: Database) -> None:

@@ -307,7 +307,7 @@ def compared(
         loop.close()
 
 
-@pytest.mark.parametrize(("examples", "steps"), [(25, 25), pytest.param(1000, 50, marks=pytest.mark.torture)])
+@pytest.mark.parametrize(("examples", "steps"), [(15, 25), pytest.param(1000, 50, marks=pytest.mark.torture)])
 def test_against_the_in_memory_service(database: Database, examples: int, steps: int) -> None:
     compared(database.dsn, PsqlpySessionService, examples, steps)
 

@@ -17,15 +17,20 @@ from servers import Database
 from .deadlines import within
 from .ledger import Findings, Ledger, compare
 from .quiet import settled, whole
-from .workload import CALLER_REPEATS, create_sessions, under_load, writers_of
+from .workload import create_sessions, under_load, writers_of
 
 Seen = Callable[[str, int, Findings], None]
 
 
+RETRY_SEC = pytest.mark.parametrize("retry_sec", [0, 15])
+"""Whether callers repeat what failed, or the service does."""
+
+
+@RETRY_SEC
 @pytest.mark.parametrize("cut", Cut)
-async def test_one_cut_in_an_append(database: Database, cut: Cut) -> None:
+async def test_one_cut_in_an_append(database: Database, cut: Cut, retry_sec: int) -> None:
     """One append, cut once: the same call again, or the service's own retry, leaves it stored once."""
-    async with Proxy(database.dsn) as line, line.config() as config:
+    async with Proxy(database.dsn) as line, line.config(retry_sec=retry_sec) as config:
         service = PsqlpySessionService(PsqlpyADKStore(config))
         await service.store.create_tables()
         session = await service.create_session(app_name="app", user_id="user-0", session_id="s")
@@ -33,7 +38,7 @@ async def test_one_cut_in_an_append(database: Database, cut: Cut) -> None:
         fates = iter([cut])
         line.fate = lambda: next(fates, None)
         event = Event(author="agent")
-        if CALLER_REPEATS:
+        if retry_sec == 0:
             with pytest.raises(Error):
                 await within(10, service.append_event(session, event))
         assert await within(10, service.append_event(session, event)) is event
@@ -44,13 +49,17 @@ async def test_one_cut_in_an_append(database: Database, cut: Cut) -> None:
         await service.close()
 
 
+@RETRY_SEC
 @pytest.mark.parametrize("cuts", [40, pytest.param(2000, marks=pytest.mark.torture)])
-async def test_cuts_at_random(database: Database, ledger: Ledger, seen: Seen, cuts: int) -> None:
+async def test_cuts_at_random(
+    database: Database, ledger: Ledger, seen: Seen, cuts: int, retry_sec: int
+) -> None:
     """One request in eight is cut, at a random moment, on whichever connection, log-ins included."""
-    async with Proxy(database.dsn) as line, line.config(max_db_pool_size=6) as config:
+    async with Proxy(database.dsn) as line, line.config(max_db_pool_size=6, retry_sec=retry_sec) as config:
         service = PsqlpySessionService(PsqlpyADKStore(config))
         await service.store.create_tables()
         ids = await create_sessions(service, 8)
+        writers = writers_of(service, ledger, ids, 16, repeats=retry_sec == 0)
         line.fate = lambda: random.choice(list(Cut)) if random.random() < 1 / 8 else None
 
         async def wait() -> None:
@@ -58,11 +67,17 @@ async def test_cuts_at_random(database: Database, ledger: Ledger, seen: Seen, cu
                 await asyncio.sleep(0.01)
             line.fate = lambda: None
 
-        await under_load(writers_of(service, ledger, ids, 16), wait, bound=60 + cuts)
+        await under_load(writers, wait, bound=60 + cuts)
         assert set(line.cuts) == set(Cut)
+        assert any(writer.errors for writer in writers) is (retry_sec == 0)
         await settled(database)
         findings = await compare(service, Ledger.read(ledger.path), database.dsn)
-        seen("connection cut before, during, within, after a request", line.cuts.total(), findings)
+        who = "the service" if retry_sec else "callers"
+        seen(
+            f"connection cut before, during, within, after a request; {who} repeat",
+            line.cuts.total(),
+            findings,
+        )
         await whole(service, database)
 
 

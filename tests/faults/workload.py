@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import pytest
 from google.adk.errors import StaleSessionError
 from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
@@ -23,14 +22,6 @@ from adk_psqlpy import PsqlpySessionService
 
 from .deadlines import within
 from .ledger import Ledger
-
-CALLER_REPEATS = False
-"""Whether a writer repeats a call that ended in an `Error`; if not, the service's own retry has to do."""
-
-OWN_RETRY = pytest.mark.xfail(
-    CALLER_REPEATS, strict=True, reason="the service neither retries nor bounds its waits by itself yet"
-)
-"""For what only the service's own retries and bounds can do."""
 
 APP = "app"
 Result = TypeVar("Result")
@@ -50,6 +41,7 @@ class Writer:
 
     Attributes:
         bound: seconds that a call of the service may take.
+        repeats: whether it repeats a call that ended in an `Error`; else the service's retry has to do.
         errors: the driver's errors that the caller met.
         stale: how often the session had moved on.
         slowest: seconds of the slowest append.
@@ -60,7 +52,7 @@ class Writer:
     name: str
     session_ids: Sequence[str]
     bound: float = 30.0
-    repeats: bool = CALLER_REPEATS
+    repeats: bool = False
     user: Callable[[str], str] = user_of
     errors: list[Error] = field(default_factory=list)
     stale: int = 0
