@@ -31,9 +31,10 @@ async def test_a_storm_of_cancellations(
     """Each event is repeated until it is acknowledged, and is stored once."""
     service = open_service(database.dsn)
     await service.store.create_tables()
-    ids = await create_sessions(service, 8)
+    # Many sessions in a long storm, so that it is not about reading long ones.
+    ids = await create_sessions(service, max(8, cancellations // 500 * 8))
     # Two writers a session: the one has to find out what the other's ghosts did.
-    writers = [ImpatientWriter(service, ledger, f"w{n}", [ids[n % 8]]) for n in range(16)]
+    writers = [ImpatientWriter(service, ledger, f"w{n}", ids[n % 8 :: 8]) for n in range(16)]
 
     async def distractions() -> None:
         while sum(writer.cancelled for writer in writers) < cancellations:
@@ -54,25 +55,27 @@ async def test_abandoned_appends(
     """An append cancelled and never repeated is stored whole or not at all; the next one finds out."""
     service = open_service(database.dsn)
     await service.store.create_tables()
-    ids = await create_sessions(service, 8)
-    writers = [ImpatientWriter(service, ledger, f"w{n}", [ids[n]]) for n in range(8)]
+    turns = -(-rounds // 100)  # of a hundred appends to one session
+    ids = await create_sessions(service, 8 * turns)
+    writers = [ImpatientWriter(service, ledger, f"w{n}", ids[n::8]) for n in range(8)]
 
     async def abandon(writer: ImpatientWriter) -> None:
-        session = await writer.load(writer.session_ids[0])
-        for number in range(1, rounds + 1):
-            event = writer.event(number, session.id)
-            ledger.begun(session, event)
-            if number % 3:
-                attempt = asyncio.ensure_future(service.append_event(session, event))
-                if await writer.cancelled_after(attempt, random.expovariate(1000)):
-                    continue
-                if attempt.exception() is None:
-                    ledger.acknowledged(event)
-                    continue
-            session = await within(10, Writer.append(writer, session, event))
-            ledger.acknowledged(event)
+        for session_id in writer.session_ids:
+            session = await writer.load(session_id)
+            for number in range(1, rounds // turns + 1):
+                event = writer.event(number, session_id)
+                ledger.begun(session, event)
+                if number % 3:
+                    attempt = asyncio.ensure_future(service.append_event(session, event))
+                    if await writer.cancelled_after(attempt, random.expovariate(1000)):
+                        continue
+                    if attempt.exception() is None:
+                        ledger.acknowledged(event)
+                        continue
+                session = await Writer.append(writer, session, event)
+                ledger.acknowledged(event)
 
-    await within(60 + rounds / 10, asyncio.gather(*map(abandon, writers)))
+    await within(60 + rounds / 5, asyncio.gather(*map(abandon, writers)))
     await settled(database)
     findings = await compare(service, Ledger.read(ledger.path), database.dsn)
     assert findings.unacknowledged > rounds

@@ -41,7 +41,8 @@ async def test_kill_9_of_the_server(
     sessions: int,
 ) -> None:
     """The postmaster and all its processes get SIGKILL under load, and the server starts again."""
-    service = open_service(crash_database.dsn)
+    # A server that is up for half a second at a time may be missed for longer than by default.
+    service = open_service(crash_database.dsn, 6, retry_sec=60)
     await service.store.create_tables()
     ids = await create_sessions(service, sessions)
     group = writers_of(service, ledger, ids, writers)
@@ -69,7 +70,8 @@ async def test_kill_9_of_a_backend(
     kills: int,
 ) -> None:
     """One backend dies: PostgreSQL ends all the others, since shared memory may be damaged, and recovers."""
-    service = open_service(crash_database.dsn)
+    # A server that is up for half a second at a time may be missed for longer than by default.
+    service = open_service(crash_database.dsn, 6, retry_sec=60)
     await service.store.create_tables()
     ids = await create_sessions(service, 8)
     group = writers_of(service, ledger, ids, 16)

@@ -51,7 +51,7 @@ class Writer:
     ledger: Ledger
     name: str
     session_ids: Sequence[str]
-    bound: float = 30.0
+    bound: float = 90.0
     repeats: bool = False
     user: Callable[[str], str] = user_of
     errors: list[Error] = field(default_factory=list)
