@@ -25,14 +25,6 @@ HELD_UP_SEC = 0.5
 POOL = 4
 
 
-MOVED_ONCE = pytest.mark.xfail(
-    strict=False, reason="what was moved from behind one slow statement to behind another is not moved again"
-)
-ALL_TAKEN = pytest.mark.xfail(
-    strict=True, reason="as many statements wait for locks as there are connections: none is left for others"
-)
-
-
 @asynccontextmanager
 async def locked(database: Database, *session_ids: str) -> AsyncIterator[None]:
     """Another client's transaction holds the rows of these sessions."""
@@ -55,9 +47,7 @@ async def waiting_for_locks(database: Database) -> int:
     return int(row["n"])
 
 
-@pytest.mark.parametrize(
-    "locks", [1, pytest.param(POOL - 1, marks=MOVED_ONCE), pytest.param(2 * POOL, marks=ALL_TAKEN)]
-)
+@pytest.mark.parametrize("locks", [1, POOL - 1, 2 * POOL])
 async def test_a_lock_holds_up_its_own_session_only(
     database: Database, open_service: Open, locks: int
 ) -> None:
@@ -102,7 +92,6 @@ async def test_a_lock_holds_up_its_own_session_only(
     await whole(service, database)
 
 
-@MOVED_ONCE
 @pytest.mark.parametrize("locks", [2, 3])
 async def test_a_read_that_was_begun_with_locked_appends(
     database: Database, open_service: Open, locks: int

@@ -13,6 +13,7 @@ import pytest
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from servers import Database
 
+from .deadlines import until
 from .ledger import Findings, Ledger, compare
 from .quiet import settled, whole
 from .workload import Writer, create_sessions
@@ -39,10 +40,15 @@ def test_one_loop_after_another(
         return await create_sessions(service, 6)
 
     async def work(number: int) -> None:
-        for name in range(6):
-            writer = Writer(service, ledger, f"l{number}.{name}", [ids[name]])
+        writers = [Writer(service, ledger, f"l{number}.{name}", [ids[name]]) for name in range(6)]
+        for writer in writers:
             asyncio.ensure_future(writer.run(lambda: True)).add_done_callback(ended)
-        await asyncio.sleep(random.uniform(0.05, 0.15))  # load
+
+        async def under_way() -> bool:
+            return sum(writer.appended for writer in writers) > 6
+
+        await until(under_way, 60, "some appends")
+        await asyncio.sleep(random.uniform(0.0, 0.05))  # in the middle of something
 
     def ended(task: asyncio.Task[None]) -> None:
         assert task.cancelled() or task.exception() is None
@@ -69,7 +75,7 @@ def test_one_loop_after_another(
         in_a_loop(lambda number=number: work(number))
     findings = in_a_loop(last)
     assert isinstance(findings, Findings)
-    assert findings.acknowledged > rounds
+    assert findings.acknowledged > 6 * rounds
     seen(f"event loop ended amid appends, {factory}", rounds, findings)
 
 

@@ -43,6 +43,7 @@ class Writer:
         bound: seconds that a call of the service may take.
         repeats: whether it repeats a call that ended in an `Error`; else the service's retry has to do.
         errors: the driver's errors that the caller met.
+        appended: how many appends returned.
         stale: how often the session had moved on.
         slowest: seconds of the slowest append.
     """
@@ -55,6 +56,7 @@ class Writer:
     repeats: bool = False
     user: Callable[[str], str] = user_of
     errors: list[Error] = field(default_factory=list)
+    appended: int = 0
     stale: int = 0
     slowest: float = 0.0
 
@@ -70,6 +72,7 @@ class Writer:
             self.ledger.begun(held[session_id], event)
             held[session_id] = await self.append(held[session_id], event)
             self.ledger.acknowledged(event)
+            self.appended += 1
             self.slowest = max(self.slowest, time.monotonic() - began)
             if number % 7 == 0:
                 await self._see(event, held[session_id])
