@@ -164,6 +164,7 @@ async def main(dsn):
         service = PsqlpyArtifactService(config)
         part = types.Part(inline_data=types.Blob(mime_type="a/b", data=bytes(range(256)) * 2**20))
         key = {"app_name": "app", "user_id": "user", "session_id": "s", "filename": "a"}
+        print("ready", flush=True)
         await service.save_artifact(**key, artifact=part)
 
 asyncio.run(main(*sys.argv[1:]))
@@ -174,9 +175,13 @@ async def test_a_killed_client(service: PsqlpyArtifactService, database: Databas
     """kill -9 in the middle of 256 MiB: nothing is seen, and a later save clears the chunks away."""
     environment = {"PYTHONPATH": str(Path(adk_psqlpy.__file__).parents[1])}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-W", "ignore", "-c", CLIENT, database.dsn, env=environment
+        *(sys.executable, "-W", "ignore", "-c", CLIENT, database.dsn),
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
     )
     try:
+        assert process.stdout is not None
+        assert await asyncio.wait_for(process.stdout.readline(), 60) == b"ready\n"
         await until(lambda: count(database.dsn, CHUNKS) > 3)
     finally:
         process.kill()
