@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psqlpy
@@ -15,6 +17,7 @@ import adk_psqlpy
 from adk_psqlpy import PsqlpyConfig
 from adk_psqlpy.artifacts import PsqlpyArtifactService, Purged
 from adk_psqlpy.artifacts.blobs import CHUNK
+from proxy import Cut, Proxy
 from servers import BinaryServer, Database, run_sql, wheel_binaries
 from store.support import until
 
@@ -112,6 +115,44 @@ async def test_a_terminated_connection(service: PsqlpyArtifactService, database:
     Stopped(service, 2, stop)
     assert await service.save_artifact(**KEY, filename="a", artifact=part) == 0
     assert await service.load_artifact(**KEY, filename="a") == part
+    assert_sound(database.dsn)
+
+
+async def test_connections_cut_at_any_time(database: Database) -> None:
+    """Every sixth request loses its connection, in one way or another: a save is there once, or was not told.
+
+    A save that was told to have failed may be there (nobody knows whether a lost answer was a commit), but
+    whole; everything else goes through as if nothing had happened.
+    """
+    choose = random.Random(7)
+    parts = {f"n{n}": png(content(LARGE if n % 3 == 0 else 5000, n)) for n in range(12)}
+    saved = set()
+    with TemporaryDirectory(prefix="adk-") as directory:
+        async with Proxy(database.dsn, Path(directory)) as line, line.config(max_db_pool_size=4) as config:
+            service = PsqlpyArtifactService(config)
+            await service.create_tables()
+            line.fate = lambda: choose.choice(list(Cut)) if choose.random() < 1 / 6 else None
+            for name, part in parts.items():
+                for _ in range(10):
+                    try:
+                        await service.save_artifact(**KEY, filename=name, artifact=part)
+                    except psqlpy.exceptions.Error:
+                        continue
+                    saved.add(name)
+                    break
+            assert saved == set(parts)
+            assert await service.list_artifact_keys(**KEY) == sorted(parts)
+            for name, part in parts.items():
+                versions = await service.list_versions(**KEY, filename=name)
+                assert versions == list(range(len(versions)))
+                for version in versions:
+                    assert await service.load_artifact(**KEY, filename=name, version=version) == part
+            assert len(line.cuts) == len(Cut), "not every way was met"
+            for name in list(parts)[::2]:
+                await service.delete_artifact(**KEY, filename=name)
+            await service.purge(timedelta(0))
+            assert await service.list_artifact_keys(**KEY) == sorted(list(parts)[1::2])
+            line.fate = lambda: None
     assert_sound(database.dsn)
 
 
