@@ -1,7 +1,5 @@
 //! Walking JSON text beside the plan, making Python objects.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyList, PySet, PyString};
@@ -131,7 +129,8 @@ impl<'py, 'p> Decoder<'py, 'p> {
             }
             (Node::Bytes, Kind::String) => {
                 let text = doc.reader.string()?;
-                let bytes = URL_SAFE.decode(text.as_bytes()).map_err(|_| Failure::Foreign)?;
+                let bytes = base64_simd::URL_SAFE.decode_to_vec(text.as_bytes());
+                let bytes = bytes.map_err(|_| Failure::Foreign)?;
                 Ok(PyBytes::new(py, &bytes).into_any())
             }
             (Node::Enum(enumeration), Kind::String) => {
