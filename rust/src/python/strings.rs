@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
+use super::objects;
 use crate::escape::{self, Piece};
 use crate::scan;
 
@@ -45,16 +46,20 @@ impl<'py> Cache<'py> {
 }
 
 fn slot_of(bytes: &[u8]) -> usize {
-    let mut hash = 0u32;
-    for byte in bytes {
-        hash = (hash.rotate_left(5) ^ u32::from(*byte)).wrapping_mul(0x27_22_0a_95);
-    }
-    (hash >> 24) as usize % SLOTS
+    const SPREAD: u64 = 0x517c_c1b7_2722_0a95;
+    let (words, rest) = bytes.as_chunks();
+    let rest = scan::word(rest) ^ (bytes.len() as u64) << 56;
+    let words = words.iter().map(|word| u64::from_le_bytes(*word)).chain([rest]);
+    let hash = words.fold(0, |hash: u64, word| (hash.rotate_left(5) ^ word).wrapping_mul(SPREAD));
+    (hash >> 32) as usize % SLOTS
 }
 
 /// The Python string that a stored text stands for.
 pub fn string<'py>(py: Python<'py>, stored: &str) -> PyResult<Bound<'py, PyString>> {
-    if stored.is_ascii() || !escape::is_escaped(stored) {
+    if let Some(made) = objects::ascii(py, stored)? {
+        return Ok(made);
+    }
+    if !escape::is_escaped(stored) {
         return Ok(PyString::new(py, stored));
     }
     // UTF-8 with surrogates encoded like any other code point: what "surrogatepass" reads.
