@@ -26,6 +26,7 @@ from adk_psqlpy.errors import PoolTimeoutError
 from adk_psqlpy.lanes import Lanes
 from adk_psqlpy.retry import RetryPolicy
 from adk_psqlpy.sources import LaneSettings
+from adk_psqlpy.telemetry import PoolStatus, Telemetry
 
 __all__ = ["PsqlpyConfig", "redact"]
 
@@ -96,6 +97,13 @@ class PsqlpyConfig:
             },
         )
         self.lanes = Lanes(self)
+        hosts, ports = self._settings["hosts"], self._settings["ports"]
+        self.telemetry = Telemetry(
+            namespace=self._settings.get("db_name"),
+            address=None if self._wants_embedded else ",".join(hosts),
+            port=ports[0] if len(set(ports)) == 1 else None,
+        )
+        self.telemetry.watch(self)
 
     def __repr__(self) -> str:
         """Show the settings, the password as stars."""
@@ -216,6 +224,10 @@ class PsqlpyConfig:
             return True
         status = self._pool.status()
         return status.max_size - status.size + status.available > status.waiting
+
+    def pool_status(self) -> PoolStatus | None:
+        """What psqlpy says of the pool; `None` while there is none."""
+        return self._pool.status() if self._pool is not None else None
 
     def give_back(self, connection: Connection) -> None:
         """Give a connection back to the pool as it is."""

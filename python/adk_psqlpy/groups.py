@@ -15,6 +15,7 @@ from adk_psqlpy.lane_set import HOLD_UP_SEC
 from adk_psqlpy.lanes import Lanes
 from adk_psqlpy.retry import Repeat
 from adk_psqlpy.sql import Statements
+from adk_psqlpy.telemetry import Telemetry
 
 # Groups under way at once: while one waits for its commit, the other is executed.
 RUNNING: Final = 2
@@ -46,13 +47,15 @@ Key = tuple[str, str, str]
 class Append:
     """An event on its way to its session, without deltas of shared state."""
 
-    __slots__ = ("future", "key", "revision", "size", "values")
+    __slots__ = ("future", "group_size", "key", "revision", "size", "values")
 
     def __init__(self, key: Key, revision: int, values: list[bytes | None]) -> None:
         """`values`: the session's create_time, its delta, and the event's columns, in binary format."""
         self.key = key
         self.revision = revision
         self.values = values
+        self.group_size: int | None = None
+        """How many travelled together; `None` for one that went alone."""
         self.size = sum(len(value) for value in values if value is not None)
         self.future: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
@@ -89,8 +92,9 @@ class AppendGroups:
     were told of their last append have sent the next. So nobody waits for a timer.
     """
 
-    def __init__(self, lanes: Lanes, sql: Statements) -> None:
-        """Send by `lanes`."""
+    def __init__(self, lanes: Lanes, sql: Statements, telemetry: Telemetry) -> None:
+        """Send by `lanes`; tell `telemetry` how large the groups are."""
+        self._telemetry = telemetry
         self._lanes = lanes
         self._sql = sql
         self._queue: deque[Append] = deque()
@@ -162,6 +166,7 @@ class AppendGroups:
                 return
             revisions = await self._together(group)
             for place, append in enumerate(group, start=1):
+                append.group_size = len(group)
                 if (revision := revisions.get(place)) is not None:
                     append.succeed(revision)
                 elif not append.future.done():
@@ -172,6 +177,7 @@ class AppendGroups:
 
     async def _together(self, group: list[Append]) -> dict[int, int]:
         """Send a group: the new revisions by place, from 1. What is missing has to go alone."""
+        self._telemetry.record_group(len(group))
         arrays = _native.encode_arrays(_TYPES, [append.row() for append in group])
         parameters = [CustomType(array) for array in arrays]
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from typing import Any, Final, Literal
 
@@ -37,11 +38,25 @@ class NotOpenedError(Exception):
 class Call:
     """One statement, which may be under way on more than one lane."""
 
-    __slots__ = ("_empty", "future", "lane", "on", "parameters", "ran_sec", "repeat", "sql")
+    __slots__ = (
+        "_empty",
+        "asked",
+        "future",
+        "lane",
+        "on",
+        "parameters",
+        "ran_sec",
+        "repeat",
+        "sql",
+        "waited_sec",
+    )
 
     def __init__(self, sql: str, parameters: list[Any], repeat: Repeat) -> None:
         self.sql = sql
         self.parameters = parameters
+        self.asked = time.perf_counter()
+        self.waited_sec = 0.0
+        """How long no lane could take it."""
         self.repeat = repeat
         self.future: asyncio.Future[QueryResult] = asyncio.get_running_loop().create_future()
         self.lane: Lane | None = None
@@ -210,6 +225,8 @@ class LaneSet:
             lane.head_since = self._loop.time()
         else:
             self._watch_soon()
+        if not call.on:
+            call.waited_sec = time.perf_counter() - call.asked
         call.on.add(lane)
         lane.calls[call] = self._loop.create_task(self._attempt(lane, call))
 

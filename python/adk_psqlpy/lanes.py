@@ -10,6 +10,7 @@ from typing import Any
 
 from psqlpy.exceptions import Error
 
+from adk_psqlpy import telemetry
 from adk_psqlpy.errors import OperationTimeoutError, PoolTimeoutError
 from adk_psqlpy.lane_set import Call, LaneSet, NotOpenedError
 from adk_psqlpy.retry import Repeat
@@ -79,7 +80,12 @@ class Lanes:
                         f"pool_config) and undid it; nothing was changed: {failure}"
                     ) from failure
             else:
-                return result.result(as_tuple=True, custom_decoders=decoders)
+                rows: list[Row] = result.result(as_tuple=True, custom_decoders=decoders)
+                if (operation := telemetry.current()) is not None:
+                    operation.lane_wait = call.waited_sec
+                    operation.retries += attempts - 1
+                    operation.rows = len(rows)
+                return rows
             if pauses is None:
                 pauses = self._source.lane_settings.retry.pauses()
             pause = next(pauses, None) if again else None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, wraps
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -16,6 +16,7 @@ from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
 from psqlpy.exceptions import DatabaseError, Error, NotSupportedError
 from psqlpy.extra_types import CustomType
+from typing_extensions import ParamSpec
 
 from adk_psqlpy import _native
 from adk_psqlpy.config import PsqlpyConfig
@@ -28,6 +29,7 @@ from adk_psqlpy.retry import Repeat
 from adk_psqlpy.sources import Kind, LendsConnections
 from adk_psqlpy.sql import SCHEMA_VERSION, Statements, Tables, create_tables, made_with
 from adk_psqlpy.state import EMPTY, scoped
+from adk_psqlpy.telemetry import Telemetry, current
 
 OLDEST_SERVER: Final = 150000
 """The oldest PostgreSQL the package is tested on, as `server_version_num`."""
@@ -35,6 +37,7 @@ OLDEST_SERVER: Final = 150000
 _EVENT_NAMES: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
 _ARRAYS: Final = (*_EVENT_NAMES[: _native.OWN_ARRAYS], "rare")
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 _EPOCH_MICROS: Final = 946_684_800_000_000
 
@@ -103,6 +106,23 @@ class AppendOutcome:
     seq: int | None
 
 
+def _observed(table: str) -> Callable[[Callable[_P, Awaitable[_T]]], Callable[_P, Coroutine[Any, Any, _T]]]:
+    """Make a method of the store one operation of its telemetry, on one of its tables."""
+
+    def decorate(method: Callable[_P, Awaitable[_T]]) -> Callable[_P, Coroutine[Any, Any, _T]]:
+        name = method.__name__.lstrip("_")
+
+        @wraps(method)
+        async def observed(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            store: Any = args[0]
+            with store._telemetry.operation(name, getattr(store.tables, table).replace('"', "")):
+                return await method(*args, **kwargs)
+
+        return observed
+
+    return decorate
+
+
 class PsqlpyADKStore:
     """Sessions, events and state of ADK agents in PostgreSQL tables.
 
@@ -139,6 +159,7 @@ class PsqlpyADKStore:
         self._sql = Statements(self.tables)
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, AppendGroups] = WeakKeyDictionary()
         self._lanes = lanes_of(config)
+        self._telemetry = config.telemetry if isinstance(config, PsqlpyConfig) else Telemetry()
         self._pages = Pages(self._sql, self._read, partial(self._lanes.fetch, kind="read"), _SESSION)
         self._state_sizes = StateSizes()
 
@@ -183,6 +204,7 @@ class PsqlpyADKStore:
 
     # Sessions.
 
+    @_observed("sessions")
     async def create_session(
         self, app_name: str, user_id: str, session_id: str, state: Mapping[str, Any] | None = None
     ) -> StoredSession | None:
@@ -237,6 +259,7 @@ class PsqlpyADKStore:
         which, parameters = _which_events(after_timestamp, limit)
         return await self._get_session(app_name, user_id, session_id, which, parameters)
 
+    @_observed("events")
     async def _get_session(
         self, app_name: str, user_id: str, session_id: str, which: str, parameters: list[Any]
     ) -> StoredSession | None:
@@ -246,6 +269,8 @@ class PsqlpyADKStore:
             return None
         (_, create_time, update_time, revision, state, app, user), events = found
         self._state_sizes.look(key, state)
+        if (operation := current()) is not None:
+            operation.rows = len(events)
         merged = _native.decode_state(state, app, user, place=place)
         return StoredSession(
             app_name, user_id, session_id, merged, create_time, update_time, revision, events
@@ -258,6 +283,7 @@ class PsqlpyADKStore:
         self._check_key(app_name, user_id, session_id)
         return await self._get_session(app_name, user_id, session_id, "since", [_count("revision", revision)])
 
+    @_observed("sessions")
     async def list_sessions(
         self,
         app_name: str,
@@ -296,6 +322,7 @@ class PsqlpyADKStore:
             for user, identity, state, create_time, update_time, revision in listed
         ]
 
+    @_observed("sessions")
     async def update_session_state(
         self, app_name: str, user_id: str, session_id: str, delta: Mapping[str, Any]
     ) -> int:
@@ -319,6 +346,7 @@ class PsqlpyADKStore:
             raise SessionNotFoundError(f"Session {session_id} not found.")
         return int(rows[0][0])
 
+    @_observed("sessions")
     async def delete_session(self, app_name: str, user_id: str, session_id: str) -> bool:
         """Delete a session and its events; whether it was there."""
         self._check_key(app_name, user_id, session_id)
@@ -330,6 +358,7 @@ class PsqlpyADKStore:
 
     # Events.
 
+    @_observed("events")
     async def append_event(
         self,
         app_name: str,
@@ -370,7 +399,11 @@ class PsqlpyADKStore:
         self._state_sizes.look(append.key, delta.session)
         shared = [CustomType(scope) for scope in (delta.app, delta.user) if scope is not None]
         if self.group_appends and not shared and not merge:
-            return await self._explained(self._groups().append(append))
+            revision = await self._explained(self._groups().append(append))
+            if (operation := current()) is not None:
+                operation.group_size = append.group_size
+                operation.rows = int(revision is not None)
+            return revision
         sql = self._sql.append_event(app=delta.app is not None, user=delta.user is not None, merge=merge)
         rows = await self._write(sql, [*append.parameters(), *shared], repeat=Repeat.GUARDED)
         return int(rows[0][0]) if rows else None
@@ -380,9 +413,10 @@ class PsqlpyADKStore:
         loop = asyncio.get_running_loop()
         found = self._queues.get(loop)
         if found is None:
-            found = self._queues[loop] = AppendGroups(self._lanes, self._sql)
+            found = self._queues[loop] = AppendGroups(self._lanes, self._sql, self._telemetry)
         return found
 
+    @_observed("events")
     async def append_outcome(
         self, app_name: str, user_id: str, session_id: str, event_id: str
     ) -> AppendOutcome | None:
@@ -410,6 +444,7 @@ class PsqlpyADKStore:
         )
         return session.events if session is not None else []
 
+    @_observed("events")
     async def get_event(self, app_name: str, user_id: str, session_id: str, event_id: str) -> Event | None:
         """Read one event; `None` where the session does not hold it."""
         self._check_key(app_name, user_id, session_id)
@@ -422,6 +457,7 @@ class PsqlpyADKStore:
         events = _native.decode_events(rows[0][7:], place=_place(app_name, user_id, session_id))
         return events[0] if events else None
 
+    @_observed("events")
     async def last_event(
         self, app_name: str, user_id: str, session_id: str
     ) -> tuple[Version, float, str | None] | None:
@@ -435,11 +471,13 @@ class PsqlpyADKStore:
 
     # Shared state.
 
+    @_observed("app_states")
     async def get_app_state(self, app_name: str) -> dict[str, Any]:
         """The app's state, keys without their `app:` prefix; empty where nothing was stored."""
         self._check(app_name=app_name)
         return await self._state(self._sql.app_state, [app_name], f"app {app_name!r}")
 
+    @_observed("user_states")
     async def get_user_state(self, app_name: str, user_id: str) -> dict[str, Any]:
         """The user's state, keys without their `user:` prefix; empty where nothing was stored."""
         self._check(app_name=app_name, user_id=user_id)
