@@ -103,6 +103,8 @@ class Lanes:
 
     async def batch(self, sql: str) -> None:
         """Run several statements as one simple query, one transaction, on a connection of its own."""
+        if not self._source.has_room():
+            self.make_room()
         connection = await self._source.acquire()
         try:
             await connection.execute_batch(sql)

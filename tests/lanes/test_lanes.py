@@ -55,6 +55,15 @@ async def test_many_tasks_share_few_connections(config: PsqlpyConfig) -> None:
     assert config.lanes.in_flight == 0
 
 
+async def test_a_batch_gets_a_connection_though_lanes_hold_all(config: PsqlpyConfig) -> None:
+    await asyncio.gather(
+        *(config.lanes.fetch("SELECT 1 FROM pg_sleep(0.2)", [], repeat=Repeat.READ) for _ in range(40))
+    )
+    assert config.lanes.held == 4, "all of the pool"
+    await asyncio.gather(*(soon(config.lanes.batch("SELECT 1; SELECT 2")) for _ in range(10)))
+    assert await one(config) == 1
+
+
 @pytest.mark.parametrize("repeat", list(Repeat))
 async def test_a_slow_statement_holds_up_no_other(
     config: PsqlpyConfig, database: Database, repeat: Repeat
