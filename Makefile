@@ -129,8 +129,10 @@ proof: $(STAMPS)/build $(STAMPS)/tools ## a million events read as pydantic read
 
 # Numbers, not a check: nothing fails because it is slow. A directory of its own, since the extension module
 # for pip and the crate for the benchmarks are built with different settings.
-bench: bench-crate ## the crate, then all session services side by side on one server (10 minutes)
+bench: bench-crate ## the crate, then all services side by side on one server each (20 minutes)
 	$(BIN)/python benches/compare.py
+	$(BIN)/python benches/memory.py
+	$(BIN)/python benches/artifacts.py
 
 bench-crate: $(STAMPS)/build $(STAMPS)/bench $(STAMPS)/cargo-env ## decoding and encoding beside pydantic and orjson
 	$(CARGO) bench --target-dir target/bench --bench crate -- --quick

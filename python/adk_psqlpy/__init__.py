@@ -1,8 +1,9 @@
-"""PostgreSQL sessions, state and events for Google's Agent Development Kit, on the Rust driver psqlpy."""
+"""PostgreSQL sessions, memory and artifacts for Google's Agent Development Kit, on the Rust driver psqlpy."""
 
 import warnings
 
 from adk_psqlpy import _native
+from adk_psqlpy.artifacts import PsqlpyArtifactService
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.embedded import EmbeddedServer
 from adk_psqlpy.memory import PsqlpyMemoryService
@@ -12,6 +13,7 @@ from adk_psqlpy.store import PsqlpyADKStore, StoredSession
 __all__ = [
     "EmbeddedServer",
     "PsqlpyADKStore",
+    "PsqlpyArtifactService",
     "PsqlpyConfig",
     "PsqlpyMemoryService",
     "PsqlpySessionService",
