@@ -5,20 +5,22 @@
 //! in JSONB's order of keys, and the order of a dict that differs is recorded as a hint; `actions`, which
 //! is not JSONB, keeps the order it comes in.
 
-use std::borrow::Cow;
-use std::ops::Range;
+mod dict;
+pub mod fields;
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PySet, PyString, PyTuple};
 
 use super::errors::{Converted, Failure};
-use super::objects::{self, DictLayout};
+use super::objects;
 use super::plan::{Field, Model, Node, Plan};
 use super::strings::stored;
 use crate::json::MAX_DEPTH;
 use crate::order::{Keys, Recorder};
-use crate::write::{self, jsonb_key_order};
+use crate::write;
+use dict::{Inner, Member, Table};
+use fields::{bits, present};
 
 /// Writes one JSON text.
 pub struct Encoder<'py, 'p> {
@@ -43,9 +45,6 @@ pub struct Encoder<'py, 'p> {
     /// Keys that came twice: rows of one table are alike.
     tables: Vec<Table<'py>>,
 }
-
-/// This many of them are remembered.
-const MOST_TABLES: usize = 16;
 
 /// What to do with an object that is not JSON.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -290,122 +289,6 @@ impl<'py, 'p> Encoder<'py, 'p> {
         written
     }
 
-    /// Puts the members of a dict behind those that are there, and gives their start; foreign, with none put
-    /// there, where a key is not a string.
-    fn take_members(&mut self, dict: &Bound<'py, PyDict>) -> Converted<usize> {
-        let (start, begin) = (self.members.len(), self.keys.len());
-        for (key, value) in dict.iter() {
-            let Ok(key) = key.cast_into_exact::<PyString>() else {
-                self.members.truncate(start);
-                self.keys.truncate(begin);
-                return Err(Failure::Foreign);
-            };
-            let from = self.keys.len();
-            let text = stored(&key)?;
-            self.keys.push_str(&text);
-            let plain = matches!(text, Cow::Borrowed(_)).then(|| key.clone());
-            self.members.push(Member { text: from..self.keys.len(), plain, value: Some(value) });
-        }
-        Ok(start)
-    }
-
-    /// Writes the members from `start` on as an object; `inner` says what is known of a value by its key. The
-    /// order of those of a model's dict is the model's: it is not recorded.
-    fn object<'n>(
-        &mut self,
-        start: usize,
-        record: bool,
-        inner: impl Fn(&str) -> Inner<'n>,
-        depth: usize,
-    ) -> Converted<()> {
-        let (members, texts) = (&self.members[start..], &self.keys);
-        let key = |place: usize| &texts[members[place].text.clone()];
-        let count = members.len();
-        // The places of the members in the order in which they are stored; empty where it is their own.
-        let mut places = Vec::new();
-        let index = self.order.begin_object();
-        if self.sorted && !(1..count).all(|place| jsonb_key_order(key(place - 1), key(place)).is_lt()) {
-            places.extend(0..count);
-            places.sort_by(|left, right| jsonb_key_order(key(*left), key(*right)));
-        }
-        let mut keys = Keys::default();
-        (0..count).for_each(|nth| keys.add(key(nth_place(&places, nth))));
-        if record {
-            let appended = appended(&places);
-            let again = self.order.record(index, keys, appended.as_deref());
-            if again && self.tables.len() < MOST_TABLES {
-                self.tables.extend(Table::new(members, texts, &places, keys, appended));
-            }
-        } else {
-            self.order.pass(index, keys);
-        }
-        let begin = members.first().map_or(self.keys.len(), |member| member.text.start);
-        self.out.push(b'{');
-        let mut first = true;
-        for nth in 0..count {
-            self.separate(&mut first);
-            let Member { text, value, .. } = &mut self.members[start + nth_place(&places, nth)];
-            let key = &self.keys[text.clone()];
-            write::stored_string(&mut self.out, key);
-            self.out.push(b':');
-            if let (inner, Some(value)) = (inner(key), value.take()) {
-                self.inner(inner, &value, depth)?;
-            }
-        }
-        self.members.truncate(start);
-        self.keys.truncate(begin);
-        self.out.push(b'}');
-        Ok(())
-    }
-
-    fn inner(&mut self, inner: Inner<'_>, value: &Bound<'py, PyAny>, depth: usize) -> Converted<()> {
-        match inner {
-            Inner::Instances(node) => self.value(node, value, depth + 1),
-            Inner::Values(node) => self.tree(node, value, depth + 1),
-        }
-    }
-
-    /// Writes a dict that has the keys of earlier ones; gives whether it has.
-    fn row(&mut self, dict: &Bound<'py, PyDict>, inner: Inner<'_>, depth: usize) -> Converted<bool> {
-        if self.tables.is_empty() {
-            return Ok(false);
-        }
-        let start = self.values.len();
-        let fits = |table: &Table<'py>| {
-            let mut keys = table.keys.iter();
-            table.keys.len() == dict.len()
-                && objects::while_items(dict, |key, value| {
-                    let same = keys.next().is_some_and(|known| known.as_ptr() == key.as_ptr());
-                    if same {
-                        self.values.push(Some(value.to_owned()));
-                    } else {
-                        self.values.truncate(start);
-                    }
-                    same
-                })
-        };
-        let Some(found) = self.tables.iter().position(fits) else {
-            return Ok(false);
-        };
-        let table = &self.tables[found];
-        let index = self.order.begin_object();
-        self.order.record(index, table.print, table.appended.as_deref());
-        let (mut begin, mut before) = (b'{', 0);
-        for nth in 0..self.values.len() - start {
-            let table = &self.tables[found];
-            let (place, end) = table.members[nth];
-            self.out.push(begin);
-            self.out.extend_from_slice(&table.quoted[before..end]);
-            (begin, before) = (b',', end);
-            if let Some(value) = self.values[start + place].take() {
-                self.inner(inner, &value, depth)?;
-            }
-        }
-        self.values.truncate(start);
-        self.out.push(b'}');
-        Ok(true)
-    }
-
     fn sequence(
         &mut self,
         items: impl Iterator<Item = Bound<'py, PyAny>>,
@@ -462,111 +345,6 @@ impl<'py, 'p> Encoder<'py, 'p> {
     fn boolean(&mut self, value: bool) {
         self.out.extend_from_slice(if value { b"true" } else { b"false" });
     }
-}
-
-/// Puts the fields of an instance that are not `None` behind `values`, and gives a bit for each of them;
-/// foreign where one is missing altogether.
-pub fn present<'py>(
-    model: &Model,
-    dict: &Bound<'py, PyDict>,
-    layout: DictLayout,
-    values: &mut Vec<Option<Bound<'py, PyAny>>>,
-) -> Converted<u64> {
-    let (start, mut present) = (values.len(), 0);
-    // Pydantic fills `__dict__` in the order of the fields, with the very names that the plan holds.
-    let in_order = objects::each_present(dict, &model.names, layout, |index, value| {
-        present |= 1 << index;
-        values.push(Some(value.to_owned()));
-    });
-    if in_order {
-        return Ok(present);
-    }
-    values.truncate(start);
-    // Assigned in another order, or not a field: a cached property, for one.
-    let mut present = 0;
-    for (index, name) in model.names.iter().enumerate() {
-        let value = dict.get_item(name)?.ok_or(Failure::Foreign)?;
-        if !value.is_none() {
-            present |= 1 << index;
-            values.push(Some(value));
-        }
-    }
-    Ok(present)
-}
-
-/// The numbers of the bits that are set, from the lowest.
-pub fn bits(mut left: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let lowest = (left != 0).then(|| left.trailing_zeros() as usize);
-        left &= left.wrapping_sub(1);
-        lowest
-    })
-}
-
-/// The place of the n-th member in some order; no places at all stand for the order they are in.
-fn nth_place(places: &[usize], nth: usize) -> usize {
-    places.get(nth).copied().unwrap_or(nth)
-}
-
-/// For each member its place among the stored ones, from the place of each stored one.
-fn appended(places: &[usize]) -> Option<Vec<usize>> {
-    let mut appended = vec![0; places.len()];
-    for (nth, place) in places.iter().enumerate() {
-        appended[*place] = nth;
-    }
-    (!places.is_empty()).then_some(appended)
-}
-
-/// The keys that several dicts have in common, ready to be written.
-struct Table<'py> {
-    /// In the order in which they come.
-    keys: Vec<Bound<'py, PyString>>,
-    /// Of each key as stored: its place in `keys`, and where it ends in `quoted`.
-    members: Vec<(usize, usize)>,
-    /// The keys as stored, each in quotes and with its colon.
-    quoted: Vec<u8>,
-    print: Keys,
-    appended: Option<Vec<usize>>,
-}
-
-impl<'py> Table<'py> {
-    /// The keys of these members; none where a key is not stored as it is, and none for no keys at all.
-    fn new(
-        members: &[Member<'py>],
-        texts: &str,
-        places: &[usize],
-        print: Keys,
-        appended: Option<Vec<usize>>,
-    ) -> Option<Self> {
-        let keys: Vec<_> = members.iter().map(|member| member.plain.clone()).collect::<Option<_>>()?;
-        let mut quoted = Vec::new();
-        let member = |nth| {
-            let place = nth_place(places, nth);
-            write::stored_string(&mut quoted, &texts[members[place].text.clone()]);
-            quoted.push(b':');
-            (place, quoted.len())
-        };
-        let members = (0..keys.len()).map(member).collect();
-        (!keys.is_empty()).then_some(Self { keys, members, quoted, print, appended })
-    }
-}
-
-/// A member of a dict.
-struct Member<'py> {
-    /// Where the key is in [`Encoder::keys`], in stored form.
-    text: Range<usize>,
-    /// The key, if that is stored as it is.
-    plain: Option<Bound<'py, PyString>>,
-    value: Option<Bound<'py, PyAny>>,
-}
-
-/// What is known of a value in a dict.
-#[derive(Clone, Copy)]
-enum Inner<'n> {
-    /// For [`Encoder::value`].
-    Instances(&'n Node),
-    /// For [`Encoder::tree`].
-    Values(Option<&'n Node>),
 }
 
 fn check_depth(depth: usize) -> Converted<()> {

@@ -6,7 +6,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyList, PySet, PyString};
 
-use super::encode::{Encoder, Foreign, bits, present};
+use super::encode::fields::{bits, present};
+use super::encode::{Encoder, Foreign};
 use super::errors::{Converted, Failure};
 use super::objects;
 use super::plan::{Node, Plan};

@@ -6,6 +6,7 @@ mod decode;
 mod encode;
 mod errors;
 mod event_to_row;
+mod instance;
 mod objects;
 mod plan;
 mod row_to_event;

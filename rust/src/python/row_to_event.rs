@@ -5,8 +5,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFloat, PyList, PyTuple};
 
-use super::decode::{Decoder, Instance, find};
+use super::decode::{Decoder, find};
 use super::errors::{Converted, Failure};
+use super::instance::Instance;
 use super::objects::CollectorPause;
 use super::plan::{Model, Node};
 use super::strings::string;

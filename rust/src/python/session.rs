@@ -4,7 +4,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::decode::Instance;
+use super::instance::Instance;
 use super::plan::Plan;
 
 /// A `google.adk` `Session` of these values, its marker for stale writers set.
