@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
-from psqlpy.exceptions import DatabaseError, Error, NotSupportedError
+from psqlpy.exceptions import DatabaseError, Error
 from psqlpy.extra_types import CustomType
 from typing_extensions import ParamSpec
 
@@ -24,15 +24,13 @@ from adk_psqlpy.errors import OperationTimeoutError, PoolTimeoutError
 from adk_psqlpy.groups import Append, AppendGroups
 from adk_psqlpy.lanes import Decoders, Row, lanes_of
 from adk_psqlpy.limits import JSONB_BYTES, StateSizes, check_event, check_state
+from adk_psqlpy.made_with import check_made_with, check_server, recorded_version
 from adk_psqlpy.paging import Pages
 from adk_psqlpy.retry import Repeat
 from adk_psqlpy.sources import Kind, LendsConnections
 from adk_psqlpy.sql import SCHEMA_VERSION, Statements, Tables, create_tables, made_with
 from adk_psqlpy.state import EMPTY, scoped
 from adk_psqlpy.telemetry import Telemetry, current
-
-OLDEST_SERVER: Final = 150000
-"""The oldest PostgreSQL the package is tested on, as `server_version_num`."""
 
 _EVENT_NAMES: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
 _ARRAYS: Final = (*_EVENT_NAMES[: _native.OWN_ARRAYS], "rare")
@@ -176,30 +174,17 @@ class PsqlpyADKStore:
         ((number, metadata),) = await self._lanes.fetch(
             self._sql.version, [self.tables.metadata], repeat=Repeat.READ
         )
-        if number < OLDEST_SERVER:
-            raise NotSupportedError(
-                f"the server is PostgreSQL {number // 10000}.{number % 10000}; adk-psqlpy needs 15 or newer"
-            )
+        check_server(number)
         recorded = await self._recorded() if metadata is not None else {}
-        version = int(recorded.get("schema_version", 0))
-        if version > SCHEMA_VERSION:
-            raise NotSupportedError(
-                f"the tables beside {self.tables.sessions} have schema version {version}, and this "
-                f"adk-psqlpy knows versions up to {SCHEMA_VERSION}: upgrade the package"
-            )
-        if version < SCHEMA_VERSION:
+        if recorded_version(recorded, SCHEMA_VERSION, self.tables.sessions) < SCHEMA_VERSION:
             await self._lanes.batch(create_tables(self.tables, self.key_length))
             await self._recorded()
 
     async def _recorded(self) -> dict[str, str]:
         """What `adk_metadata` says, after a look whether the tables are this store's."""
         recorded: dict[str, str] = dict(await self._lanes.fetch(self._sql.metadata, [], repeat=Repeat.READ))
-        for name, value in made_with(self.tables, self.key_length).items():
-            if recorded.get(name, value) != value:
-                raise ValueError(
-                    f"{self.tables.metadata} belongs to tables made with {name}={recorded[name]!r}, and this "
-                    f"store has {name}={value!r}: use the same, or a session_table with another prefix"
-                )
+        given = made_with(self.tables, self.key_length)
+        check_made_with(recorded, given, self.tables.metadata, "a session_table with another prefix")
         return recorded
 
     # Sessions.

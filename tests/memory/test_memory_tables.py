@@ -114,8 +114,8 @@ async def test_two_tables_beside_each_other(config: PsqlpyConfig) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"language": "english"}, "made with language=simple, and this service has language=english"),
-        ({"key_length": 64}, "made with key_length=128, and this service has key_length=64"),
+        ({"language": "english"}, "made with language='simple', and this service has language='english'"),
+        ({"key_length": 64}, "made with key_length='128', and this service has key_length='64'"),
     ],
 )
 async def test_what_the_table_was_made_with_must_be_the_same(

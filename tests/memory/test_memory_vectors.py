@@ -236,7 +236,7 @@ async def test_a_table_without_vectors_gets_them(
     for service in (plain, after):
         await service.add_memory(**SCOPE, memories=[entry("replaced dog", id="m")])
         assert len(await texts(service, "dog")) == 3
-    with pytest.raises(ValueError, match="made with dimensions=4, and this service has dimensions=8"):
+    with pytest.raises(ValueError, match="made with dimensions='4', and this service has dimensions='8'"):
         await PsqlpyMemoryService(config, embed=Embedder(8), dimensions=8).create_tables()
 
 

@@ -14,7 +14,7 @@ from google.adk.artifacts.base_artifact_service import (
 )
 from google.adk.errors.input_validation_error import InputValidationError
 from google.genai import types
-from psqlpy.exceptions import DatabaseError, NotSupportedError
+from psqlpy.exceptions import DatabaseError
 from psqlpy.extra_types import CustomType
 from typing_extensions import Self, override
 
@@ -31,6 +31,7 @@ from adk_psqlpy.artifacts.names import (
 from adk_psqlpy.artifacts.parts import Packed, encode_metadata, pack, refers_to, unpack
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.lanes import Decoders, Row, lanes_of
+from adk_psqlpy.made_with import check_made_with, check_server, recorded_version
 from adk_psqlpy.retry import Repeat
 from adk_psqlpy.sources import Kind
 from adk_psqlpy.sql.artifact_tables import (
@@ -41,7 +42,6 @@ from adk_psqlpy.sql.artifact_tables import (
     made_with,
 )
 from adk_psqlpy.sql.artifacts import ArtifactStatements
-from adk_psqlpy.store import OLDEST_SERVER
 
 ABANDONED: Final = timedelta(days=1)
 """After so long an upload that was not finished counts as abandoned."""
@@ -112,30 +112,17 @@ class PsqlpyArtifactService(BaseArtifactService):
         ((number, metadata),) = await self._lanes.fetch(
             self._sql.version, [self.tables.metadata], kind="read", repeat=Repeat.READ
         )
-        if number < OLDEST_SERVER:
-            raise NotSupportedError(
-                f"the server is PostgreSQL {number // 10000}.{number % 10000}; adk-psqlpy needs 15 or newer"
-            )
+        check_server(number)
         recorded = await self._recorded() if metadata is not None else {}
-        version = int(recorded.get("schema_version", 0))
-        if version > SCHEMA_VERSION:
-            raise NotSupportedError(
-                f"the tables beside {self.tables.artifacts} have schema version {version}, and this "
-                f"adk-psqlpy knows versions up to {SCHEMA_VERSION}: upgrade the package"
-            )
-        if version < SCHEMA_VERSION:
+        if recorded_version(recorded, SCHEMA_VERSION, self.tables.artifacts) < SCHEMA_VERSION:
             await self._lanes.batch(create_tables(self.tables, self.key_length))
             await self._recorded()
         self._created = True
 
     async def _recorded(self) -> dict[str, str]:
         recorded: dict[str, str] = dict(await self._lanes.fetch(self._sql.metadata, [], repeat=Repeat.READ))
-        for name, value in made_with(self.tables, self.key_length).items():
-            if recorded.get(name, value) != value:
-                raise ValueError(
-                    f"{self.tables.metadata} belongs to tables made with {name}={recorded[name]!r}, and this "
-                    f"service has {name}={value!r}: use the same, or another artifact_table"
-                )
+        given = made_with(self.tables, self.key_length)
+        check_made_with(recorded, given, self.tables.metadata, "another artifact_table")
         return recorded
 
     async def _read(self, sql: str, parameters: list[Any], kind: Kind = "read") -> list[Row]:

@@ -19,6 +19,7 @@ from typing_extensions import Self, override
 
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.lanes import lanes_of
+from adk_psqlpy.made_with import check_made_with, check_server, recorded_version
 from adk_psqlpy.memory import entries
 from adk_psqlpy.memory.entries import Stored
 from adk_psqlpy.memory.vectors import MOST_DIMENSIONS, Embed, embedded
@@ -31,7 +32,6 @@ from adk_psqlpy.sql.memory import (
     create_memory_table,
     text_search_configuration,
 )
-from adk_psqlpy.store import OLDEST_SERVER
 
 Progress = Callable[[int, int], None]
 """Called with how many events or memories are done, and how many there are."""
@@ -118,10 +118,7 @@ class PsqlpyMemoryService(BaseMemoryService):
         ((number, there, known, languages, has_vectors),) = await self._lanes.fetch(
             sql.setting, [self.table.metadata, schema, name], repeat=Repeat.READ
         )
-        if number < OLDEST_SERVER:
-            raise NotSupportedError(
-                f"the server is PostgreSQL {number // 10000}.{number % 10000}; adk-psqlpy needs 15 or newer"
-            )
+        check_server(number)
         if not known:
             raise ValueError(
                 f"language {self.language!r} is no text search configuration of this database; there are "
@@ -134,9 +131,9 @@ class PsqlpyMemoryService(BaseMemoryService):
                 "CREATE EXTENSION vector (as a role that may), or leave embed out"
             )
         recorded = await self._recorded(sql) if there else {}
-        if int(recorded.get("schema_version", 0)) < MEMORY_SCHEMA_VERSION or (
-            self.dimensions is not None and "dimensions" not in recorded
-        ):
+        version = recorded_version(recorded, MEMORY_SCHEMA_VERSION, self.table.memories)
+        lacks_vectors = self.dimensions is not None and "dimensions" not in recorded
+        if version < MEMORY_SCHEMA_VERSION or lacks_vectors:
             await self._lanes.batch(
                 create_memory_table(self.table, self.key_length, self.language, self.dimensions)
             )
@@ -149,23 +146,10 @@ class PsqlpyMemoryService(BaseMemoryService):
         recorded: dict[str, str] = dict(
             await self._lanes.fetch(sql.recorded, [self.table.name], repeat=Repeat.READ)
         )
-        version = int(recorded.get("schema_version", 0))
-        if version > MEMORY_SCHEMA_VERSION:
-            raise NotSupportedError(
-                f"{self.table.memories} has schema version {version}, and this adk-psqlpy knows versions up "
-                "to "
-                f"{MEMORY_SCHEMA_VERSION}: upgrade the package"
-            )
         given = {"language": self.language, "key_length": str(self.key_length)}
         if self.dimensions is not None:
             given["dimensions"] = str(self.dimensions)
-        for name, value in given.items():
-            if recorded.get(name, value) != value:
-                raise ValueError(
-                    f"{self.table.memories} was made with {name}={recorded[name]}, and this service has "
-                    f"{name}={value}: "
-                    "use the same, or another memory_table"
-                )
+        check_made_with(recorded, given, self.table.metadata, "another memory_table")
         return recorded
 
     async def _statements(self) -> MemoryStatements:

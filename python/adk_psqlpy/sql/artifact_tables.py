@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from adk_psqlpy.sql.migrations import _LOCK, _create_schema
-from adk_psqlpy.sql.tables import _quoted, _split
+from adk_psqlpy.sql.migrate import migrate
+from adk_psqlpy.sql.names import quoted, split
 
 USER_SCOPE: Final = ""
 """The `session_id` of artifacts that belong to the user. ADK refuses it as a session's id."""
@@ -35,44 +35,44 @@ class ArtifactTables:
     artifact_table: str
 
     def __post_init__(self) -> None:
-        _split("artifact_table", self.artifact_table)
+        split("artifact_table", self.artifact_table)
         for suffix in ("names", "contents", "blobs", "chunks", "metadata"):
-            _split(f"the name derived from artifact_table {self.artifact_table!r}", self._beside(suffix))
+            split(f"the name derived from artifact_table {self.artifact_table!r}", self._beside(suffix))
 
     @cached_property
     def artifacts(self) -> str:
         """The table of versions, quoted."""
-        return _quoted(self.artifact_table)
+        return quoted(self.artifact_table)
 
     @cached_property
     def names(self) -> str:
         """The table of artifacts, quoted."""
-        return _quoted(self._beside("names"))
+        return quoted(self._beside("names"))
 
     @cached_property
     def contents(self) -> str:
         """The table of contents, quoted."""
-        return _quoted(self._beside("contents"))
+        return quoted(self._beside("contents"))
 
     @cached_property
     def blobs(self) -> str:
         """The table of uploads, quoted."""
-        return _quoted(self._beside("blobs"))
+        return quoted(self._beside("blobs"))
 
     @cached_property
     def chunks(self) -> str:
         """The table of bytes, quoted."""
-        return _quoted(self._beside("chunks"))
+        return quoted(self._beside("chunks"))
 
     @cached_property
     def metadata(self) -> str:
         """The table that records the schema version, quoted."""
-        return _quoted(self._beside("metadata"))
+        return quoted(self._beside("metadata"))
 
     @property
     def schema(self) -> str | None:
         """The schema that is named, quoted."""
-        schema, _ = _split("artifact_table", self.artifact_table)
+        schema, _ = split("artifact_table", self.artifact_table)
         return None if schema is None else f'"{schema}"'
 
     def _beside(self, suffix: str) -> str:
@@ -156,34 +156,10 @@ SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 
 def create_tables(tables: ArtifactTables, key_length: int) -> str:
-    """A batch, one transaction, that brings a database to `SCHEMA_VERSION`, whatever it is at.
-
-    The lock is the one of `sql.migrations`: processes that start together take turns.
-    """
-    steps = [
-        "SET LOCAL client_min_messages = warning;",
-        f"SELECT pg_advisory_xact_lock({_LOCK});",
-        "" if tables.schema is None else _create_schema(tables.schema),
-        f"CREATE TABLE IF NOT EXISTS {tables.metadata} (key varchar(128) PRIMARY KEY, value varchar(256) NOT NULL);",
-    ]
-    recorded = f"SELECT value::int FROM {tables.metadata} WHERE key = 'schema_version'"
-    for version, migration in enumerate(MIGRATIONS, start=1):
-        steps.append(
-            f"""
-            DO $migration$ BEGIN
-                IF coalesce(({recorded}), 0) < {version} THEN
-                    {migration(tables, key_length)}
-                    INSERT INTO {tables.metadata} (key, value) VALUES ('schema_version', '{version}')
-                        ON CONFLICT (key) DO UPDATE SET value = excluded.value;
-                END IF;
-            END $migration$;
-            """
-        )
-    for key, value in made_with(tables, key_length).items():
-        steps.append(
-            f"INSERT INTO {tables.metadata} (key, value) VALUES ('{key}', '{value}') ON CONFLICT DO NOTHING;"
-        )
-    return "\n".join(steps)
+    """A batch that brings a database to `SCHEMA_VERSION`, whatever it is at (`sql.migrate`)."""
+    migrations = [migration(tables, key_length) for migration in MIGRATIONS]
+    schemas = [] if tables.schema is None else [tables.schema]
+    return migrate(tables.metadata, schemas, migrations, made_with(tables, key_length))
 
 
 def made_with(tables: ArtifactTables, key_length: int) -> dict[str, str]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Final
 
-from adk_psqlpy.sql.migrations import _LOCK, _create_schema
-from adk_psqlpy.sql.tables import _quoted, _split
+from adk_psqlpy.sql.migrate import migrate
+from adk_psqlpy.sql.names import quoted, split
 
 COMMON: Final = 1_000
 """A word that stands in more of a user's memories than this does not find memories by itself: it is counted in
@@ -40,30 +40,30 @@ class MemoryTable:
     memory_table: str
 
     def __post_init__(self) -> None:
-        _, name = _split("memory_table", self.memory_table)
+        _, name = split("memory_table", self.memory_table)
         if len(name) > _LONGEST_NAME:
             raise ValueError(
                 f"memory_table {self.memory_table!r} has {len(name)} characters; at most {_LONGEST_NAME} leave "
                 "room for the names of its indexes"
             )
-        _split(f"the name derived from memory_table {self.memory_table!r}", self._metadata)
+        split(f"the name derived from memory_table {self.memory_table!r}", self._metadata)
         if self._metadata == self.memory_table:
             raise ValueError(f"memory_table must not be {self.memory_table!r}: its metadata table is")
 
     @property
     def name(self) -> str:
         """The table's name without its schema."""
-        return _split("memory_table", self.memory_table)[1]
+        return split("memory_table", self.memory_table)[1]
 
     @property
     def memories(self) -> str:
         """The table, quoted."""
-        return _quoted(self.memory_table)
+        return quoted(self.memory_table)
 
     @property
     def metadata(self) -> str:
         """The table that records the schema version, quoted."""
-        return _quoted(self._metadata)
+        return quoted(self._metadata)
 
     @property
     def _metadata(self) -> str:
@@ -73,7 +73,7 @@ class MemoryTable:
     @property
     def schema(self) -> str | None:
         """The schema, quoted, if one is named."""
-        schema = _split("memory_table", self.memory_table)[0]
+        schema = split("memory_table", self.memory_table)[0]
         return f'"{schema}"' if schema else None
 
     def index(self, suffix: str) -> str:
@@ -83,7 +83,7 @@ class MemoryTable:
 
 def text_search_configuration(language: str) -> tuple[str | None, str]:
     """Schema and name of a text search configuration; a ValueError for what is no name."""
-    return _split("language", language)
+    return split("language", language)
 
 
 def _first_table(table: MemoryTable, key_length: int) -> str:
@@ -126,40 +126,22 @@ MEMORY_SCHEMA_VERSION: Final = len(MEMORY_MIGRATIONS)
 
 
 def create_memory_table(table: MemoryTable, key_length: int, language: str, dimensions: int | None) -> str:
-    """A batch that brings a database to `MEMORY_SCHEMA_VERSION`, under the lock of all migrations.
+    """A batch that brings a database to `MEMORY_SCHEMA_VERSION`, whatever it is at (`sql.migrate`).
 
     With `dimensions`, the column and index of vectors are added where they are missing; the extension must
     be there.
     """
-    version_key = f"{table.name}.schema_version"
-    steps = [
-        "SET LOCAL client_min_messages = warning;",
-        f"SELECT pg_advisory_xact_lock({_LOCK});",
-        *([_create_schema(table.schema)] if table.schema else []),
-        f"CREATE TABLE IF NOT EXISTS {table.metadata} (key varchar(128) PRIMARY KEY, value varchar(256) NOT NULL);",
-    ]
-    recorded = f"coalesce((SELECT value::int FROM {table.metadata} WHERE key = '{version_key}'), 0)"
-    for version, migration in enumerate(MEMORY_MIGRATIONS, start=1):
-        steps.append(
-            f"""
-            DO $migration$ BEGIN
-                IF {recorded} < {version} THEN
-                    {migration(table, key_length)}
-                    INSERT INTO {table.metadata} (key, value) VALUES ('{version_key}', '{version}')
-                        ON CONFLICT (key) DO UPDATE SET value = excluded.value;
-                END IF;
-            END $migration$;
-            """
-        )
     made_with = {"key_length": str(key_length), "language": language}
     if dimensions is not None:
         made_with["dimensions"] = str(dimensions)
-        steps.append(_add_vectors(table, dimensions))
-    for key, value in made_with.items():
-        steps.append(
-            f"INSERT INTO {table.metadata} (key, value) VALUES ('{table.name}.{key}', '{value}') ON CONFLICT DO NOTHING;"
-        )
-    return "\n".join(steps)
+    return migrate(
+        table.metadata,
+        [] if table.schema is None else [table.schema],
+        [migration(table, key_length) for migration in MEMORY_MIGRATIONS],
+        made_with,
+        prefix=f"{table.name}.",
+        further="" if dimensions is None else _add_vectors(table, dimensions),
+    )
 
 
 def _add_vectors(table: MemoryTable, dimensions: int) -> str:

@@ -1,4 +1,4 @@
-"""The numbered migrations. Each runs once, in order, under an advisory lock, in one transaction.
+"""The numbered migrations of the session tables, which `sql.migrate` runs.
 
 To add one: append a function to `MIGRATIONS`. Never change one that was released: databases have run it.
 """
@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from adk_psqlpy.sql.migrate import migrate
 from adk_psqlpy.sql.tables import Tables
-
-# The lock's key: "adkpsqlp" in ASCII, as a bigint. One lock for all table names: creation is rare.
-_LOCK: Final = int.from_bytes(b"adkpsqlp", "big")
 
 
 def _first_tables(tables: Tables, key_length: int) -> str:
@@ -89,47 +87,10 @@ SCHEMA_VERSION: Final = len(MIGRATIONS)
 """The version that this package reads and writes."""
 
 
-def _create_schema(schema: str) -> str:
-    # IF NOT EXISTS asks for the right to create schemas even where the schema is there.
-    return f"""
-    DO $schema$ BEGIN
-        IF to_regnamespace('{schema}') IS NULL THEN CREATE SCHEMA {schema}; END IF;
-    END $schema$;
-    """
-
-
 def create_tables(tables: Tables, key_length: int) -> str:
-    """A batch that brings a database to `SCHEMA_VERSION`, whatever it is at.
-
-    The batch is one simple query, which PostgreSQL runs as one transaction (manual, 55.2.2.1): all of it
-    or nothing happens. The lock makes processes that start together take turns; the second finds the
-    version recorded and does nothing.
-    """
-    steps = [
-        # Or every statement that finds its table tells the server's log so.
-        "SET LOCAL client_min_messages = warning;",
-        f"SELECT pg_advisory_xact_lock({_LOCK});",
-        *(_create_schema(schema) for schema in tables.schemas),
-        f"CREATE TABLE IF NOT EXISTS {tables.metadata} (key varchar(128) PRIMARY KEY, value varchar(256) NOT NULL);",
-    ]
-    for version, migration in enumerate(MIGRATIONS, start=1):
-        steps.append(
-            f"""
-            DO $migration$ BEGIN
-                IF coalesce((SELECT value::int FROM {tables.metadata} WHERE key = 'schema_version'), 0) < {version} THEN
-                    {migration(tables, key_length)}
-                    INSERT INTO {tables.metadata} (key, value) VALUES ('schema_version', '{version}')
-                        ON CONFLICT (key) DO UPDATE SET value = excluded.value;
-                END IF;
-            END $migration$;
-            """
-        )
-    # What the tables were made with, for whoever opens them next; kept as the first one said it.
-    for key, value in made_with(tables, key_length).items():
-        steps.append(
-            f"INSERT INTO {tables.metadata} (key, value) VALUES ('{key}', '{value}') ON CONFLICT DO NOTHING;"
-        )
-    return "\n".join(steps)
+    """A batch that brings a database to `SCHEMA_VERSION`, whatever it is at (`sql.migrate`)."""
+    migrations = [migration(tables, key_length) for migration in MIGRATIONS]
+    return migrate(tables.metadata, tables.schemas, migrations, made_with(tables, key_length))
 
 
 def made_with(tables: Tables, key_length: int) -> dict[str, str]:

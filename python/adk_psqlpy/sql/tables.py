@@ -1,15 +1,11 @@
-"""Table names: validated, quoted, and the names derived from them."""
+"""The tables of one store, and the names derived from those that are given."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 
-# PostgreSQL manual, 4.1.1: letters, digits and underscores, not a digit first. ASCII only, so that a byte is
-# a character and the limit of 63 bytes (NAMEDATALEN - 1) is plain; no dollar sign, which could end a quote.
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_LONGEST = 63
+from adk_psqlpy.sql.names import LONGEST, quoted, split
 
 
 @dataclass(frozen=True)
@@ -27,14 +23,14 @@ class Tables:
     events_table: str
 
     def __post_init__(self) -> None:
-        _split("session_table", self.session_table)
-        _split("events_table", self.events_table)
+        split("session_table", self.session_table)
+        split("events_table", self.events_table)
         if self.sessions == self.events:
             raise ValueError(
                 f"session_table and events_table are both {self.session_table!r}; they must differ"
             )
         for derived in (self._beside(suffix) for suffix in ("app_states", "user_states", "metadata")):
-            _split(f"the name derived from session_table {self.session_table!r}", derived)
+            split(f"the name derived from session_table {self.session_table!r}", derived)
             if derived == self.events_table:
                 raise ValueError(
                     f"events_table {derived!r} is the name of a table derived from session_table"
@@ -43,32 +39,32 @@ class Tables:
     @property
     def sessions(self) -> str:
         """The session table, quoted."""
-        return _quoted(self.session_table)
+        return quoted(self.session_table)
 
     @property
     def events(self) -> str:
         """The events table, quoted."""
-        return _quoted(self.events_table)
+        return quoted(self.events_table)
 
     @property
     def app_states(self) -> str:
         """The table of app states, quoted."""
-        return _quoted(self._beside("app_states"))
+        return quoted(self._beside("app_states"))
 
     @property
     def user_states(self) -> str:
         """The table of user states, quoted."""
-        return _quoted(self._beside("user_states"))
+        return quoted(self._beside("user_states"))
 
     @property
     def metadata(self) -> str:
         """The table that records the schema version, quoted."""
-        return _quoted(self._beside("metadata"))
+        return quoted(self._beside("metadata"))
 
     @property
     def schemas(self) -> list[str]:
         """The schemas that are named, quoted, each once."""
-        named = (_split("table", table)[0] for table in (self.session_table, self.events_table))
+        named = (split("table", table)[0] for table in (self.session_table, self.events_table))
         return sorted({f'"{schema}"' for schema in named if schema is not None})
 
     def index(self, table: str, suffix: str) -> str:
@@ -76,10 +72,10 @@ class Tables:
 
         An index lives in its table's schema, so the name carries none.
         """
-        name = f"idx_{_split('table', table)[1]}_{suffix}"
-        if len(name) > _LONGEST:
+        name = f"idx_{split('table', table)[1]}_{suffix}"
+        if len(name) > LONGEST:
             digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-            name = f"{name[: _LONGEST - 9]}_{digest}"
+            name = f"{name[: LONGEST - 9]}_{digest}"
         return f'"{name}"'
 
     def _beside(self, suffix: str) -> str:
@@ -87,23 +83,3 @@ class Tables:
         if prefix == self.session_table:
             prefix += "_"
         return prefix + suffix
-
-
-def _split(parameter: str, table: str) -> tuple[str | None, str]:
-    if not isinstance(table, str):
-        raise ValueError(f"{parameter} must be a str, not {type(table).__name__}")
-    schema, _, name = table.rpartition(".")
-    for part in (schema, name) if "." in table else (name,):
-        if not _IDENTIFIER.fullmatch(part):
-            raise ValueError(
-                f"{parameter} {table!r} is not a table name: use letters, digits and underscores, "
-                "optionally with a schema in front (agents.adk_sessions)"
-            )
-        if len(part) > _LONGEST:
-            raise ValueError(f"{parameter} {table!r} has {len(part)} characters; PostgreSQL keeps {_LONGEST}")
-    return schema or None, name
-
-
-def _quoted(table: str) -> str:
-    schema, name = _split("table", table)
-    return f'"{schema}"."{name}"' if schema else f'"{name}"'

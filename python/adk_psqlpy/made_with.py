@@ -1,0 +1,53 @@
+"""Whether tables that are there can be used: by this server, this package, and this service's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from psqlpy.exceptions import NotSupportedError
+
+OLDEST_SERVER: Final = 150000
+"""The oldest PostgreSQL the package is tested on, as `server_version_num`."""
+
+
+def check_server(version_num: int) -> None:
+    """Refuse a server that is too old.
+
+    Raises:
+        psqlpy.exceptions.NotSupportedError: it is older than PostgreSQL 15.
+    """
+    if version_num < OLDEST_SERVER:
+        number = f"{version_num // 10000}.{version_num % 10000}"
+        raise NotSupportedError(f"the server is PostgreSQL {number}; adk-psqlpy needs 15 or newer")
+
+
+def recorded_version(recorded: Mapping[str, str], known: int, tables: str) -> int:
+    """The version of the tables by what they recorded; 0 where nothing is.
+
+    Raises:
+        psqlpy.exceptions.NotSupportedError: it is newer than `known`, the newest of this package.
+    """
+    version = int(recorded.get("schema_version", 0))
+    if version > known:
+        raise NotSupportedError(
+            f"the tables beside {tables} have schema version {version}, and this adk-psqlpy knows versions "
+            f"up to {known}: upgrade the package"
+        )
+    return version
+
+
+def check_made_with(
+    recorded: Mapping[str, str], given: Mapping[str, str], tables: str, otherwise: str
+) -> None:
+    """Compare what a service was given to what the tables were made with, as far as that is recorded.
+
+    Raises:
+        ValueError: they differ; `otherwise` says what to do if that is meant.
+    """
+    for name, value in given.items():
+        if recorded.get(name, value) != value:
+            raise ValueError(
+                f"{tables} belongs to tables made with {name}={recorded[name]!r}, and this service has "
+                f"{name}={value!r}: use the same, or {otherwise}"
+            )

@@ -1,0 +1,70 @@
+"""Bringing tables to a version: numbered migrations, each once, in order, under a lock, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+# The lock's key: "adkpsqlp" in ASCII, as a bigint. One lock for all table names: creation is rare.
+LOCK: Final = int.from_bytes(b"adkpsqlp", "big")
+
+
+def migrate(
+    metadata: str,
+    schemas: Iterable[str],
+    migrations: Iterable[str],
+    made_with: Mapping[str, str],
+    *,
+    prefix: str = "",
+    further: str = "",
+) -> str:
+    """A batch that runs those of the migrations that have not been run, and records what the tables are.
+
+    The batch is one simple query, which PostgreSQL runs as one transaction (manual, 55.2.2.1): all of it
+    or nothing happens. The lock makes processes that start together take turns; the second finds the
+    version recorded and does nothing.
+
+    Args:
+        metadata: the table that records, quoted: `<prefix>schema_version`, and `made_with` as the first one
+            said it, each key behind `prefix`.
+        schemas: made where they are missing, quoted.
+        migrations: SQL; the first makes version 1.
+        made_with: what the tables were made with, for whoever opens them next.
+        prefix: whose versions these are, where several share the table.
+        further: SQL that looks for itself whether there is something to do; after the migrations.
+    """
+    recorded = f"SELECT value::int FROM {metadata} WHERE key = '{prefix}schema_version'"
+    steps = [
+        # Or every statement that finds its table tells the server's log so.
+        "SET LOCAL client_min_messages = warning;",
+        f"SELECT pg_advisory_xact_lock({LOCK});",
+        *map(_create_schema, schemas),
+        f"CREATE TABLE IF NOT EXISTS {metadata} (key varchar(128) PRIMARY KEY, value varchar(256) NOT NULL);",
+    ]
+    for version, migration in enumerate(migrations, start=1):
+        steps.append(
+            f"""
+            DO $migration$ BEGIN
+                IF coalesce(({recorded}), 0) < {version} THEN
+                    {migration}
+                    INSERT INTO {metadata} (key, value) VALUES ('{prefix}schema_version', '{version}')
+                        ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+                END IF;
+            END $migration$;
+            """
+        )
+    steps.append(further)
+    for key, value in made_with.items():
+        steps.append(
+            f"INSERT INTO {metadata} (key, value) VALUES ('{prefix}{key}', '{value}') ON CONFLICT DO NOTHING;"
+        )
+    return "\n".join(steps)
+
+
+def _create_schema(schema: str) -> str:
+    # IF NOT EXISTS asks for the right to create schemas even where the schema is there.
+    return f"""
+    DO $schema$ BEGIN
+        IF to_regnamespace('{schema}') IS NULL THEN CREATE SCHEMA {schema}; END IF;
+    END $schema$;
+    """
