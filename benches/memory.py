@@ -168,7 +168,7 @@ async def _sqlspec_psqlpy(dsn: str) -> tuple[Any, Callable[[], Awaitable[None]]]
     from sqlspec.adapters.psqlpy import PsqlpyConfig as Config
     from sqlspec.adapters.psqlpy.adk import PsqlpyADKMemoryStore as Store
 
-    from adk_psqlpy._dsn import parse_dsn, render_dsn
+    from adk_psqlpy.connections.dsn import parse_dsn, render_dsn
 
     pool: dict[str, Any] = {"dsn": render_dsn(parse_dsn(dsn)), "max_db_pool_size": 10}
     return await _sqlspec(Config(connection_config=pool, extension_config=_sqlspec_options("ssp")), Store)
@@ -178,7 +178,7 @@ async def _sqlspec_asyncpg(dsn: str) -> tuple[Any, Callable[[], Awaitable[None]]
     from sqlspec.adapters.asyncpg import AsyncpgConfig as Config
     from sqlspec.adapters.asyncpg.adk import AsyncpgADKMemoryStore as Store
 
-    from adk_psqlpy._dsn import parse_dsn
+    from adk_psqlpy.connections.dsn import parse_dsn
 
     at = parse_dsn(dsn)
     pool: dict[str, Any] = {

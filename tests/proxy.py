@@ -18,7 +18,7 @@ from typing import Any
 from typing_extensions import Self
 
 from adk_psqlpy import PsqlpyConfig
-from adk_psqlpy._dsn import parse_dsn
+from adk_psqlpy.connections.dsn import parse_dsn
 
 LIMIT_SEC = 10
 

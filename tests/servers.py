@@ -26,7 +26,7 @@ from urllib.parse import quote
 import psqlpy
 from typing_extensions import Self
 
-from adk_psqlpy._dsn import parse_dsn
+from adk_psqlpy.connections.dsn import parse_dsn
 from adk_psqlpy.embedded import EmbeddedServer, _wheel
 
 START_LIMIT_SEC = 60

@@ -15,8 +15,8 @@ from google.adk.sessions.base_session_service import BaseSessionService
 
 import make_shapes
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
-from adk_psqlpy._dsn import parse_dsn, render_dsn
-from adk_psqlpy.lanes import Lanes
+from adk_psqlpy.connections.dsn import parse_dsn, render_dsn
+from adk_psqlpy.connections.lanes import Lanes
 
 APP, USER = "app", "user"
 POOL = 10

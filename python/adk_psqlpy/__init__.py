@@ -7,8 +7,7 @@ from adk_psqlpy.artifacts import PsqlpyArtifactService
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.embedded import EmbeddedServer
 from adk_psqlpy.memory import PsqlpyMemoryService
-from adk_psqlpy.sessions import PsqlpySessionService
-from adk_psqlpy.store import PsqlpyADKStore, StoredSession
+from adk_psqlpy.sessions import PsqlpyADKStore, PsqlpySessionService, StoredSession
 
 __all__ = [
     "EmbeddedServer",

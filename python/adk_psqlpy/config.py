@@ -17,15 +17,15 @@ from typing import Any
 from psqlpy import Connection, ConnectionPool, SslMode
 from psqlpy.exceptions import Error
 
-from adk_psqlpy import _options
-from adk_psqlpy._dsn import Secret, redact, render_dsn
-from adk_psqlpy._knock import BUSY, sqlstate
-from adk_psqlpy._lease import GRACE_SEC, Lease
+from adk_psqlpy.connections import options
+from adk_psqlpy.connections.dsn import Secret, redact, render_dsn
+from adk_psqlpy.connections.knock import BUSY, sqlstate
+from adk_psqlpy.connections.lanes import Lanes
+from adk_psqlpy.connections.lease import GRACE_SEC, Lease
+from adk_psqlpy.connections.retry import RetryPolicy
+from adk_psqlpy.connections.sources import LaneSettings
 from adk_psqlpy.embedded import EmbeddedServer
 from adk_psqlpy.errors import PoolTimeoutError
-from adk_psqlpy.lanes import Lanes
-from adk_psqlpy.retry import RetryPolicy
-from adk_psqlpy.sources import LaneSettings
 from adk_psqlpy.telemetry import PoolStatus, Telemetry
 
 __all__ = ["PsqlpyConfig", "redact"]
@@ -74,13 +74,13 @@ class PsqlpyConfig:
         Raises:
             ValueError: a key is unknown, of the wrong type, out of range, or asks for what psqlpy cannot do.
         """
-        given = _options.read_pool_config({} if pool_config is None else pool_config)
+        given = options.read_pool_config({} if pool_config is None else pool_config)
         target: dict[str, Any] | None = {}
-        if not any(name in given for name in _options.TARGET_KEYS):
-            target = _options.read_environment(os.environ)
+        if not any(name in given for name in options.TARGET_KEYS):
+            target = options.read_environment(os.environ)
         self._wants_embedded = target is None
         self._given = given if target is None else target | given
-        self._settings = _options.settle(self._given)
+        self._settings = options.settle(self._given)
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._pool: ConnectionPool | None = None
@@ -92,7 +92,7 @@ class PsqlpyConfig:
             retry=RetryPolicy(total_sec=self._settings["retry_sec"]),
             timeouts_sec={
                 kind: self._settings[name]
-                for kind, name in _options.STATEMENT_TIMEOUTS.items()
+                for kind, name in options.STATEMENT_TIMEOUTS.items()
                 if name in self._settings
             },
         )
@@ -156,8 +156,8 @@ class PsqlpyConfig:
                 if self._wants_embedded:
                     if self._embedded is None:
                         self._embedded = EmbeddedServer().start()
-                    where = _options.read_pool_config({"dsn": self._embedded.dsn})
-                    self._settings = _options.settle(where | self._given)
+                    where = options.read_pool_config({"dsn": self._embedded.dsn})
+                    self._settings = options.settle(where | self._given)
                 self._pool = _make_pool(self._settings)
                 _driver_pid = os.getpid()
                 _let_the_driver_end()
@@ -311,7 +311,7 @@ class PsqlpyConfig:
 
 
 if PsqlpyConfig.__doc__:  # absent under -OO
-    PsqlpyConfig.__doc__ = PsqlpyConfig.__doc__.replace("{table}", _options.key_table("    "))
+    PsqlpyConfig.__doc__ = PsqlpyConfig.__doc__.replace("{table}", options.key_table("    "))
 
 
 @cache
@@ -338,7 +338,7 @@ def _make_pool(settings: Mapping[str, Any]) -> ConnectionPool:
     """
     parameters = {"host": ",".join(settings["hosts"]), "port": ",".join(map(str, settings["ports"]))}
     for name, value in settings.items():
-        libpq = {"tcp_user_timeout_sec": "tcp_user_timeout"}.get(name, _options.KEYS[name].libpq)
+        libpq = {"tcp_user_timeout_sec": "tcp_user_timeout"}.get(name, options.KEYS[name].libpq)
         if libpq is None or name in ("ssl_mode", "ca_file"):
             continue
         parameters[libpq] = _as_text(value)
@@ -348,12 +348,10 @@ def _make_pool(settings: Mapping[str, Any]) -> ConnectionPool:
     recycling = settings.get("conn_recycling_method")
     return ConnectionPool(
         dsn=render_dsn(parameters),
-        ssl_mode=SslMode.Require if mode.startswith("verify-") else _options.KEYS["ssl_mode"].choices[mode],
+        ssl_mode=SslMode.Require if mode.startswith("verify-") else options.KEYS["ssl_mode"].choices[mode],
         ca_file=ca_file,
         max_db_pool_size=settings["max_db_pool_size"],
-        conn_recycling_method=_options.KEYS["conn_recycling_method"].choices[recycling]
-        if recycling
-        else None,
+        conn_recycling_method=options.KEYS["conn_recycling_method"].choices[recycling] if recycling else None,
     )
 
 

@@ -24,8 +24,8 @@ from google.adk.events.event import Event
 from google.genai import types
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
-from adk_psqlpy._options import _WANTED, KEYS, PUBLIC_KEYS
 from adk_psqlpy.cli import main
+from adk_psqlpy.connections.options import _WANTED, KEYS, PUBLIC_KEYS
 from servers import Database
 
 if sys.version_info >= (3, 11):

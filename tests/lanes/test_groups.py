@@ -12,7 +12,7 @@ from google.adk.events.event import Event
 from google.genai import types
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
-from adk_psqlpy.retry import Repeat
+from adk_psqlpy.connections.retry import Repeat
 from servers import run_sql
 
 from .support import locker, soon, until

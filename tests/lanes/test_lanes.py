@@ -9,9 +9,9 @@ import psqlpy
 import pytest
 
 from adk_psqlpy import PsqlpyConfig
+from adk_psqlpy.connections.lane_set import DEEP
+from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.errors import PoolTimeoutError
-from adk_psqlpy.lane_set import DEEP
-from adk_psqlpy.retry import Repeat
 from servers import run_sql
 
 from .support import WAITING, count, locker, soon, until

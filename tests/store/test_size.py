@@ -13,16 +13,17 @@ from google.adk.events.event_actions import EventActions
 from google.genai import types
 from psqlpy.exceptions import ConnectionExecuteError, DatabaseError
 
-from adk_psqlpy import PsqlpyADKStore, PsqlpySessionService, limits
-from adk_psqlpy.paging import Pages
-from adk_psqlpy.store import _SESSION, StoredSession, Version
+from adk_psqlpy import PsqlpyADKStore, PsqlpySessionService
+from adk_psqlpy.sessions import limits
+from adk_psqlpy.sessions.paging import Pages
+from adk_psqlpy.sessions.store import _SESSION, StoredSession, Version
 from contract.events import at, delta, said, stored, varied
 from servers import Database, run_sql
 
 from .support import KEY, version
 
 if TYPE_CHECKING:
-    from adk_psqlpy.lanes import Decoders, Row
+    from adk_psqlpy.connections.lanes import Decoders, Row
 
 MB = 1 << 20
 
@@ -231,7 +232,7 @@ async def test_an_event_too_large_for_jsonb(
 ) -> None:
     """The field, its size and the limit are named, and nothing is sent."""
     monkeypatch.setattr(limits, "JSONB_BYTES", 10_000)
-    monkeypatch.setattr("adk_psqlpy.store.JSONB_BYTES", 10_000)
+    monkeypatch.setattr("adk_psqlpy.sessions.store.JSONB_BYTES", 10_000)
     session = await service.create_session(app_name="app", user_id="user", session_id="s")
     large = "x" * 10_001
     cases: dict[str, Event] = {
@@ -259,7 +260,7 @@ async def test_an_event_too_large_to_be_read(
 ) -> None:
     """So many columns that no answer could bring them are refused, each of them small enough or not."""
     monkeypatch.setattr(limits, "EVENT_BYTES", 15_000)
-    monkeypatch.setattr("adk_psqlpy.store.JSONB_BYTES", 10_000)
+    monkeypatch.setattr("adk_psqlpy.sessions.store.JSONB_BYTES", 10_000)
     session = await service.create_session(app_name="app", user_id="user", session_id="s")
     with pytest.raises(ValueError, match=r"is 18,\d\d\d bytes, and at most 15,000 are stored"):
         await service.append_event(session, said("x" * 9_000, custom_metadata={"k": "y" * 9_000}))

@@ -13,8 +13,8 @@ from typing import Final
 from psqlpy.exceptions import DatabaseError
 from psqlpy.extra_types import CustomType
 
-from adk_psqlpy.lanes import Lanes
-from adk_psqlpy.retry import Repeat
+from adk_psqlpy.connections.lanes import Lanes
+from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.sql.artifacts import ArtifactStatements
 
 CHUNK: Final = 1 << 20

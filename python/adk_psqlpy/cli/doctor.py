@@ -10,9 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from psqlpy.exceptions import Error
 
 from adk_psqlpy import _native
-from adk_psqlpy._options import read_environment
 from adk_psqlpy.config import PsqlpyConfig
-from adk_psqlpy.lanes import lanes_of
+from adk_psqlpy.connections.lanes import lanes_of
+from adk_psqlpy.connections.options import read_environment
 from adk_psqlpy.sql import SCHEMA_VERSION, Statements, Tables
 
 FAST = "fast"

@@ -17,7 +17,7 @@ from psqlpy.extra_types import CustomType
 from pydantic_core import to_jsonable_python
 
 from adk_psqlpy import _native
-from adk_psqlpy.lanes import Decoders, Row
+from adk_psqlpy.connections.lanes import Decoders, Row
 from adk_psqlpy.memory.words import words
 
 EPOCH_MICROS: Final = 946_684_800_000_000

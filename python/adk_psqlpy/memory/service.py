@@ -18,13 +18,13 @@ from psqlpy.extra_types import CustomType
 from typing_extensions import Self, override
 
 from adk_psqlpy.config import PsqlpyConfig
-from adk_psqlpy.lanes import lanes_of
+from adk_psqlpy.connections.lanes import lanes_of
+from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.made_with import check_made_with, check_server, recorded_version
 from adk_psqlpy.memory import entries
 from adk_psqlpy.memory.entries import Stored
 from adk_psqlpy.memory.vectors import MOST_DIMENSIONS, Embed, embedded
 from adk_psqlpy.memory.words import LONGEST_QUERY, LONGEST_TEXT, terms
-from adk_psqlpy.retry import Repeat
 from adk_psqlpy.sql.memory import (
     MEMORY_SCHEMA_VERSION,
     MemoryStatements,

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from psqlpy import ConnRecyclingMethod, LoadBalanceHosts, SslMode, TargetSessionAttrs
 
-from adk_psqlpy._dsn import Secret, parse_dsn
-from adk_psqlpy.sources import Kind as StatementKind
+from adk_psqlpy.connections.dsn import Secret, parse_dsn
+from adk_psqlpy.connections.sources import Kind as StatementKind
 
 Kind = Literal["text", "secret", "whole", "seconds", "flag", "texts", "wholes", "choice"]
 

@@ -11,9 +11,9 @@ from psqlpy.exceptions import Error
 from psqlpy.extra_types import CustomType
 
 from adk_psqlpy import _native
-from adk_psqlpy.lane_set import HOLD_UP_SEC
-from adk_psqlpy.lanes import Lanes
-from adk_psqlpy.retry import Repeat
+from adk_psqlpy.connections.lane_set import HOLD_UP_SEC
+from adk_psqlpy.connections.lanes import Lanes
+from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.sql import Statements
 from adk_psqlpy.telemetry import Telemetry
 

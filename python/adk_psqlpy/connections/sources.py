@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from psqlpy import Connection
 
-from adk_psqlpy.retry import RetryPolicy
+from adk_psqlpy.connections.retry import RetryPolicy
 
 Kind = Literal["read", "list", "write"]
 """The classes of operations that may have a `statement_timeout` each."""

@@ -11,10 +11,10 @@ from typing import Any
 from psqlpy.exceptions import Error
 
 from adk_psqlpy import telemetry
+from adk_psqlpy.connections.lane_set import Call, LaneSet, NotOpenedError
+from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.connections.sources import Borrowed, ConnectionSource, Kind, LendsConnections
 from adk_psqlpy.errors import OperationTimeoutError, PoolTimeoutError
-from adk_psqlpy.lane_set import Call, LaneSet, NotOpenedError
-from adk_psqlpy.retry import Repeat
-from adk_psqlpy.sources import Borrowed, ConnectionSource, Kind, LendsConnections
 
 Decoders = dict[str, Callable[[bytes], Any]]
 """By lower-case column name: what to make of a column's binary value. Not called for NULL."""

@@ -22,7 +22,7 @@ from google.adk.sessions.state import State
 from typing_extensions import Self, override
 
 from adk_psqlpy import _native
-from adk_psqlpy.store import PsqlpyADKStore, StoredSession, Version
+from adk_psqlpy.sessions.store import PsqlpyADKStore, StoredSession, Version
 
 _STALE: Final = (
     "The session has been modified in storage since it was loaded. "

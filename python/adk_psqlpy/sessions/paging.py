@@ -10,7 +10,7 @@ from google.adk.events.event import Event
 from psqlpy.exceptions import BaseConnectionPoolError, DatabaseError, Error
 
 from adk_psqlpy import _native
-from adk_psqlpy.lanes import Decoders, Row
+from adk_psqlpy.connections.lanes import Decoders, Row
 from adk_psqlpy.sql import Statements
 from adk_psqlpy.sql.paging import PagingStatements
 

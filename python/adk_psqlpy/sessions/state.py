@@ -11,7 +11,7 @@ from pydantic_core import to_jsonable_python
 
 from adk_psqlpy import _native
 
-logger = logging.getLogger("adk_psqlpy.state")
+logger = logging.getLogger("adk_psqlpy.sessions.state")
 
 
 @dataclass(frozen=True, slots=True)

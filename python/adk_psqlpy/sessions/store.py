@@ -20,16 +20,16 @@ from typing_extensions import ParamSpec
 
 from adk_psqlpy import _native
 from adk_psqlpy.config import PsqlpyConfig
+from adk_psqlpy.connections.lanes import Decoders, Row, lanes_of
+from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.connections.sources import Kind, LendsConnections
 from adk_psqlpy.errors import OperationTimeoutError, PoolTimeoutError
-from adk_psqlpy.groups import Append, AppendGroups
-from adk_psqlpy.lanes import Decoders, Row, lanes_of
-from adk_psqlpy.limits import JSONB_BYTES, StateSizes, check_event, check_state
 from adk_psqlpy.made_with import check_made_with, check_server, recorded_version
-from adk_psqlpy.paging import Pages
-from adk_psqlpy.retry import Repeat
-from adk_psqlpy.sources import Kind, LendsConnections
+from adk_psqlpy.sessions.groups import Append, AppendGroups
+from adk_psqlpy.sessions.limits import JSONB_BYTES, StateSizes, check_event, check_state
+from adk_psqlpy.sessions.paging import Pages
+from adk_psqlpy.sessions.state import EMPTY, scoped
 from adk_psqlpy.sql import SCHEMA_VERSION, Statements, Tables, create_tables, made_with
-from adk_psqlpy.state import EMPTY, scoped
 from adk_psqlpy.telemetry import Telemetry, current
 
 _EVENT_NAMES: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)

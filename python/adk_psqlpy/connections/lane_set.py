@@ -11,11 +11,11 @@ from typing import Any, Final, Literal
 from psqlpy import Connection, QueryResult
 from psqlpy.exceptions import Error
 
-from adk_psqlpy._lease import END, send_only
-from adk_psqlpy.retry import Repeat
-from adk_psqlpy.sources import ConnectionSource
+from adk_psqlpy.connections.lease import END, send_only
+from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.connections.sources import ConnectionSource
 
-logger = logging.getLogger("adk_psqlpy.lanes")
+logger = logging.getLogger("adk_psqlpy.connections.lanes")
 
 # A statement that runs longer than this counts as slow: what waits behind it goes to another connection.
 # Looked at every half of it, so the wait behind a slow statement ends within 1.5 times this.

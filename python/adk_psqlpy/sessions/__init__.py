@@ -1,0 +1,6 @@
+"""ADK's sessions, their state and events in PostgreSQL."""
+
+from adk_psqlpy.sessions.service import PsqlpySessionService
+from adk_psqlpy.sessions.store import PsqlpyADKStore, StoredSession
+
+__all__ = ["PsqlpyADKStore", "PsqlpySessionService", "StoredSession"]
