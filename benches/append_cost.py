@@ -1,14 +1,15 @@
 """What an append costs the server, and what each set of indexes over `adk_sessions` makes of it.
 
     python benches/append_cost.py                            # on the embedded server
-    python benches/append_cost.py --dsn postgresql://...     # on yours, as superuser: databases are made, and dropped
+    python benches/append_cost.py --dsn postgresql://...     # on yours, as superuser: databases come and go
     python benches/append_cost.py --quick                    # a look: 5,000 sessions, 500 appends, 5 rounds
 
-Each set has a database of its own with the same sessions: 50,000 of one app, a tenth of them one user's, the others
-ten a user. Appends go one after another to 1,000 of the sessions, with and without a state delta, just after a
-checkpoint (when each page goes to the WAL whole at its first change) and between checkpoints. Then the
-queries: in every round each set has a turn, and every answer is compared with that of the standard set
-before anything is timed. Autovacuum is off, so that it falls into nobody's turn; its work is a row of its own.
+Each set has a database of its own with the same sessions: 50,000 of one app, a tenth of them one user's, the
+others ten a user. Appends go one after another to 1,000 of the sessions, with and without a state delta,
+just after a checkpoint (when each page goes to the WAL whole at its first change) and between
+checkpoints; then 32 sessions at once. Then the queries: in every round each set has a turn. Every answer is
+compared with that of the first set before anything is timed. Autovacuum is off, so that it falls into
+nobody's turn; its work is a row of its own.
 
 Needs the dependency group `bench`: pip install --group bench
 """
@@ -37,24 +38,22 @@ from google.adk.events import Event, EventActions  # noqa: E402
 from google.genai import types  # noqa: E402
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig  # noqa: E402
-from adk_psqlpy.store import StoredSession, Version  # noqa: E402
+from adk_psqlpy.sessions.store import StoredSession, Version  # noqa: E402
+from adk_psqlpy.sql import IndexSet  # noqa: E402
 from comparison.report import markdown, number  # noqa: E402
 from comparison.services import run_sql, temporary_database  # noqa: E402
 
 APP, HEAVY, LIGHT = "app", "heavy", "light-7"
 ACTIVE = 1_000  # sessions that are appended to
+WRITERS = 32
 
-# Name of a set -> what makes it of the standard one.
-_WITHOUT = "DROP INDEX idx_adk_sessions_app_user, idx_adk_sessions_update_time"
-_APP_USER = (
-    'CREATE INDEX idx_adk_sessions_app_user ON adk_sessions (app_name COLLATE "C", user_id COLLATE "C")'
-)
-_BRIN = "CREATE INDEX idx_adk_sessions_update_time ON adk_sessions USING brin (update_time)"
-SETS: dict[str, list[str]] = {
-    "standard": [],
-    "BRIN": [_WITHOUT, _APP_USER, _BRIN],
-    "BRIN, no GIN": [_WITHOUT, _APP_USER, _BRIN, "DROP INDEX idx_adk_sessions_state"],
-    "no GIN, no BRIN": [_WITHOUT, _APP_USER, "DROP INDEX idx_adk_sessions_state"],
+# Of a set of the package, or of a variant: the set, and what is changed in it.
+_GIN = "CREATE INDEX idx_adk_sessions_state ON adk_sessions USING gin (state) WHERE state != '{}'"
+SETS: dict[str, tuple[IndexSet, list[str]]] = {
+    "reading": ("reading", []),
+    "appending": ("appending", []),
+    "appending, GIN": ("appending", [_GIN]),
+    "appending, no BRIN": ("appending", ["DROP INDEX idx_adk_sessions_update_time_brin"]),
 }
 
 
@@ -72,18 +71,20 @@ async def make(name: str, dsn: str, sessions: int) -> Subject:
     """The tables, their indexes, and the sessions: made a minute apart, updated in an order of their own."""
     config = PsqlpyConfig(pool_config={"dsn": dsn, "max_db_pool_size": 4})
     store = PsqlpyADKStore(config)
-    await store.create_tables()
-    tables = ("adk_sessions", "adk_events")
+    index_set, changes = SETS[name]
+    await store.create_tables(index_set=index_set)
     await run_sql(
         dsn,
-        *SETS[name],
-        *(f"ALTER TABLE {table} SET (autovacuum_enabled = off)" for table in tables),
+        *changes,
+        *(f"ALTER TABLE {table} SET (autovacuum_enabled = off)" for table in ("adk_sessions", "adk_events")),
         f"""INSERT INTO adk_sessions (app_name, user_id, id, state, create_time, update_time)
-            SELECT '{APP}', CASE WHEN n % 10 = 0 THEN '{HEAVY}' ELSE 'light-' || n % {sessions // 10} END, 's' || n,
+            SELECT '{APP}', CASE WHEN n % 10 = 0 THEN '{HEAVY}' ELSE 'light-' || n % {sessions // 10} END,
+                   's' || n,
                    jsonb_build_object('status', CASE WHEN n % 500 = 0 THEN 'open' ELSE 'closed' END,
                                       'category', 'c' || n % 20, 'summary', repeat('what was said ', 5)),
                    at, at + hashint4(n) % 86400 * interval '1 s' + interval '1 day'
-            FROM generate_series(1, {sessions}) AS n, LATERAL (SELECT timestamptz '2026-01-01' + n * interval '1 min' AS at)""",
+            FROM generate_series(1, {sessions}) AS n,
+                LATERAL (SELECT timestamptz '2026-01-01' + n * interval '1 min' AS at)""",
         "VACUUM ANALYZE",
     )
     return Subject(name, dsn, store)
@@ -103,9 +104,10 @@ class Appender:
     at: float
     count: int = 0
 
-    async def append(self, delta: dict[str, Any] | None) -> float:
-        """One event; the time it took in ms."""
-        user, session_id = key = self.chance.choice(self.keys)
+    async def append(self, delta: dict[str, Any] | None, key: tuple[str, str] | None = None) -> float:
+        """One event, to a session by chance if none is given; the time it took in ms."""
+        key = key or self.chance.choice(self.keys)
+        user, session_id = key
         self.count += 1
         self.at += 1
         event = Event(
@@ -126,6 +128,17 @@ class Appender:
         self.versions[key] = Version(revision, held.create_time)
         return spent
 
+    async def at_once(self, writers: int, each: int) -> float:
+        """Some sessions' events, each of these sessions' one after another; events a second."""
+
+        async def write(key: tuple[str, str]) -> None:
+            for _ in range(each):
+                await self.append(None, key)
+
+        begun = time.perf_counter()
+        await asyncio.gather(*(write(key) for key in self.keys[:writers]))
+        return writers * each / (time.perf_counter() - begun)
+
 
 async def appender(subject: Subject, active: int) -> Appender:
     """Choose the sessions."""
@@ -137,10 +150,11 @@ async def appender(subject: Subject, active: int) -> Appender:
     )
 
 
-_SIZES = """SELECT pg_indexes_size('adk_sessions')::bigint AS indexes, pg_relation_size('adk_sessions')::bigint AS heap,
-                   pg_current_wal_insert_lsn()::text AS lsn"""
+_SIZES = """SELECT pg_indexes_size('adk_sessions')::bigint AS indexes,
+    pg_relation_size('adk_sessions')::bigint AS heap, pg_current_wal_insert_lsn()::text AS lsn"""
 _WAL = "SELECT pg_wal_lsn_diff('{}', '{}')::bigint AS bytes"
-_UPDATES = "SELECT n_tup_upd::bigint AS updates, n_tup_hot_upd::bigint AS hot FROM pg_stat_user_tables WHERE relname = 'adk_sessions'"
+_UPDATES = """SELECT n_tup_upd::bigint AS updates, n_tup_hot_upd::bigint AS hot
+    FROM pg_stat_user_tables WHERE relname = 'adk_sessions'"""
 
 
 async def updates(subject: Subject, expected: int) -> tuple[int, int]:
@@ -156,9 +170,10 @@ async def updates(subject: Subject, expected: int) -> tuple[int, int]:
         await asyncio.sleep(0.1)
 
 
-async def measure_appends(subject: Subject, appends: int, active: int, advance: Callable[[], None]) -> None:
+async def measure_appends(
+    subject: Subject, appending: Appender, appends: int, advance: Callable[[], None]
+) -> None:
     """WAL, HOT updates, growth and time of appends, with and without a delta."""
-    appending = await appender(subject, active)
     for kind, delta in (("", None), (", state delta", {"turn": 1, "status": "closed"})):
         seen, hot_seen = await updates(subject, appending.count)
         spent: list[float] = []
@@ -166,8 +181,7 @@ async def measure_appends(subject: Subject, appends: int, active: int, advance: 
         (begin,) = await run_sql(subject.dsn, _SIZES)
         lsn = begin["lsn"]
         for phase in ("after a checkpoint", "between checkpoints"):
-            for turn in range(appends):
-                spent.append(await appending.append(delta and delta | {"turn": turn}))
+            spent += [await appending.append(delta and delta | {"turn": turn}) for turn in range(appends)]
             (end,) = await run_sql(subject.dsn, _SIZES)
             (wal,) = await run_sql(subject.dsn, _WAL.format(end["lsn"], lsn))
             subject.rows[f"WAL bytes an append{kind}, {phase}"] = number(wal["bytes"] / appends)
@@ -181,6 +195,16 @@ async def measure_appends(subject: Subject, appends: int, active: int, advance: 
         subject.rows[f"append{kind}, ms"] = number(statistics.median(spent))
     (row,) = await run_sql(subject.dsn, "SELECT count(*) AS n FROM adk_events")
     assert row["n"] == appending.count, "events are missing"
+
+
+async def measure_at_once(appenders: dict[str, Appender], subjects: list[Subject], each: int) -> None:
+    """Appends of many sessions, in groups: five rounds, the order turned by one in each."""
+    rates: dict[str, list[float]] = {subject.name: [] for subject in subjects}
+    for turn in range(5):
+        for subject in subjects[turn % len(subjects) :] + subjects[: turn % len(subjects)]:
+            rates[subject.name].append(await appenders[subject.name].at_once(WRITERS, each))
+    for subject in subjects:
+        subject.rows[f"{WRITERS} sessions at once, events/s"] = number(statistics.median(rates[subject.name]))
 
 
 async def measure_vacuum(subject: Subject) -> None:
@@ -250,7 +274,8 @@ async def queries(standard: Subject) -> dict[str, Query]:
             f"SELECT count(*) FROM adk_sessions WHERE update_time < to_timestamp({old})"
         ),
         "state @> ... AND state != '{}'": sql(
-            """SELECT id FROM adk_sessions WHERE state @> '{"status": "open"}' AND state != '{}' ORDER BY id"""
+            """SELECT id FROM adk_sessions
+               WHERE state @> '{"status": "open"}' AND state != '{}' ORDER BY id"""
         ),
     }
 
@@ -306,11 +331,12 @@ async def main(options: argparse.Namespace) -> int:
             subjects.append(subject)
             progress.advance(task)
         task = progress.add_task("appends", total=4 * len(chosen))
+        appenders = {}
         for subject in subjects:
-            await measure_appends(
-                subject, appends, min(ACTIVE, sessions // 5), lambda: progress.advance(task)
-            )
+            appending = appenders[subject.name] = await appender(subject, min(ACTIVE, sessions // 5))
+            await measure_appends(subject, appending, appends, lambda: progress.advance(task))
             await measure_vacuum(subject)
+        await measure_at_once(appenders, subjects, appends // WRITERS)
         task = progress.add_task("queries", total=8)
         await measure_queries(subjects, rounds, lambda: progress.advance(task))
     header = [f"{sessions:,} sessions, {appends:,} appends of each kind", *chosen]

@@ -90,7 +90,7 @@ def recorded(dsn: str, metadata: str = "adk_metadata") -> dict[str, str]:
 def made(**other: str) -> dict[str, str]:
     """What it says of a store with the names and the key length that are the default, but for `other`."""
     names = {"session_table": "adk_sessions", "events_table": "adk_events", "key_length": "128"}
-    return {"schema_version": str(SCHEMA_VERSION)} | names | other
+    return {"schema_version": str(SCHEMA_VERSION), "index_set": "reading"} | names | other
 
 
 # What is there.

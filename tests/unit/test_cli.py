@@ -199,6 +199,7 @@ async def test_doctor_asks_the_server(database: Database, capsys: pytest.Capture
     done = run("doctor", *arguments)
     assert done.returncode == 0, done.stderr
     assert "tables: schema version 1, the one" in done.stdout
+    assert "indexes: the set for reading\n" in done.stdout
 
     for stored, said in ((99, "upgrade adk-psqlpy"), (0, "create_tables() brings it there")):
         run_sql(database.dsn, f"UPDATE agents.metadata SET value = '{stored}' WHERE key = 'schema_version'")

@@ -13,7 +13,7 @@ from adk_psqlpy import _native
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import lanes_of
 from adk_psqlpy.connections.options import read_environment
-from adk_psqlpy.sql import SCHEMA_VERSION, Statements, Tables
+from adk_psqlpy.sql import READING, SCHEMA_VERSION, Statements, Tables
 
 FAST = "fast"
 
@@ -101,4 +101,5 @@ async def _server(config: PsqlpyConfig, tables: Tables) -> list[str]:
         state = f"behind {SCHEMA_VERSION}: await store.create_tables() brings it there"
     elif stored > SCHEMA_VERSION:
         state = f"newer than {SCHEMA_VERSION}, the newest that this package knows: upgrade adk-psqlpy"
-    return [*lines, f"tables: schema version {stored}, {state}"]
+    indexes = f"indexes: the set for {recorded.get('index_set', READING)}"
+    return [*lines, f"tables: schema version {stored}, {state}", indexes]

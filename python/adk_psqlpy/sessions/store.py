@@ -29,7 +29,18 @@ from adk_psqlpy.sessions.groups import Append, AppendGroups
 from adk_psqlpy.sessions.limits import JSONB_BYTES, StateSizes, check_event, check_state
 from adk_psqlpy.sessions.paging import Pages
 from adk_psqlpy.sessions.state import EMPTY, scoped
-from adk_psqlpy.sql import SCHEMA_VERSION, Statements, Tables, create_tables, made_with
+from adk_psqlpy.sql import (
+    INDEX_SETS,
+    LOCK_SEC,
+    READING,
+    SCHEMA_VERSION,
+    IndexSet,
+    Statements,
+    Tables,
+    change_indexes,
+    create_tables,
+    made_with,
+)
 from adk_psqlpy.telemetry import Telemetry, current
 
 _EVENT_NAMES: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
@@ -163,14 +174,29 @@ class PsqlpyADKStore:
 
     # Tables.
 
-    async def create_tables(self) -> None:
+    async def create_tables(self, *, index_set: IndexSet | None = None) -> None:
         """Make the tables and indexes, or bring them to the newest version. Safe to call from many processes.
+
+        Args:
+            index_set: what the indexes over the session table are for. `"reading"`, which new tables have:
+                pages of an app's sessions, retention and `state @>` are fast, and each append writes to the
+                indexes. `"appending"`: appends write to no index of that table, and these queries read and
+                sort more, up to all sessions of the app. `None` leaves the set as it is.
+
+        Every process should ask for the same set, or for none. A change is one transaction. Writes of
+        sessions wait until it is done, reads only while the old indexes are dropped; it gives up, and
+        changes nothing, if other transactions hold the table for 5 s. In the set `"appending"`,
+        `update_time` has a BRIN index; on PostgreSQL 15 it has none, as updates would not be heap-only there.
 
         Raises:
             psqlpy.exceptions.NotSupportedError: the server is older than PostgreSQL 15, or the tables were
                 made by a newer version of this package.
+            psqlpy.exceptions.Error: the server did not let the tables be made, or the set be changed.
             ValueError: the tables were made with other names or another `key_length`.
         """
+        if index_set is not None and index_set not in INDEX_SETS:
+            known = " or ".join(repr(each) for each in INDEX_SETS)
+            raise ValueError(f"index_set must be {known}, not {index_set!r}")
         ((number, metadata),) = await self._lanes.fetch(
             self._sql.version, [self.tables.metadata], repeat=Repeat.READ
         )
@@ -178,7 +204,19 @@ class PsqlpyADKStore:
         recorded = await self._recorded() if metadata is not None else {}
         if recorded_version(recorded, SCHEMA_VERSION, self.tables.sessions) < SCHEMA_VERSION:
             await self._lanes.batch(create_tables(self.tables, self.key_length))
-            await self._recorded()
+            recorded = await self._recorded()
+        if index_set is not None and recorded.get("index_set", READING) != index_set:
+            await self._change_indexes(index_set)
+
+    async def _change_indexes(self, index_set: IndexSet) -> None:
+        try:
+            await self._lanes.batch(change_indexes(self.tables, index_set))
+        except Error as error:
+            raise type(error)(
+                f"the indexes of {self.tables.sessions} were not changed to the set {index_set!r}: {error}. "
+                f"That takes the owner of the table, and within {LOCK_SEC} s a moment when no other "
+                "transaction holds it; create_tables() may be called again at any time"
+            ) from error
 
     async def _recorded(self) -> dict[str, str]:
         """What `adk_metadata` says, after a look whether the tables are this store's."""

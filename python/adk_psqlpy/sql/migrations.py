@@ -11,6 +11,9 @@ from typing import Final
 from adk_psqlpy.sql.migrate import migrate
 from adk_psqlpy.sql.tables import Tables
 
+READING: Final = "reading"
+"""The set of indexes that the migrations make, and that tables have where `adk_metadata` names none."""
+
 
 def _first_tables(tables: Tables, key_length: int) -> str:
     """Sessions, events, and the state that sessions share.
@@ -90,7 +93,9 @@ SCHEMA_VERSION: Final = len(MIGRATIONS)
 def create_tables(tables: Tables, key_length: int) -> str:
     """A batch that brings a database to `SCHEMA_VERSION`, whatever it is at (`sql.migrate`)."""
     migrations = [migration(tables, key_length) for migration in MIGRATIONS]
-    return migrate(tables.metadata, tables.schemas, migrations, made_with(tables, key_length))
+    return migrate(
+        tables.metadata, tables.schemas, migrations, made_with(tables, key_length) | {"index_set": READING}
+    )
 
 
 def made_with(tables: Tables, key_length: int) -> dict[str, str]:

@@ -70,13 +70,18 @@ class Tables:
     def index(self, table: str, suffix: str) -> str:
         """The quoted name of an index: `idx_<table>_<suffix>`, shortened by a hash past 63 bytes.
 
-        An index lives in its table's schema, so the name carries none.
+        An index is made in its table's schema, so the name carries none; `in_schema_of` names one that is there.
         """
         name = f"idx_{split('table', table)[1]}_{suffix}"
         if len(name) > LONGEST:
             digest = hashlib.sha256(name.encode()).hexdigest()[:8]
             name = f"{name[: LONGEST - 9]}_{digest}"
         return f'"{name}"'
+
+    def in_schema_of(self, table: str, index: str) -> str:
+        """The quoted name of an index with the schema of its table, if that is named."""
+        schema = split("table", table)[0]
+        return f'"{schema}".{index}' if schema else index
 
     def _beside(self, suffix: str) -> str:
         prefix = self.session_table.removesuffix("sessions")
