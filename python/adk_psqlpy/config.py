@@ -48,7 +48,8 @@ class PsqlpyConfig:
     `DATABASE_URL`, else libpq's `PGHOST` `PGPORT` `PGUSER` `PGPASSWORD` `PGDATABASE` (with `PGSSLMODE`
     `PGSSLROOTCERT` `PGAPPNAME` `PGOPTIONS` `PGCONNECT_TIMEOUT` `PGTARGETSESSIONATTRS`). Without those an
     embedded server is started by `create_pool` (`adk_psqlpy.embedded`). With such a key the environment is
-    not read at all.
+    not read at all. `embedded` names an embedded server of one's own choice instead: it is started on first
+    use and stopped with the pool.
 
     TLS, as psqlpy 0.13 does it (tried against a real server):
 
@@ -68,15 +69,26 @@ class PsqlpyConfig:
     a `RuntimeError` says so.
     """
 
-    def __init__(self, pool_config: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, pool_config: Mapping[str, Any] | None = None, *, embedded: EmbeddedServer | None = None
+    ) -> None:
         """Check the settings; nothing is connected or started yet.
 
         Raises:
-            ValueError: a key is unknown, of the wrong type, out of range, or asks for what psqlpy cannot do.
+            ValueError: a key is unknown, of the wrong type, out of range, or asks for what psqlpy cannot do;
+                or it says where a server is, and `embedded` is given too.
         """
         given = options.read_pool_config({} if pool_config is None else pool_config)
+        named = [name for name in options.TARGET_KEYS if name in given]
+        if embedded is not None and named:
+            raise ValueError(
+                f"pool_config: {', '.join(named)} and embedded name two servers: leave one of them out"
+            )
+        self._own_server = embedded
         target: dict[str, Any] | None = {}
-        if not any(name in given for name in options.TARGET_KEYS):
+        if embedded is not None:
+            target = None
+        elif not named:
             target = options.read_environment(os.environ)
         self._wants_embedded = target is None
         self._given = given if target is None else target | given
@@ -155,7 +167,7 @@ class PsqlpyConfig:
             if self._pool is None:
                 if self._wants_embedded:
                     if self._embedded is None:
-                        self._embedded = EmbeddedServer().start()
+                        self._embedded = (self._own_server or EmbeddedServer()).start()
                     where = options.read_pool_config({"dsn": self._embedded.dsn})
                     self._settings = options.settle(where | self._given)
                 self._pool = _make_pool(self._settings)

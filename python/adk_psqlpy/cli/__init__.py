@@ -39,7 +39,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"adk-psqlpy {_native.__version__}")
-    commands = parser.add_subparsers(title="commands", dest="command", metavar="{demo,doctor}", required=True)
+    commands = parser.add_subparsers(
+        title="commands", dest="command", metavar="{demo,doctor,init}", required=True
+    )
 
     demo = commands.add_parser(
         "demo",
@@ -63,6 +65,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--dsn", metavar="DSN", help="postgresql://user:password@host:port/database")
     doctor.add_argument("--session-table", metavar="NAME", default="adk_sessions", help="if not adk_sessions")
+
+    init = commands.add_parser(
+        "init",
+        help="let adk web, adk api_server and adk run take psqlpy:// URIs",
+        description="Writes the file by which ADK learns of the URI schemes psqlpy and psqlpy+embedded into "
+        "the folder that is given to adk web, adk api_server or adk run. No file is overwritten.",
+        allow_abbrev=False,
+    )
+    init.add_argument("directory", metavar="DIR", help="the agents' folder; for adk run, the agent's own")
+    init.add_argument("--yaml", action="store_true", help="services.yaml in place of services.py")
     return parser
 
 
@@ -74,6 +86,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from adk_psqlpy.cli import doctor
 
             return asyncio.run(doctor.run(arguments.dsn, arguments.session_table))
+        if arguments.command == "init":
+            from adk_psqlpy.cli import init
+
+            return init.run(arguments.directory, as_yaml=arguments.yaml)
         try:
             import rich  # noqa: F401 - asked for here, so that the message is of this command
         except ImportError:
@@ -83,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return demo.resume(sys.stdin.read()) if arguments.resume else demo.run(arguments.dsn)
     except ValueError as error:
         return _failed(arguments.command, str(error), USAGE)
-    except (Error, ImportError, RuntimeError) as error:
+    except (Error, ImportError, OSError, RuntimeError) as error:
         return _failed(arguments.command, str(error))
     except KeyboardInterrupt:
         return INTERRUPTED

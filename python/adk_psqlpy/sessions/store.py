@@ -125,6 +125,8 @@ def _observed(table: str) -> Callable[[Callable[_P, Awaitable[_T]]], Callable[_P
         async def observed(*args: _P.args, **kwargs: _P.kwargs) -> _T:
             store: Any = args[0]
             with store._telemetry.operation(name, getattr(store.tables, table).replace('"', "")):
+                if store._tables_wanted:
+                    await store._make_tables()
                 return await method(*args, **kwargs)
 
         return observed
@@ -145,6 +147,8 @@ class PsqlpyADKStore:
             made with it, so it is chosen before `create_tables`.
         group_appends: whether appends to several sessions that wait for the server travel in one statement.
             Each is told its own outcome all the same, and a lone append is sent as it is.
+        tables_on_first_use: whether the first operation calls `create_tables`, for callers that have no place
+            to do it.
 
     Every method raises `ValueError` for arguments that cannot be stored, before anything is sent, and
     `psqlpy.exceptions.Error` for what goes wrong between here and the server.
@@ -158,6 +162,7 @@ class PsqlpyADKStore:
         *,
         key_length: int = 128,
         group_appends: bool = True,
+        tables_on_first_use: bool = False,
     ) -> None:
         if isinstance(key_length, bool) or not isinstance(key_length, int) or not 1 <= key_length <= 1024:
             raise ValueError(f"key_length must be an integer from 1 to 1024, not {key_length!r}")
@@ -171,6 +176,9 @@ class PsqlpyADKStore:
         self._telemetry = config.telemetry if isinstance(config, PsqlpyConfig) else Telemetry()
         self._pages = Pages(self._sql, self._read, partial(self._lanes.fetch, kind="read"), _SESSION)
         self._state_sizes = StateSizes()
+        self._tables_wanted = tables_on_first_use
+        # One task makes them while the others of its event loop wait; other loops take turns in the server.
+        self._making: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
     # Tables.
 
@@ -207,6 +215,12 @@ class PsqlpyADKStore:
             recorded = await self._recorded()
         if index_set is not None and recorded.get("index_set", READING) != index_set:
             await self._change_indexes(index_set)
+        self._tables_wanted = False
+
+    async def _make_tables(self) -> None:
+        async with self._making.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+            if self._tables_wanted:
+                await self.create_tables()
 
     async def _change_indexes(self, index_set: IndexSet) -> None:
         try:

@@ -1,0 +1,139 @@
+"""ADK's service registry: `--session_service_uri "psqlpy://..."` of `adk web`, `adk api_server`, `adk run`.
+
+ADK imports `services.py` of the agents' folder, which calls `register` (`adk-psqlpy init` writes it). A
+service is made from its URI when the command starts, connects on first use, and makes its tables then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+from click import ClickException
+from google.adk.cli.service_registry import ServiceRegistry, get_service_registry
+from typing_extensions import override
+
+from adk_psqlpy.artifacts import PsqlpyArtifactService
+from adk_psqlpy.memory import PsqlpyMemoryService
+from adk_psqlpy.service_uri import EMBEDDED_SCHEME, SCHEME, ServiceUri, parse
+from adk_psqlpy.sessions import PsqlpyADKStore, PsqlpySessionService
+from adk_psqlpy.shared_pools import SharedPool, close_all, shared_pool
+
+__all__ = [
+    "ServiceUriError",
+    "UriArtifactService",
+    "UriMemoryService",
+    "UriSessionService",
+    "lifespan",
+    "register",
+]
+
+logger: Final = logging.getLogger("adk_psqlpy")
+
+
+class ServiceUriError(ClickException, ValueError):
+    """A `ValueError` that ADK's commands print as one line.
+
+    They do that for click's exceptions; of the session service's URI any other error is a traceback.
+    """
+
+
+def register(registry: ServiceRegistry | None = None) -> None:
+    """Make the URI schemes `psqlpy` and `psqlpy+embedded` known to ADK (or to a registry of one's own)."""
+    registry = get_service_registry() if registry is None else registry
+    for scheme in (SCHEME, EMBEDDED_SCHEME):
+        registry.register_session_service(scheme, UriSessionService)
+        registry.register_memory_service(scheme, UriMemoryService)
+        registry.register_artifact_service(scheme, UriArtifactService)
+
+
+@asynccontextmanager
+async def lifespan(app: object) -> AsyncIterator[None]:  # noqa: ARG001 - as FastAPI calls it
+    """Close the pools of all URIs at the end: `get_fast_api_app(..., lifespan=lifespan)`."""
+    try:
+        yield
+    finally:
+        await close_all()
+
+
+class UriSessionService(PsqlpySessionService):
+    """The session service of a URI; the tables are made on first use."""
+
+    def __init__(self, uri: str, **others: Any) -> None:
+        """Read the URI. Nothing is connected yet.
+
+        Args:
+            uri: `psqlpy://...` or `psqlpy+embedded:///...`.
+            others: what else ADK hands to a service, such as `agents_dir`.
+
+        Raises:
+            ServiceUriError: a part of the URI is wrong, or the embedded server is not installed.
+        """
+        with _refusals():
+            parsed, self._pool = _opened(uri, others)
+            store = PsqlpyADKStore(
+                self._pool.config,
+                **parsed.chosen("session_table", "events_table", "key_length"),
+                tables_on_first_use=True,
+            )
+            super().__init__(store, **parsed.chosen("stale_policy"))
+        self._pool.join(self)
+
+    @override
+    async def close(self) -> None:
+        """Leave the pool, closing it if no other service uses it; a later call opens it again."""
+        await self._pool.leave(self)
+
+
+class UriMemoryService(PsqlpyMemoryService):
+    """The memory service of a URI."""
+
+    def __init__(self, uri: str, **others: Any) -> None:
+        """Read the URI, as `UriSessionService` does."""
+        with _refusals():
+            parsed, self._pool = _opened(uri, others)
+            super().__init__(self._pool.config, **parsed.chosen("memory_table", "language", "key_length"))
+        self._pool.join(self)
+
+    @override
+    async def close(self) -> None:
+        """Leave the pool, closing it if no other service uses it; a later call opens it again."""
+        await self._pool.leave(self)
+
+
+class UriArtifactService(PsqlpyArtifactService):
+    """The artifact service of a URI."""
+
+    def __init__(self, uri: str, **others: Any) -> None:
+        """Read the URI, as `UriSessionService` does."""
+        with _refusals():
+            parsed, self._pool = _opened(uri, others)
+            super().__init__(self._pool.config, **parsed.chosen("artifact_table", "key_length"))
+        self._pool.join(self)
+
+    @override
+    async def close(self) -> None:
+        """Leave the pool, closing it if no other service uses it; a later call opens it again."""
+        await self._pool.leave(self)
+
+
+def _opened(uri: str, others: dict[str, Any]) -> tuple[ServiceUri, SharedPool]:
+    ignored = sorted(set(others) - {"agents_dir"})
+    if ignored:
+        logger.warning(
+            "a psqlpy URI passes over session_db_kwargs (%s): write options into its query",
+            ", ".join(ignored),
+        )
+    parsed = parse(uri)
+    return parsed, shared_pool(parsed)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Refuse a URI as ADK's commands can show it."""
+    try:
+        yield
+    except (ValueError, ImportError) as error:
+        raise ServiceUriError(str(error)) from error

