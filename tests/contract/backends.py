@@ -1,4 +1,4 @@
-"""The services under the contract, and the one way to declare that one of them differs.
+"""The session services under the contract.
 
 To plug another service in, give `BACKENDS` an entry: a name, whether its data outlive the service,
 and how one service is opened on (and closed after) the PostgreSQL at a URL.
@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-import pytest
 from google.adk.sessions import BaseSessionService, InMemorySessionService
-from google.adk.version import __version__ as adk_version
+
+from .differences import differs_among
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-
-# What `@differs` says of ADK's own services was found out on this release; older ones differ more.
-RIVALS_DESCRIBED_SINCE = (2, 13)
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,6 @@ BACKENDS: dict[str, tuple[bool, Callable[..., Backend]]] = {
     "database": (True, database),
     "psqlpy": (True, psqlpy),
 }
-OURS = "psqlpy"
 
 
 def asyncpg_url(dsn: str) -> str:
@@ -116,42 +112,4 @@ def asyncpg_url(dsn: str) -> str:
     return url.set(query=query).render_as_string(hide_password=False)
 
 
-def differs(
-    *,
-    raises: type[BaseException] | tuple[type[BaseException], ...] = (
-        AssertionError,
-        pytest.fail.Exception,
-    ),
-    **reasons: str,
-) -> pytest.MarkDecorator:
-    """Declares which backends break the promise of this test, and in what way.
-
-    `@differs(in_memory="why", database="why")`: for these backends the test must fail, with one of
-    `raises`; one that passes, or fails in another way, is a failed run. Ours can never be named.
-    """
-    unknown = set(reasons) - (set(BACKENDS) - {OURS})
-    if unknown or not reasons:
-        raise ValueError(f"differs() takes {sorted(set(BACKENDS) - {OURS})}, not {sorted(unknown)}")
-    return pytest.mark.differs(raises=raises, reasons=reasons)
-
-
-def apply_differences(item: pytest.Item) -> None:
-    """Turns the `differs` marks of a test into strict expectations for the backend it runs on."""
-    callspec = getattr(item, "callspec", None)
-    name = callspec.params.get("backend") if callspec else None
-    if name is None:
-        return
-    if name != OURS and adk_release() < RIVALS_DESCRIBED_SINCE:
-        item.add_marker(pytest.mark.skip(reason=f"described as of ADK {RIVALS_DESCRIBED_SINCE}"))
-    for mark in item.iter_markers("differs"):
-        reason = mark.kwargs["reasons"].get(name)
-        if reason is not None:
-            item.add_marker(
-                pytest.mark.xfail(strict=True, raises=mark.kwargs["raises"], reason=f"{name}: {reason}")
-            )
-
-
-def adk_release() -> tuple[int, int]:
-    """The first two numbers of the installed ADK's version."""
-    major, minor = adk_version.split(".")[:2]
-    return int(major), int(minor)
+differs = differs_among(BACKENDS)

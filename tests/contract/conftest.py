@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .backends import BACKENDS, Backend, apply_differences
+from .backends import BACKENDS, Backend
+from .differences import apply_differences
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

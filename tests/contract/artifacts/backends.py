@@ -1,4 +1,4 @@
-"""The artifact services under the contract, and how a test declares that one of them differs."""
+"""The artifact services under the contract."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from google.adk.artifacts import BaseArtifactService, FileArtifactService, InMemoryArtifactService
 
-from contract.backends import OURS, RIVALS_DESCRIBED_SINCE, adk_release
+from contract.differences import differs_among
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -66,36 +65,7 @@ ARTIFACT_BACKENDS: dict[str, tuple[bool, Callable[[Any], ArtifactBackend]]] = {
     "psqlpy": (True, psqlpy),
 }
 
-
-def differs(
-    *,
-    raises: type[BaseException] | tuple[type[BaseException], ...] = (
-        AssertionError,
-        pytest.fail.Exception,
-    ),
-    **reasons: str,
-) -> pytest.MarkDecorator:
-    """Declares which backends break the promise of this test, as in `contract.backends`. Never ours."""
-    known = set(ARTIFACT_BACKENDS) - {OURS}
-    if set(reasons) - known or not reasons:
-        raise ValueError(f"differs() takes {sorted(known)}, not {sorted(set(reasons) - known)}")
-    return pytest.mark.differs(raises=raises, reasons=reasons)
-
-
-def apply_differences(item: pytest.Item) -> None:
-    """Turns the `differs` marks of a test into strict expectations for the backend it runs on."""
-    callspec = getattr(item, "callspec", None)
-    name = callspec.params.get("artifact_backend") if callspec else None
-    if name is None:
-        return
-    if name != OURS and adk_release() < RIVALS_DESCRIBED_SINCE:
-        item.add_marker(pytest.mark.skip(reason=f"described as of ADK {RIVALS_DESCRIBED_SINCE}"))
-    for mark in item.iter_markers("differs"):
-        reason = mark.kwargs["reasons"].get(name)
-        if reason is not None:
-            item.add_marker(
-                pytest.mark.xfail(strict=True, raises=mark.kwargs["raises"], reason=f"{name}: {reason}")
-            )
+differs = differs_among(ARTIFACT_BACKENDS)
 
 
 @dataclass(frozen=True)

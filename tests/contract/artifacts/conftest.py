@@ -6,15 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .backends import ARTIFACT_BACKENDS, ArtifactBackend, Artifacts, apply_differences
+from .backends import ARTIFACT_BACKENDS, ArtifactBackend, Artifacts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        apply_differences(item)
 
 
 @pytest.fixture(params=ARTIFACT_BACKENDS)

@@ -1,4 +1,4 @@
-"""The memory services under the contract, and the one way to declare that one of them differs.
+"""The memory services under the contract.
 
 As in `contract.backends`, for `BaseMemoryService`: ADK's in-memory and SQLite services beside ours.
 """
@@ -9,10 +9,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from google.adk.memory.in_memory_memory_service import InMemoryMemoryService
 
-from contract.backends import RIVALS_DESCRIBED_SINCE, adk_release
+from contract.differences import differs_among
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -85,32 +84,5 @@ MEMORY_BACKENDS: dict[str, tuple[str | None, Callable[..., MemoryBackend]]] = {
     "sqlite": ("tmp_path", sqlite),
     "psqlpy": ("database", psqlpy),
 }
-OURS = "psqlpy"
 
-
-def differs(
-    *,
-    raises: type[BaseException] | tuple[type[BaseException], ...] = (AssertionError, NotImplementedError),
-    **reasons: str,
-) -> pytest.MarkDecorator:
-    """Declares which backends break the promise of this test; as `contract.backends.differs`."""
-    unknown = set(reasons) - (set(MEMORY_BACKENDS) - {OURS})
-    if unknown or not reasons:
-        raise ValueError(f"differs() takes {sorted(set(MEMORY_BACKENDS) - {OURS})}, not {sorted(unknown)}")
-    return pytest.mark.differs(raises=raises, reasons=reasons)
-
-
-def apply_differences(item: pytest.Item) -> None:
-    """Turns the `differs` marks of a test into strict expectations for the backend it runs on."""
-    callspec = getattr(item, "callspec", None)
-    name = callspec.params.get("memory_backend") if callspec else None
-    if name is None:
-        return
-    if name != OURS and adk_release() < RIVALS_DESCRIBED_SINCE:
-        item.add_marker(pytest.mark.skip(reason=f"described as of ADK {RIVALS_DESCRIBED_SINCE}"))
-    for mark in item.iter_markers("differs"):
-        reason = mark.kwargs["reasons"].get(name)
-        if reason is not None:
-            item.add_marker(
-                pytest.mark.xfail(strict=True, raises=mark.kwargs["raises"], reason=f"{name}: {reason}")
-            )
+differs = differs_among(MEMORY_BACKENDS, failures=(AssertionError, NotImplementedError))

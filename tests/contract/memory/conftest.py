@@ -6,17 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .backends import MEMORY_BACKENDS, MemoryBackend, apply_differences
+from .backends import MEMORY_BACKENDS, MemoryBackend
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from google.adk.memory import BaseMemoryService
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        apply_differences(item)
 
 
 @pytest.fixture(params=MEMORY_BACKENDS)
