@@ -116,6 +116,74 @@ def test_filters_of_state_use_the_index(database: Database, title: str) -> None:
     assert "Bitmap Index Scan on idx_adk_sessions_state" in "\n".join(row["QUERY PLAN"] for row in plan)
 
 
+def test_runner_with_all_services(database: Database) -> None:
+    """What the first runner stored, the second one says; all of it is in the tables."""
+    assert run("runner_with_all_services.py", database) == [
+        "user: I like window seats, please book Oslo.",
+        "desk: {'booked': 'Oslo', 'ticket_version': 0}",
+        "trips so far: 1",
+        "user: Which seat do I like?",
+        "desk: {'said': ['I like window seats, please book Oslo.']}",
+        "user: Show me my ticket.",
+        "desk: {'ticket': 'Ticket to Oslo'}",
+        "first session: Oslo in 4 events",
+    ]
+    sessions, tools, memories, artifacts = run_sql(
+        database.dsn,
+        "SELECT state FROM adk_sessions ORDER BY create_time",
+        """SELECT part -> 'function_response' ->> 'name' AS name
+           FROM adk_events, jsonb_array_elements(content -> 'parts') AS part
+           WHERE part ? 'function_response' ORDER BY timestamp""",
+        "SELECT content -> 'parts' -> 0 ->> 'text' AS text FROM adk_memories WHERE author = 'user'",
+        "SELECT filename, version::int4 AS version, mime_type, size::int4 AS size FROM adk_artifacts",
+    )
+    assert sessions == [{"state": {"city": "Oslo"}}, {"state": {}}]
+    assert [row["name"] for row in tools] == ["book", "recall", "read_ticket"]
+    assert memories == [{"text": "I like window seats, please book Oslo."}]
+    assert artifacts == [
+        {
+            "filename": "user:ticket.txt",
+            "version": 0,
+            "mime_type": "text/plain",
+            "size": len("Ticket to Oslo"),
+        }
+    ]
+
+
+VECTORS = """
+kitchens in yellow
+  by words: The kitchen is painted yellow.
+  by words and vectors: The kitchen is painted yellow.
+
+violinist
+  by words: nothing
+  by words and vectors: My daughter plays the violin.
+
+subscripton
+  by words: nothing
+  by words and vectors: I cancelled my subscription to the newspaper.
+
+Rejkjavik in May
+  by words: We fly to Reykjavik in May.
+  by words and vectors: We fly to Reykjavik in May.
+"""
+
+
+def test_memory_with_vectors(database: Database) -> None:
+    """Vectors find what words do not; a second run replaces the memories, which have ids."""
+    if not run_sql(database.dsn, "SELECT name FROM pg_available_extensions WHERE name = 'vector'")[0]:
+        pytest.skip("this server has no pgvector")
+    for _ in range(2):
+        assert run("memory_with_vectors.py", database) == VECTORS.splitlines()
+    ((stored,),) = run_sql(
+        database.dsn,
+        """SELECT count(*)::int4 AS memories, min(vector_dims(embedding)) AS shortest,
+               max(abs(vector_norm(embedding) - 1)) < 1e-6 AS normal
+           FROM vector_memories""",
+    )
+    assert stored == {"memories": 4, "shortest": 256, "normal": True}
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_it_says_what_it_is_and_is_listed(name: str) -> None:
     """Its docstring says how to run it, the table in examples/README.md has a line for it."""
