@@ -187,14 +187,13 @@ class PsqlpyADKStore:
 
         Args:
             index_set: what the indexes over the session table are for. `"reading"`, which new tables have:
-                pages of an app's sessions, retention and `state @>` are fast, and each append writes to the
-                indexes. `"appending"`: appends write to no index of that table, and these queries read and
-                sort more, up to all sessions of the app. `None` leaves the set as it is.
+                pages of long lists, retention and `state @>` are fast, and each append writes to all of the
+                indexes. `"appending"`: appends write to none, and these queries read and sort more, up to
+                the whole table. `None` leaves the set as it is.
 
         Every process should ask for the same set, or for none. A change is one transaction. Writes of
         sessions wait until it is done, reads only while the old indexes are dropped; it gives up, and
-        changes nothing, if other transactions hold the table for 5 s. In the set `"appending"`,
-        `update_time` has a BRIN index; on PostgreSQL 15 it has none, as updates would not be heap-only there.
+        changes nothing, where other transactions hold the table for 5 s. Indexes of your own stay.
 
         Raises:
             psqlpy.exceptions.NotSupportedError: the server is older than PostgreSQL 15, or the tables were

@@ -1,7 +1,7 @@
 """The sets of indexes over the session table, and how one takes the place of the other.
 
-An update is heap-only (HOT) if no column that an index holds is changed; PostgreSQL then writes to no index, and
-clears the old version away without VACUUM. Each append changes `update_time`, and many change `state`.
+An update is heap-only (HOT) where it changes no column that stands in an index: PostgreSQL writes to none then, and
+clears old versions away without VACUUM. Each append changes `update_time`, and many change `state`.
 Numbers: docs/design.md, "What an update costs".
 """
 
@@ -16,24 +16,17 @@ from adk_psqlpy.sql.tables import Tables
 IndexSet = Literal["reading", "appending"]
 INDEX_SETS: Final[tuple[IndexSet, ...]] = get_args(IndexSet)
 
-# From 16 on a BRIN index leaves updates heap-only: it is not one entry a row, but the least and the largest
-# value of many pages.
-_BRIN_IS_HOT: Final = 160000
-
 LOCK_SEC: Final = 5
 """How long a change of the set waits for transactions that hold the table; meanwhile others wait behind it."""
 
-# Set -> suffix of the index's name -> the oldest server that gets it, and how it is made.
-_DEFINITIONS: Final[dict[IndexSet, dict[str, tuple[int, str]]]] = {
+# Set -> suffix of the index's name -> how it is made.
+_DEFINITIONS: Final[dict[IndexSet, dict[str, str]]] = {
     "reading": {
-        "app_user": (0, '(app_name COLLATE "C", user_id COLLATE "C", update_time)'),
-        "update_time": (0, "(update_time DESC)"),
-        "state": (0, "USING gin (state) WHERE state != '{}'"),
+        "app_user": '(app_name COLLATE "C", user_id COLLATE "C", update_time)',
+        "update_time": "(update_time DESC)",
+        "state": "USING gin (state) WHERE state != '{}'",
     },
-    "appending": {
-        "user": (0, '(app_name COLLATE "C", user_id COLLATE "C")'),
-        "update_time_brin": (_BRIN_IS_HOT, "USING brin (update_time)"),
-    },
+    "appending": {"user": '(app_name COLLATE "C", user_id COLLATE "C")'},
 }
 
 
@@ -46,13 +39,10 @@ def change_indexes(tables: Tables, wanted: IndexSet) -> str:
     """
     made, dropped = [], []
     for index_set, definitions in _DEFINITIONS.items():
-        for suffix, (oldest, definition) in definitions.items():
+        for suffix, definition in definitions.items():
             name = tables.index(tables.session_table, suffix)
             if index_set == wanted:
-                step = f"CREATE INDEX IF NOT EXISTS {name} ON {tables.sessions} {definition};"
-                if oldest:
-                    step = f"IF current_setting('server_version_num')::int >= {oldest} THEN {step} END IF;"
-                made.append(step)
+                made.append(f"CREATE INDEX IF NOT EXISTS {name} ON {tables.sessions} {definition};")
             else:
                 dropped.append(f"DROP INDEX IF EXISTS {tables.in_schema_of(tables.session_table, name)};")
     steps = "\n            ".join([*made, *dropped])

@@ -304,8 +304,9 @@ class Statements:
         point order, as Python sorts), the app state, and the states of the users in it.
         """
         t = self.tables
-        # As idx_adk_sessions_app_user has them, or idx_adk_sessions_user. Its collation keeps it from serving look-ups by the whole key:
-        # it holds an entry for every update since the last VACUUM, the primary key far fewer.
+        # As idx_adk_sessions_app_user has them, and idx_adk_sessions_user. The collation keeps the former from
+        # serving look-ups by the whole key: it holds an entry for every update since the last VACUUM, the
+        # primary key far fewer.
         conditions = ['s.app_name COLLATE "C" = $1']
         place = 2
         if one_user:
