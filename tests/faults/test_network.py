@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.events.event import Event
 from psqlpy.exceptions import Error
 
@@ -47,6 +48,65 @@ async def test_one_cut_in_an_append(database: Database, cut: Cut, retry_sec: int
         assert found == session
         assert [each.id for each in session.events][1:] == [event.id]
         await service.close()
+
+
+@pytest.mark.parametrize("cut", Cut)
+async def test_one_cut_in_a_create(database: Database, cut: Cut) -> None:
+    """The service's own retry gives the session, whether the first attempt made it or not; to a caller who
+    repeats it himself, the id may be taken."""
+    state = {"k": 1, "user:k": 2, "app:k": 3}
+    async with Proxy(database.dsn) as line, line.config() as config:
+        service = PsqlpySessionService(PsqlpyADKStore(config))
+        await service.store.create_tables()
+        await service.create_session(app_name="app", user_id="u", session_id="prepared")
+        fates = iter([cut])
+        line.fate = lambda: next(fates, None)
+        key = {"app_name": "app", "user_id": "u", "session_id": "s"}
+        created = await within(10, service.create_session(**key, state=state))  # type: ignore[arg-type]
+        assert line.cuts == {cut: 1}
+        assert created.state == state
+        assert await service.get_session(**key) == created
+        await within(10, service.append_event(created, Event(author="user")))
+        with pytest.raises(AlreadyExistsError):
+            await service.create_session(**key)
+
+
+@pytest.mark.parametrize("cut", Cut)
+async def test_one_cut_in_a_delete(database: Database, cut: Cut) -> None:
+    """The service's own retry ends with the session deleted."""
+    async with Proxy(database.dsn) as line, line.config() as config:
+        service = PsqlpySessionService(PsqlpyADKStore(config))
+        await service.store.create_tables()
+        for name in ("prepared", "s"):
+            await service.create_session(app_name="app", user_id="u", session_id=name)
+        await service.delete_session(app_name="app", user_id="u", session_id="prepared")
+        fates = iter([cut])
+        line.fate = lambda: next(fates, None)
+        await within(10, service.delete_session(app_name="app", user_id="u", session_id="s"))
+        assert line.cuts == {cut: 1}
+        assert await service.get_session(app_name="app", user_id="u", session_id="s") is None
+
+
+@pytest.mark.parametrize("cut", Cut)
+async def test_one_cut_in_a_change_of_state(database: Database, cut: Cut) -> None:
+    """`update_session_state` has no event to be told by, so it is sent once: an error, and the delta is there
+    whole or not at all."""
+    async with Proxy(database.dsn) as line, line.config() as config:
+        store = PsqlpyADKStore(config)
+        await store.create_tables()
+        await store.create_session("app", "u", "s")
+        await store.update_session_state("app", "u", "s", {"prepared": 1})
+        fates = iter([cut])
+        line.fate = lambda: next(fates, None)
+        with pytest.raises(Error):
+            await within(10, store.update_session_state("app", "u", "s", {"k": 1, "user:k": 2, "app:k": 3}))
+        assert line.cuts == {cut: 1}
+        await settled(database)
+        found = await store.get_session("app", "u", "s")
+        assert found is not None
+        before, after = ({"prepared": 1}, 1), ({"prepared": 1, "k": 1, "user:k": 2, "app:k": 3}, 2)
+        expected = {Cut.BEFORE: [before], Cut.DURING: [before, after]}.get(cut, [after])
+        assert (found.state, found.revision) in expected
 
 
 @RETRY_SEC
