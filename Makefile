@@ -25,10 +25,10 @@ export PIP_ROOT_USER_ACTION := ignore
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test venv build lint lint-rust lint-python format \
-        test-rust test-python test-oldest test-oldest-adk fuzz sanitize proof torture bench bench-crate wheel check-wheel clean FORCE
+        test-rust test-python test-oldest test-oldest-adk fuzz sanitize proof torture e2e bench bench-crate wheel check-wheel clean FORCE
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMPS)/build ## build, install into .venv, and show an agent whose conversation survives a restart
 	@$(BIN)/adk-psqlpy demo
@@ -71,6 +71,16 @@ test-python: $(STAMPS)/build $(STAMPS)/tools ## pytest on the embedded server (o
 
 torture: $(STAMPS)/build $(STAMPS)/tools ## servers killed, connections cut, tasks cancelled, at length (20 minutes)
 	$(BIN)/python -m pytest -m torture tests/faults
+
+# Any Chromium or Chrome will do: CHROMIUM=/path/to/it.
+CHROMIUM ?= /usr/bin/chromium
+
+e2e: $(STAMPS)/build $(STAMPS)/e2e ## `adk web` in a headless Chromium (installed if root); writes docs/adk-web.png
+	@if [ ! -x "$(CHROMIUM)" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	fi </dev/null
+	@[ -x "$(CHROMIUM)" ] || { echo "no $(CHROMIUM): apt-get install chromium, or say make e2e CHROMIUM=/path/to/chrome"; exit 1; }
+	CHROMIUM="$(CHROMIUM)" $(BIN)/python -m pytest -m e2e tests/e2e
 
 # CI may install it where it runs as root; a person's machine is left as it is.
 test-oldest: $(STAMPS)/build $(STAMPS)/tools ## contract and fidelity suites on the oldest supported PostgreSQL
@@ -180,6 +190,11 @@ $(STAMPS)/maturin: $(STAMPS)/pip pyproject.toml
 
 $(STAMPS)/tools: $(STAMPS)/pip pyproject.toml
 	$(PIP) --group build --group test --group lint
+	@touch $@
+
+# Playwright drives the Chromium that is there; a browser of its own is not downloaded.
+$(STAMPS)/e2e: $(STAMPS)/pip pyproject.toml
+	$(PIP) --group test --group e2e
 	@touch $@
 
 $(STAMPS)/bench: $(STAMPS)/pip pyproject.toml
