@@ -334,6 +334,30 @@ async def test_what_is_no_event(refused: Refused, event: Any) -> None:
     )
 
 
+BAD_FIELDS: dict[str, tuple[str, Any, str]] = {
+    "no time": ("last_update_time", None, "must be seconds since the Unix epoch, not None"),
+    "time of text": ("last_update_time", "1.0", "must be seconds since the Unix epoch, not '1.0'"),
+    "time of bool": ("last_update_time", True, "must be seconds since the Unix epoch, not True"),
+    "nan": ("last_update_time", math.nan, "must be seconds since the Unix epoch, not nan"),
+    "infinite": ("last_update_time", math.inf, "must be seconds since the Unix epoch, not inf"),
+    "no state": ("state", None, "must be a dict, not NoneType"),
+    "no events": ("events", None, "must be a list, not NoneType"),
+}
+
+
+@pytest.mark.parametrize("policy", ["raise", "merge"])
+@pytest.mark.parametrize("kind", BAD_FIELDS)
+async def test_what_was_set_in_a_session(refused: Refused, kind: str, policy: Any) -> None:
+    """What an append reads of the object is looked at first: pydantic lets any value be assigned."""
+    name, value, message = BAD_FIELDS[kind]
+    session, event = Session(id="s", **APP), said("hi")
+    setattr(session, name, value)
+    await refused(
+        lambda store: Service(store, stale_policy=policy).append_event(session, event),
+        f"^session.{name} {message}",
+    )
+
+
 BAD_EVENTS: dict[str, tuple[dict[str, Any], str]] = {
     "empty id": ({"id": ""}, "id: .*empty"),
     "id with nul": ({"id": "a\0"}, "id: "),

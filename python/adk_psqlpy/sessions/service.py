@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from types import TracebackType
 from typing import Any, Final, Literal
@@ -142,12 +143,14 @@ class PsqlpySessionService(BaseSessionService):
         whose answer was lost can be repeated.
 
         Raises:
+            ValueError: a field of the session or event is of the wrong type, or too long; nothing was sent.
             SessionNotFoundError: the session is not stored (any more).
             StaleSessionError: somebody appended since the object was loaded (with `stale_policy="merge"`:
                 the session was deleted and made again); nothing was written.
             AlreadyExistsError: the session holds another event of this id.
         """
         _require("session", session, Session)
+        _require_fields(session)
         _require("event", event, Event)
         if event.partial:
             return event
@@ -261,6 +264,18 @@ def _require(name: str, value: object, kind: type, *, optional: bool = False) ->
     if not isinstance(value, kind) and not (optional and value is None):
         article = "an" if kind.__name__[0] in "AEIO" else "a"
         raise ValueError(f"{name} must be {article} {kind.__name__}, not {type(value).__name__}")
+
+
+def _require_fields(session: Session) -> None:
+    """Check what an append reads and changes: pydantic does so when a model is made, not at assignments."""
+    _require("session.state", session.state, dict)
+    _require("session.events", session.events, list)
+    updated = session.last_update_time
+    if isinstance(updated, bool) or not isinstance(updated, (int, float)) or not math.isfinite(updated):
+        raise ValueError(
+            f"session.last_update_time must be seconds since the Unix epoch, not {updated!r} "
+            "(0.0 for a session that was never read)"
+        )
 
 
 def _stripped(session_id: str) -> str:
