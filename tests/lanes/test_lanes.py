@@ -156,6 +156,48 @@ async def test_lanes_leave_connections_to_others(database: Database) -> None:
             assert await one(config) == 1
 
 
+TIMEOUTS = {"max_db_pool_size": 3, "read_timeout_sec": 20, "write_timeout_sec": 10}
+
+
+async def test_timeouts_leave_connections_to_others(database: Database) -> None:
+    """Each different timeout has connections of its own; idle, they are no reason to wait, for anybody."""
+    async with PsqlpyConfig({"dsn": database.dsn, "acquire_timeout_sec": 5} | TIMEOUTS) as config:
+
+        async def each_kind() -> None:
+            for kind in ("read", "list", "write"):
+                assert await config.lanes.fetch(ONE, [], kind=kind, repeat=Repeat.READ) == [(1,)]
+
+        await each_kind()
+        assert config.lanes.held == 3
+        async with config.provide_connection() as first, config.provide_connection() as second:
+            assert await count(first, ONE) == await count(second, ONE) == 1
+            # One is left for all three.
+            await each_kind()
+            kinds = [each_kind() for _ in range(20)]
+            await soon(asyncio.gather(*kinds))
+        await each_kind()
+
+
+async def test_timeouts_take_turns_on_one_connection(database: Database) -> None:
+    """Users hold the others, and statements of one timeout wait for a lock; all are answered when it goes."""
+    async with (
+        PsqlpyConfig({"dsn": database.dsn, "acquire_timeout_sec": 20} | TIMEOUTS) as config,
+        config.provide_connection(),
+        config.provide_connection(),
+    ):
+        async with locker(database.dsn, LOCK) as other:
+            running = asyncio.ensure_future(config.lanes.fetch(LOCK, []))
+            await waiters(other, 1)
+            writes = [asyncio.ensure_future(one(config, Repeat.NEVER)) for _ in range(5)]
+            reads = [
+                asyncio.ensure_future(config.lanes.fetch(ONE, [], kind=kind, repeat=Repeat.READ))
+                for kind in ("read", "list") * 3
+            ]
+            await asyncio.wait(reads, timeout=0.5)
+            assert not any(each.done() for each in (running, *writes, *reads))
+        assert await soon(asyncio.gather(running, *writes, *reads)) == [[(1,)], *[1] * 5, *[[(1,)]] * 6]
+
+
 async def test_an_exhausted_pool_says_what_to_set(database: Database) -> None:
     """Without a free connection the wait ends with the settings' names; it works again afterwards."""
     settings = {"dsn": database.dsn, "max_db_pool_size": 2, "acquire_timeout_sec": 0.1}

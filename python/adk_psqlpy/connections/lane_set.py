@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal
 
 from psqlpy import Connection, QueryResult
@@ -110,14 +111,33 @@ class Lane:
         return self.slow(now) and call is not next(iter(self.calls))
 
 
+def make_room(lane_sets: Iterable[LaneSet], keep: int) -> None:
+    """Let somebody else have a connection: of more than `keep` lanes, the one that is missed least leaves."""
+    leavers = [leaver for lanes in lane_sets for leaver in lanes.leavers()]
+    if len(leavers) > keep:
+        _, lanes, lane = min(leavers, key=lambda leaver: leaver[0])
+        lanes.drop(lane)
+
+
 class LaneSet:
     """Lanes of one event loop and one `statement_timeout`. All methods run in that loop."""
 
-    def __init__(self, source: ConnectionSource, limit: int, timeout_sec: float | None) -> None:
-        """Open lanes from `source` as they are needed, `limit` at most."""
+    def __init__(
+        self,
+        source: ConnectionSource,
+        limit: int,
+        timeout_sec: float | None,
+        together: Mapping[float | None, LaneSet],
+    ) -> None:
+        """Open lanes from `source` as they are needed, `limit` at most.
+
+        `together`: this set and those of other timeouts. One that has no lane gets one from the others where
+        `source` has none left.
+        """
         self._loop = asyncio.get_running_loop()
         self._source = source
         self._limit = limit
+        self._together = together
         self.timeout_sec = timeout_sec
         self._lanes: list[Lane] = []
         self._leaving: set[Lane] = set()
@@ -129,6 +149,18 @@ class LaneSet:
     def __len__(self) -> int:
         """How many lanes take statements."""
         return len(self._lanes)
+
+    def leavers(self) -> Iterator[tuple[tuple[bool, bool, int], LaneSet, Lane]]:
+        """The lanes, each after how much would be lost if it left now."""
+        now, last = self._loop.time(), len(self._lanes) == 1
+        for lane in self._lanes:
+            # A slow one would be long in coming.
+            yield (lane.slow(now), last, len(lane.calls)), self, lane
+
+    @property
+    def starting(self) -> bool:
+        """Whether it waits for its first lane."""
+        return self._opening is not None and not self._lanes
 
     @property
     def held(self) -> int:
@@ -193,6 +225,8 @@ class LaneSet:
         return self._opening
 
     async def _open(self) -> None:
+        if not self._lanes and not self._source.has_room():
+            make_room(self._together.values(), keep=0)
         try:
             connection = await self._source.acquire()
             if self.timeout_sec is not None:
@@ -257,6 +291,13 @@ class LaneSet:
                 self._give_back(lane)
             else:
                 self._next_patient(lane)
+                if not lane.calls:
+                    self._help_starting(lane)
+
+    def _help_starting(self, idle: Lane) -> None:
+        """Let a set of another timeout, which waits for its first lane, have this one's connection."""
+        if any(each.starting for each in self._together.values()) and not self._source.has_room():
+            self.drop(idle)
 
     def _next_patient(self, lane: Lane) -> None:
         """Send on an idle lane what waits for one."""
@@ -313,11 +354,6 @@ class LaneSet:
             self.drop(lane)
         if self._lanes:
             self._reaping = self._loop.call_later(IDLE_SEC / 2, self._reap)
-
-    def make_room(self) -> None:
-        """Let somebody else have a connection: the lane with the least to do leaves, but not the last."""
-        if len(self._lanes) > 1:
-            self.drop(min(self._lanes, key=lambda lane: len(lane.calls)))
 
     def drop(self, lane: Lane) -> None:
         """Send nothing more on a lane; its connection goes back when what is in flight is answered."""

@@ -11,7 +11,7 @@ from typing import Any
 from psqlpy.exceptions import Error
 
 from adk_psqlpy import telemetry
-from adk_psqlpy.connections.lane_set import Call, LaneSet, NotOpenedError
+from adk_psqlpy.connections.lane_set import Call, LaneSet, NotOpenedError, make_room
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Borrowed, ConnectionSource, Kind, LendsConnections
 from adk_psqlpy.errors import OperationTimeoutError, PoolTimeoutError
@@ -126,7 +126,7 @@ class Lanes:
         if found is None:
             shares = len({settings.timeouts_sec.get(each) for each in ("read", "list", "write")})
             limit = max(1, settings.limit // shares)
-            found = sets[timeout_sec] = LaneSet(self._source, limit, timeout_sec)
+            found = sets[timeout_sec] = LaneSet(self._source, limit, timeout_sec, sets)
         return found
 
     def _sweep(self) -> None:
@@ -146,9 +146,7 @@ class Lanes:
 
     def make_room(self) -> None:
         """Somebody waits for a connection of the pool: give one back soon, if there is more than one."""
-        sets = self._sets.get(asyncio.get_running_loop())
-        if sets:
-            max(sets.values(), key=len).make_room()
+        make_room(self._sets.get(asyncio.get_running_loop(), {}).values(), keep=1)
 
     def close(self) -> None:
         """Give the connections back; statements in flight are still answered, new ones open lanes anew."""
