@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
+from google.adk.events.event import Event
 from psqlpy.exceptions import Error
 
-from adk_psqlpy import PsqlpySessionService
+from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from servers import Database, run_sql
 
-from .crash import CrashServer
+from .crash import CrashServer, Standby
+from .deadlines import within
 from .ledger import Findings, Ledger, compare
 from .quiet import backends, whole
-from .workload import create_sessions, under_load, writers_of
+from .workload import APP, create_sessions, under_load, user_of, writers_of
 
 Open = Callable[..., PsqlpySessionService]
 Seen = Callable[[str, int, Findings], None]
@@ -121,3 +124,54 @@ async def test_terminated_backends(
     findings = await compare(service, Ledger.read(ledger.path), database.dsn)
     seen("pg_terminate_backend, 16 writers, 8 sessions", terminated, findings)
     await whole(service, database)
+
+
+async def test_a_server_that_stays_down(
+    crash_server: CrashServer, crash_database: Database, open_service: Open
+) -> None:
+    """Calls end with an error that says how long they tried; once it is up, the same event is stored once."""
+    service = open_service(crash_database.dsn, 4, retry_sec=1)
+    await service.store.create_tables()
+    (identity,) = await create_sessions(service, 1)
+    key = {"app_name": APP, "user_id": user_of(identity), "session_id": identity}
+    session = await service.get_session(**key)
+    assert session is not None
+    event = Event(author="agent")
+    crash_server.kill()
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: service.append_event(session, event),
+        lambda: service.get_session(**key),
+        lambda: service.create_session(app_name=APP, user_id="u"),
+    ]
+    for call in calls:
+        with pytest.raises(Error, match=r"cannot connect .*tried \d+ times; retry_sec of pool_config"):
+            await within(10, call())
+    await asyncio.to_thread(crash_server.restart)
+    assert await within(10, service.append_event(session, event)) is event
+    found = await service.get_session(**key)
+    assert found == session
+    assert len(session.events) == 1
+    await whole(service, crash_database)
+
+
+async def test_a_first_connection_waits_for_recovery(binaries: Path) -> None:
+    """A service that starts while the server takes no connections yet waits for it: no error at all.
+
+    The server is a standby that answers as one in recovery does, until it is promoted.
+    """
+    with CrashServer(binaries) as primary, Standby(binaries, primary) as standby:
+        run_sql(primary.dsn, "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+        standby.halt()
+        with (standby.data / "postgresql.conf").open("a") as file:
+            file.write("hot_standby = off\n")
+        standby.restart()
+        with pytest.raises(Error, match=r"not accepting connections|starting up"):
+            run_sql(standby.dsn, "SELECT 1")
+        service = PsqlpySessionService(PsqlpyADKStore(PsqlpyConfig({"dsn": standby.dsn, "retry_sec": 30})))
+        made = asyncio.ensure_future(service.store.create_tables())
+        done, _ = await asyncio.wait({made}, timeout=0.5)
+        assert not done
+        await asyncio.to_thread(standby.promote)
+        await within(30, made)
+        assert (await service.create_session(app_name=APP, user_id="u", session_id="first")).id == "first"
+        await whole(service, Database("postgres", standby.dsn, standby))
