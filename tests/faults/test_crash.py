@@ -4,7 +4,9 @@ error, since the service tries again."""
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from servers import Database, run_sql
 from .crash import CrashServer, Standby
 from .deadlines import within
 from .ledger import Findings, Ledger, compare
-from .quiet import backends, whole
+from .quiet import backends, settled, whole
 from .workload import APP, create_sessions, under_load, user_of, writers_of
 
 Open = Callable[..., PsqlpySessionService]
@@ -175,3 +177,37 @@ async def test_a_first_connection_waits_for_recovery(binaries: Path) -> None:
         await within(30, made)
         assert (await service.create_session(app_name=APP, user_id="u", session_id="first")).id == "first"
         await whole(service, Database("postgres", standby.dsn, standby))
+
+
+async def test_a_frozen_backend(
+    crash_server: CrashServer, crash_database: Database, open_service: Open
+) -> None:
+    """A backend answers no more, and its connection stays: whoever waits for it needs a limit of their own;
+    others go on, and so does the same event again."""
+    service = open_service(crash_database.dsn, 4)
+    await service.store.create_tables()
+    ids = await create_sessions(service, 3)
+    await service.close()
+    sessions = [
+        await service.get_session(app_name=APP, user_id=user_of(each), session_id=each) for each in ids
+    ]
+    (victim,) = await backends(crash_database)
+    event = Event(author="agent")
+    os.kill(victim["pid"], signal.SIGSTOP)
+    try:
+        assert sessions[0] is not None
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(service.append_event(sessions[0], event), 0.5)
+        for session in sessions[1:]:
+            assert session is not None
+            await within(5, service.append_event(session, Event(author="agent")))
+        assert await within(5, service.append_event(sessions[0], event)) is event
+    finally:
+        os.kill(victim["pid"], signal.SIGCONT)
+    await settled(crash_database)
+    for session in sessions:
+        assert session is not None
+        found = await service.get_session(app_name=APP, user_id=session.user_id, session_id=session.id)
+        assert found == session
+        assert len(session.events) == 1
+    await whole(service, crash_database)
