@@ -36,8 +36,8 @@ from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 APP = "fastapi_service"
 logger = logging.getLogger("uvicorn.error")
 POOL = {
-    # Times the number of processes, this has to stay below the server's max_connections. More does not make
-    # it faster: some two for each core of the server do, since each carries several statements at a time.
+    # Times the number of processes, this has to stay below the server's max_connections. More would hardly be
+    # faster, since each carries several statements at a time: docs/production.md has the formula.
     "max_db_pool_size": 10,
     # Under overload, an error in time is better than an answer that nobody waits for any more.
     "acquire_timeout_sec": 5,
