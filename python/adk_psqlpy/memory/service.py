@@ -51,8 +51,7 @@ class PsqlpyMemoryService(BaseMemoryService):
         config: where the server is.
         memory_table: the table, with its schema if it is not on the search path.
         language: PostgreSQL's text search configuration, which stems words and drops stop words: `simple`
-        (does
-            neither, for any language), `english`, `german`, ... The table is made with it.
+            (does neither, for any language), `english`, `german`, ... The table is made with it.
         limit: how many memories a search gives at most.
         ttl: how long memories are found, as a timedelta or in seconds: events from their own time on,
             explicit memories from when they are added. `purge_expired` deletes them.
@@ -60,8 +59,7 @@ class PsqlpyMemoryService(BaseMemoryService):
         dimensions: the length of those vectors.
         batch_size: events or memories a statement, and texts a call of `embed`.
         key_length: the longest app name, user, session or memory id in characters, 1 to 1,024. The table is
-        made
-            with it.
+            made with it.
 
     Every method raises `ValueError` for arguments that cannot be stored, before anything is sent, and
     `psqlpy.exceptions.Error` for what goes wrong between here and the server. What `embed` raises comes
@@ -107,11 +105,9 @@ class PsqlpyMemoryService(BaseMemoryService):
 
         Raises:
             psqlpy.exceptions.NotSupportedError: the server is older than PostgreSQL 15, the table was made
-            by a
-                newer version of this package, or `embed` is given and the database has no pgvector.
+                by a newer version of this package, or `embed` is given and the database has no pgvector.
             ValueError: there is no such language, or the table was made with another one, another
-            `key_length` or
-                other `dimensions`.
+                `key_length` or other `dimensions`.
         """
         sql = MemoryStatements(self.table, self.dimensions)
         schema, name = text_search_configuration(self.language)
@@ -127,8 +123,7 @@ class PsqlpyMemoryService(BaseMemoryService):
         if self.dimensions is not None and not has_vectors:
             raise NotSupportedError(
                 "embed needs the extension pgvector, which is not in this database or not on the search "
-                "path: run "
-                "CREATE EXTENSION vector (as a role that may), or leave embed out"
+                "path: run CREATE EXTENSION vector (as a role that may), or leave embed out"
             )
         recorded = await self._recorded(sql) if there else {}
         version = recorded_version(recorded, MEMORY_SCHEMA_VERSION, self.table.memories)

@@ -30,8 +30,7 @@ def _literal(vector: Sequence[float], dimensions: int) -> str:
     if len(vector) != dimensions:
         raise ValueError(
             f"embed gave a vector of {len(vector)} numbers, and the service has dimensions={dimensions}: "
-            "they "
-            "must be the same"
+            "they must be the same"
         )
     numbers = [float(number) for number in vector]
     if not all(abs(number) <= _LARGEST for number in numbers):
