@@ -47,11 +47,28 @@ async def test_one_task_needs_one_connection(config: PsqlpyConfig) -> None:
 
 async def test_many_tasks_share_few_connections(config: PsqlpyConfig) -> None:
     """A thousand tasks get their own answers, on at most as many connections as the pool has."""
+    # Not so short that one connection has answered them all before the second is open.
+    sql = "SELECT $1::int8 FROM pg_sleep(0.001)"
     answers = await asyncio.gather(
-        *(config.lanes.fetch("SELECT $1::int8", [number], repeat=Repeat.READ) for number in range(1000))
+        *(config.lanes.fetch(sql, [number], repeat=Repeat.READ) for number in range(1000))
     )
     assert answers == [[(number,)] for number in range(1000)]
     assert 1 < config.lanes.held <= 4
+    assert config.lanes.in_flight == 0
+
+
+async def test_statements_that_meet_a_lane_just_opened(config: PsqlpyConfig) -> None:
+    """They run after the task that opened it has ended, and before the loop calls back that it has."""
+    lanes = config.lanes._of("write")
+    opening = lanes._open_one()
+
+    async def meet() -> int:
+        while not opening.done():
+            await asyncio.sleep(0)
+        assert lanes._opening is opening, "not that moment"
+        return await one(config, Repeat.NEVER)
+
+    assert await asyncio.gather(*(meet() for _ in range(3))) == [1, 1, 1]
     assert config.lanes.in_flight == 0
 
 

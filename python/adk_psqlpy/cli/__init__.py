@@ -99,13 +99,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return demo.resume(sys.stdin.read()) if arguments.resume else demo.run(arguments.dsn)
     except ValueError as error:
         return _failed(arguments.command, str(error), USAGE)
+    except BrokenPipeError:  # `| head` has read enough; nor may the interpreter write there at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except (Error, ImportError, OSError, RuntimeError) as error:
         return _failed(arguments.command, str(error))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # `| head` has read enough; nor may the interpreter write there at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
 
 
 def _failed(command: str, message: str, code: int = FAILED) -> int:

@@ -219,7 +219,8 @@ class LaneSet:
         return not self._lanes or (len(self._lanes) < self._limit and self._source.has_room())
 
     def _open_one(self) -> asyncio.Task[None]:
-        if self._opening is None:
+        # One that is done and has not been called back yet, to wait for would not let the loop go on.
+        if self._opening is None or self._opening.done():
             self._opening = self._loop.create_task(self._open())
             self._opening.add_done_callback(self._opened)
         return self._opening
@@ -240,7 +241,8 @@ class LaneSet:
             self._reaping = self._loop.call_later(IDLE_SEC / 2, self._reap)
 
     def _opened(self, task: asyncio.Task[None]) -> None:
-        self._opening = None
+        if self._opening is task:
+            self._opening = None
         if task.cancelled() or (error := task.exception()) is None:
             return
         logger.debug("a connection was not opened: %s", error.__cause__ or error)
