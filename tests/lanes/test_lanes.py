@@ -64,7 +64,7 @@ async def test_statements_that_meet_a_lane_just_opened(config: PsqlpyConfig) -> 
     met = []
 
     async def meet() -> int:
-        while not opening.done():
+        while not opening.done():  # noqa: ASYNC110 - a moment between two turns of the loop is meant
             await asyncio.sleep(0)
         met.append(lanes._opening is opening)
         return await one(config, Repeat.NEVER)
