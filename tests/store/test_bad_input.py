@@ -334,6 +334,15 @@ async def test_what_is_no_event(refused: Refused, event: Any) -> None:
     )
 
 
+def test_what_is_no_store() -> None:
+    """The other services take a configuration, so this one is given it as well at times."""
+    config = PsqlpyConfig(pool_config={"dsn": "postgresql://nowhere"})
+    with pytest.raises(
+        ValueError, match=r"^store must be a PsqlpyADKStore, not PsqlpyConfig: .*\(config\)\)$"
+    ):
+        Service(config)  # type: ignore[arg-type]
+
+
 BAD_FIELDS: dict[str, tuple[str, Any, str]] = {
     "no time": ("last_update_time", None, "must be seconds since the Unix epoch, not None"),
     "time of text": ("last_update_time", "1.0", "must be seconds since the Unix epoch, not '1.0'"),

@@ -30,8 +30,12 @@ def settings_of(config: PsqlpyConfig) -> dict[str, Any]:
 
 
 BAD = {
-    "not a mapping": ("postgresql://h/db", r"pool_config: a mapping.*str"),
-    "unknown key": ({"dns": "x"}, r"unknown key 'dns'; did you mean 'dsn'"),
+    "a DSN by itself": (
+        "postgresql://h/db",
+        r"pool_config: a mapping.*got str; a connection string goes in as {'dsn'",
+    ),
+    "not a mapping": ([("host", "h")], r"pool_config: a mapping of keys to values is wanted, got list$"),
+    "unknown key": ({"dns": "x"}, r"unknown key 'dns'; did you mean 'dsn'\? Known: dsn, host"),
     "unknown key, no match": ({"zzz": 1}, r"unknown key 'zzz'\. Known: dsn, host"),
     "key only of a DSN": ({"hostaddr": "::1"}, r"unknown key 'hostaddr'"),
     "dsn of a wrong type": ({"dsn": 5}, r"dsn: a str is wanted, got int"),

@@ -102,7 +102,9 @@ KEYS: dict[str, Key] = {
     "list_timeout_sec": Key("seconds", "none", "the same for lists and searches", None, 0.001),
     "write_timeout_sec": Key("seconds", "none", "the same for writes, which are undone then", None, 0.001),
     # network
-    "connect_timeout_sec": Key("whole", "none", "seconds for one address of one host", "connect_timeout", 1),
+    "connect_timeout_sec": Key(
+        "whole", "none", "seconds for the TCP connection to one address of one host", "connect_timeout", 1
+    ),
     "tcp_user_timeout_sec": Key("whole", "30", "seconds sent data may stay unacknowledged", None, 1),
     "keepalives": Key("flag", "True", "TCP keepalive", "keepalives"),
     "keepalives_idle_sec": Key(
@@ -227,13 +229,14 @@ def read_pool_config(given: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: names the key, what was given (only the type for secrets) and what is wanted.
     """
     if not isinstance(given, Mapping):
-        raise ValueError(f"pool_config: a mapping of keys to values is wanted, got {type(given).__name__}")
+        hint = "; a connection string goes in as {'dsn': ...}" if isinstance(given, str) else ""
+        raise ValueError(
+            f"pool_config: a mapping of keys to values is wanted, got {type(given).__name__}{hint}"
+        )
     for name in given:
         if name not in PUBLIC_KEYS:
-            raise ValueError(
-                f"pool_config: unknown key {name!r}{close_to(str(name), PUBLIC_KEYS)}. "
-                f"Known: {', '.join(PUBLIC_KEYS)}"
-            )
+            near = close_to(str(name), PUBLIC_KEYS) or "."
+            raise ValueError(f"pool_config: unknown key {name!r}{near} Known: {', '.join(PUBLIC_KEYS)}")
     settings = {name: _checked(name, value) for name, value in given.items() if value is not None}
     dsn = settings.pop("dsn", None)
     if dsn is not None:

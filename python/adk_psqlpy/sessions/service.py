@@ -48,6 +48,11 @@ class PsqlpySessionService(BaseSessionService):
     """
 
     def __init__(self, store: PsqlpyADKStore, *, stale_policy: Literal["raise", "merge"] = "raise") -> None:
+        if not isinstance(store, PsqlpyADKStore):
+            raise ValueError(
+                f"store must be a PsqlpyADKStore, not {type(store).__name__}: "
+                "PsqlpySessionService(PsqlpyADKStore(config))"
+            )
         if stale_policy not in ("raise", "merge"):
             raise ValueError(f"stale_policy must be 'raise' or 'merge', not {stale_policy!r}")
         self.store = store
