@@ -45,6 +45,10 @@ class PsqlpySessionService(BaseSessionService):
             stored. `"merge"`: the event is stored after theirs, and the object gets the events and the state
             that it had missed. For writers that do not depend on what they have read, such as several
             messages of one user at once.
+
+    Every method raises `ValueError` for arguments that cannot be stored, before anything is sent, and
+    `psqlpy.exceptions.Error` for what goes wrong between here and the server. ADK's `StaleSessionError` and
+    `SessionNotFoundError` are `ValueError`s too: catch them first.
     """
 
     def __init__(self, store: PsqlpyADKStore, *, stale_policy: Literal["raise", "merge"] = "raise") -> None:
