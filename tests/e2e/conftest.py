@@ -112,6 +112,8 @@ def adk_web() -> Iterator[AdkWeb]:
         finally:
             web.stop()
             web.end_postgres()
+        # ADK goes on after many an error, and only its log has it.
+        assert "Traceback" not in web.log, web.log
 
 
 @pytest.fixture
