@@ -245,7 +245,7 @@ def test_an_unreachable_server(command: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "required: {demo,doctor}"),
+        ([], "required: {demo,doctor,init}"),
         (["dance"], "invalid choice"),
         (["demo", "--tables"], "unrecognized arguments: --tables"),
         (["demo", "--dsn"], "expected one argument"),
