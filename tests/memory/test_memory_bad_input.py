@@ -79,6 +79,18 @@ REFUSED: dict[str, tuple[Callable[[Any], Awaitable[object]], str]] = {
     "no session": (lambda m: m.add_session_to_memory(None), "session must be a Session, not NoneType"),
     "no event": (lambda m: m.add_events_to_memory(**SCOPE, events=["x"]), "events must be Events, not str"),
     "no memory": (lambda m: m.add_memory(**SCOPE, memories=["x"]), "memories must be MemoryEntry, not str"),
+    "no events": (
+        lambda m: m.add_events_to_memory(**SCOPE, events=None),
+        "events must be a list of Events, not",
+    ),
+    "one event": (
+        lambda m: m.add_events_to_memory(**SCOPE, events=said("x")),
+        "events must be a list of Events, not Event",
+    ),
+    "one memory": (
+        lambda m: m.add_memory(**SCOPE, memories=entry("x")),
+        "memories must be a list of MemoryEntry, not MemoryEntry",
+    ),
     "event id": (
         lambda m: m.add_events_to_memory(**SCOPE, events=[said("x", id="e" * 129)]),
         "event.id has 129 characters",

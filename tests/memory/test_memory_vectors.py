@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -187,15 +186,20 @@ async def test_what_embed_raises_comes_through_and_nothing_is_half_stored(
         ([[1.0, 2.0, 3.0, math.nan]], "a finite float of 32 bits"),
         ([[1.0, 2.0, 3.0, math.inf]], "a finite float of 32 bits"),
         ([[1.0, 2.0, 3.0, 1e39]], "a finite float of 32 bits"),
-        ([["a", "b", "c", "d"]], "could not convert string to float"),
+        ([["a", "b", "c", "d"]], "no number: could not convert string to float"),
+        ([[[1.0]] * 4], "something in it that is no number"),
+        (["1234"], "a list of numbers for each text, not str"),
+        ([1.0], "a list of numbers for each text, not float"),
+        (None, "a list with a vector for each text, not NoneType"),
+        ("a", "a list with a vector for each text, not str"),
     ],
 )
 async def test_a_bad_vector_is_refused(
-    vector_database: Database, config: PsqlpyConfig, answer: Sequence[Any], message: str
+    vector_database: Database, config: PsqlpyConfig, answer: Any, message: str
 ) -> None:
     """On adding and on searching; nothing is stored."""
 
-    async def embed(texts: list[str]) -> Sequence[Any]:
+    async def embed(texts: list[str]) -> Any:
         return answer
 
     memory = PsqlpyMemoryService(config, embed=embed, dimensions=4)
@@ -203,6 +207,18 @@ async def test_a_bad_vector_is_refused(
         await memory.add_memory(**SCOPE, memories=[entry("fish")])
     with pytest.raises(ValueError, match=message):
         await texts(memory, "fish")
+    assert run_sql(vector_database.dsn, "SELECT id FROM adk_memories") == [[]]
+
+
+async def test_an_embedder_that_is_not_async(vector_database: Database, config: PsqlpyConfig) -> None:
+    """The commonest slip with a client of a model that blocks."""
+
+    def embed(texts: list[str]) -> Any:
+        return [[1.0] * 4 for _ in texts]
+
+    memory = PsqlpyMemoryService(config, embed=embed, dimensions=4)
+    with pytest.raises(ValueError, match=r"async function, and it gave list at once: .*to_thread"):
+        await memory.add_memory(**SCOPE, memories=[entry("fish")])
     assert run_sql(vector_database.dsn, "SELECT id FROM adk_memories") == [[]]
 
 

@@ -190,6 +190,7 @@ class PsqlpyMemoryService(BaseMemoryService):
         """
         scope = self._scope(app_name, user_id, session_id or "")
         metadata = entries.encode_metadata(custom_metadata or {})
+        _require_list("events", events, "Events")
         for event in events:
             if not isinstance(event, Event):
                 raise ValueError(f"events must be Events, not {type(event).__name__}")
@@ -235,6 +236,7 @@ class PsqlpyMemoryService(BaseMemoryService):
         shared = custom_metadata or {}
         entries.encode_metadata(shared)
         given: list[tuple[MemoryEntry, bytes]] = []
+        _require_list("memories", memories, "MemoryEntry")
         for entry in memories:
             if not isinstance(entry, MemoryEntry):
                 raise ValueError(f"memories must be MemoryEntry, not {type(entry).__name__}")
@@ -289,7 +291,7 @@ class PsqlpyMemoryService(BaseMemoryService):
 
         The query may be a sentence. "Words in quotes" are found one behind the other only, a word behind a
         minus excludes memories. With an embedder, memories of a like meaning are found as well. A query
-        without words gives nothing, and with an embedder neither does an empty one.
+        without words finds nothing; with an embedder, only one without any characters.
 
         Beyond ADK's contract: `limit` in place of the service's, and `custom_metadata`, which the memories
         must contain (`@>`).
@@ -370,6 +372,12 @@ class PsqlpyMemoryService(BaseMemoryService):
 
 def _now() -> int:
     return time.time_ns() // 1000
+
+
+def _require_list(name: str, value: object, items: str) -> None:
+    # A model is iterable as well: over its fields.
+    if not isinstance(value, Sequence):
+        raise ValueError(f"{name} must be a list of {items}, not {type(value).__name__}")
 
 
 def _whole(name: str, value: int, most: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -18,21 +19,40 @@ async def embedded(embed: Embed, dimensions: int, texts: list[str]) -> list[str]
     """The vectors of the texts, as pgvector reads them.
 
     Raises:
-        ValueError: not a vector for each text, one of another length, or one that holds no finite numbers.
+        ValueError: `embed` is not async, or gave no vector for each text, one of another length, or one that
+            holds anything but finite numbers.
     """
-    vectors = await embed(texts)
+    answer = embed(texts)
+    if not inspect.isawaitable(answer):
+        raise ValueError(
+            f"embed must be an async function, and it gave {type(answer).__name__} at once: a blocking call "
+            "can go through `await asyncio.to_thread(...)`"
+        )
+    vectors = await answer
+    if not _listed(vectors):
+        raise ValueError(f"embed must give a list with a vector for each text, not {type(vectors).__name__}")
     if len(vectors) != len(texts):
         raise ValueError(f"embed gave {len(vectors)} vectors for {len(texts)} texts")
     return [_literal(vector, dimensions) for vector in vectors]
 
 
 def _literal(vector: Sequence[float], dimensions: int) -> str:
+    if not _listed(vector):
+        raise ValueError(f"embed must give a list of numbers for each text, not {type(vector).__name__}")
     if len(vector) != dimensions:
         raise ValueError(
             f"embed gave a vector of {len(vector)} numbers, and the service has dimensions={dimensions}: "
             "they must be the same"
         )
-    numbers = [float(number) for number in vector]
+    try:
+        numbers = [float(number) for number in vector]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"embed gave a vector with something in it that is no number: {error}") from error
     if not all(abs(number) <= _LARGEST for number in numbers):
         raise ValueError("embed gave a vector with a number in it that a finite float of 32 bits cannot hold")
     return f"[{','.join(map(repr, numbers))}]"
+
+
+def _listed(value: object) -> bool:
+    """Whether it may hold numbers or vectors: a list, an array of NumPy's, not a text."""
+    return hasattr(value, "__len__") and not isinstance(value, (str, bytes))
