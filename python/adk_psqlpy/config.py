@@ -221,6 +221,8 @@ class PsqlpyConfig:
 
         Raises (on entry):
             psqlpy.exceptions.BaseConnectionPoolError: no connection could be made; the message says to where.
+            PoolTimeoutError: there was none within `acquire_timeout_sec`.
+            RuntimeError: as `create_pool`; or the same manager is entered a second time.
         """
         return Lease(self._acquire_for_user, self._cleaning)
 

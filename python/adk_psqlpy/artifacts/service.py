@@ -80,8 +80,9 @@ class PsqlpyArtifactService(BaseArtifactService):
         key_length: the longest app name, user id or session id in characters, 1 to 1,024. The tables are made
             with it.
 
-    Bad arguments raise `InputValidationError`, ADK's `ValueError`, before anything is sent; what goes wrong
-    between here and the server raises `psqlpy.exceptions.Error`.
+    Bad arguments raise `InputValidationError`, ADK's `ValueError`, before anything is sent (a dict that makes
+    no `Part` pydantic's `ValidationError`, another); what goes wrong between here and the server raises
+    `psqlpy.exceptions.Error`.
     """
 
     def __init__(
@@ -341,7 +342,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         return Purged(uploads, contents, content_bytes)
 
     async def close(self) -> None:
-        """Close the configuration's pool."""
+        """Close the configuration's pool; a later call opens it again."""
         await self.config.close_pool()
 
     async def __aenter__(self) -> Self:

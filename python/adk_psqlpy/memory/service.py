@@ -323,7 +323,7 @@ class PsqlpyMemoryService(BaseMemoryService):
 
     @override
     async def delete_memory(self, *, app_name: str, user_id: str, memory_id: str | None = None) -> None:
-        """Delete the memory of an id; no error where there is none.
+        """Delete the memory of an id; nothing happens where there is none, and without an id.
 
         Its content is gone from the table; the id stays, so that adding its session again does not bring it
         back.
