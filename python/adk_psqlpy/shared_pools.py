@@ -100,19 +100,25 @@ def _require_target(uri: ServiceUri) -> None:
 
 
 def _exit_on_signals() -> None:
-    """Let SIGTERM and SIGHUP end the process as `sys.exit` does, where nothing else was arranged.
+    """Let SIGTERM end the process as `sys.exit` does, and SIGHUP as SIGTERM, where nothing else was arranged.
 
     Connections end with the process, however it ends. The embedded server is a process of its own, stopped by
-    an exit handler, and these signals skip those: uvicorn restores their handlers at its end, and then sends
-    itself the signal once more.
+    an exit handler, and these signals skip those: uvicorn shuts down at SIGTERM, restores the handler that it
+    found, and sends itself the signal once more. SIGHUP comes when a terminal is closed.
     """
     if threading.current_thread() is not threading.main_thread():  # only there is it allowed
         return
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _exit)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _exit)
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    if hangup is not None and signal.getsignal(hangup) is signal.SIG_DFL:
+        signal.signal(hangup, _terminate)
 
 
 def _exit(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as `signal` calls it
     sys.exit(128 + number)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as `signal` calls it
+    # An exception from here could come out of a request, and uvicorn lets none end the server.
+    signal.raise_signal(signal.SIGTERM)

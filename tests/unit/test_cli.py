@@ -18,6 +18,7 @@ from rich.console import Console
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, _native
 from adk_psqlpy.cli import demo, doctor, main
+from adk_psqlpy.service_uri import parse
 from servers import Database, run_sql
 
 LIMIT_SEC = 120
@@ -229,6 +230,58 @@ async def test_doctor_asks_the_server(database: Database, capsys: pytest.Capture
         assert said in printed
 
 
+# --- init ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"), [([], "services.py"), (["--yaml"], "services.yaml")], ids=["py", "yaml"]
+)
+def test_init_writes_the_file_once(
+    arguments: list[str], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert outcome("init", str(tmp_path), *arguments) == 0
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert f"wrote {tmp_path / name}\n" in capsys.readouterr().out
+
+    (tmp_path / name).write_text("# mine\n")
+    assert outcome("init", str(tmp_path), *arguments) == 1
+    printed = capsys.readouterr()
+    assert f"{tmp_path / name} is there and was left as it is; add to it:" in printed.err
+    assert "adk_psqlpy.service_registry" in printed.err
+    assert (tmp_path / name).read_text() == "# mine\n"
+
+
+def test_init_tells_what_to_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`adk run` takes services.py of the agent's own folder, the others that of the folder they are given."""
+    agents, agent = tmp_path / "my agents", tmp_path / "my agents" / "cafe"
+    agent.mkdir(parents=True)
+    (agent / "agent.py").touch()
+    assert outcome("init", str(agents)) == 0
+    output = capsys.readouterr().out
+    for command in ("web", "api_server"):
+        assert re.search(rf"^  adk {command} --session_service_uri .* '{agents}'$", output, re.MULTILINE)
+    assert f"adk-psqlpy init '{agents}/AGENT'\n" in output
+    assert outcome("init", str(agent)) == 0
+    output = capsys.readouterr().out
+    assert re.search(rf"^  adk run --session_service_uri .* '{agent}'$", output, re.MULTILINE)
+    assert "AGENT" not in output
+    # What is shown as a URI is one.
+    for uri in re.findall(r"URI='(.*)'", output):
+        parse(uri)
+
+
+def test_init_without_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert outcome("init", str(tmp_path / "agnets")) == 1
+    assert f"there is no folder {tmp_path / 'agnets'}" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_examples_file_is_what_init_writes(tmp_path: Path) -> None:
+    assert outcome("init", str(tmp_path)) == 0
+    example = Path(__file__).parents[2] / "examples" / "adk_web" / "services.py"
+    assert example.read_text() == (tmp_path / "services.py").read_text()
+
+
 # --- what cannot be ---
 
 
@@ -248,6 +301,7 @@ def test_an_unreachable_server(command: str) -> None:
         ([], "required: {demo,doctor,init}"),
         (["dance"], "invalid choice"),
         (["demo", "--tables"], "unrecognized arguments: --tables"),
+        (["init"], "required: DIR"),
         (["demo", "--dsn"], "expected one argument"),
         (["doctor", UNREACHABLE], "unrecognized arguments: postgresql://***@127.0.0.1:1/nowhere"),
         (["doctor", "host=h password=hush-hush"], "unrecognized arguments: host=h password=***"),

@@ -36,6 +36,7 @@ def run(directory: str, *, as_yaml: bool) -> int:
 
 def _next(folder: Path) -> str:
     """What to run, with an embedded server and with one's own."""
+    agent = shlex.quote(str(folder / "AGENT"))
     where = shlex.quote(str(folder))
     services = " ".join(f'--{kind}_service_uri "$URI"' for kind in ("session", "memory", "artifact"))
     single = any((folder / name).is_file() for name in _AGENT_FILES)
@@ -57,7 +58,7 @@ def _next(folder: Path) -> str:
             "",
             "adk run looks into the agent's own folder:",
             "",
-            f"  adk-psqlpy init {where}/AGENT",
-            f"  adk run {services} {where}/AGENT",
+            f"  adk-psqlpy init {agent}",
+            f"  adk run {services} {agent}",
         ]
     return "\n".join([*lines, ""])
