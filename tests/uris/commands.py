@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import httpx
@@ -48,13 +48,22 @@ class Commands:
             timeout=START_LIMIT_SEC,
         )
 
-    @contextmanager
-    def serve(self, *arguments: str, end: signal.Signals = signal.SIGTERM) -> Iterator[Serving]:
+    def serve(self, *arguments: str, end: signal.Signals = signal.SIGTERM) -> AbstractContextManager[Serving]:
         """Run `adk api_server` or `adk web` on a free port; at the end send `end` and wait."""
         port = free_port()
+        return self._serving(self._command([*arguments, f"--port={port}", str(self.agents)]), port, end)
+
+    def serve_program(self, text: str) -> AbstractContextManager[Serving]:
+        """Run the `app` of a Python program likewise."""
+        port = free_port()
+        text += f"\nimport uvicorn; uvicorn.run(app, port={port})"
+        return self._serving([sys.executable, "-c", text], port, signal.SIGTERM)
+
+    @contextmanager
+    def _serving(self, command: list[str], port: int, end: signal.Signals) -> Iterator[Serving]:
         with self._log.open("wb") as log:
             process = subprocess.Popen(
-                self._command([*arguments, f"--port={port}", str(self.agents)]),
+                command,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
