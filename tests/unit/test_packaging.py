@@ -51,7 +51,7 @@ def steps(name: str) -> list[dict[str, Any]]:
 
 def make_targets() -> set[str]:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    return set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+    return set(re.findall(r"^([a-z][a-z0-9-]*):", makefile, re.MULTILINE))
 
 
 # --- versions ---
@@ -198,5 +198,5 @@ def test_actions_are_pinned_by_major_version(name: str) -> None:
 def test_make_targets_that_are_named_exist(name: str) -> None:
     """In code only: prose may say that something is to make sense."""
     text = (ROOT / name).read_text(encoding="utf-8")
-    named = set(re.findall(r"(?:^[ $]*|`|run: |&& )make ([a-z][a-z-]*)", text, re.MULTILINE))
+    named = set(re.findall(r"(?:^[ $]*|`|run: |&& )make ([a-z][a-z0-9-]*)", text, re.MULTILINE))
     assert named <= make_targets()
