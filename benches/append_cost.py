@@ -37,7 +37,7 @@ from google.adk.events import Event, EventActions  # noqa: E402
 from google.genai import types  # noqa: E402
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig  # noqa: E402
-from adk_psqlpy.sessions.store import StoredSession, Version  # noqa: E402
+from adk_psqlpy.sessions.stored import StoredSession, Version  # noqa: E402
 from adk_psqlpy.sql import IndexSet  # noqa: E402
 from comparison.report import markdown, number  # noqa: E402
 from comparison.services import run_sql, temporary_database  # noqa: E402

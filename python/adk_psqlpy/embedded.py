@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shutil
@@ -48,8 +49,7 @@ class EmbeddedServer:
     It listens on a Unix socket inside its data directory only (on Windows: on a free port of 127.0.0.1) and
     asks for no password; on Unix the directory lets in its owner alone. Started once a data directory:
     further objects and further processes share the server that runs there, and the last to stop or to exit
-    ends it. A process that was killed counts as one that still uses it, so the server then stays up, and the
-    next start takes it over.
+    ends it. After the last one was killed the server stays up; the next start takes it over.
 
     Shape of `.dsn`: `postgresql://postgres@/postgres?host=<directory>&port=<number>`.
     """
@@ -125,11 +125,26 @@ class EmbeddedServer:
                 f"its log is {directory / 'log'}"
             ) from error
         server.__enter__()  # counts the users within this process
+        # At exit the last one registered comes first: before the wheel looks who is left.
+        atexit.register(self._forget_the_dead)
         return server
+
+    def _forget_the_dead(self) -> None:
+        """Strike processes that were killed from the wheel's list of users, or nobody would be the last."""
+        if (server := self._server) is None:
+            return
+        with server._lock:
+            users = server.global_process_id_list.get()
+            alive = [user for user in users if _runs(user)]
+            if alive != users:
+                server.global_process_id_list.put(alive)
 
     def stop(self) -> None:
         """Leave the server, ending it if nobody else uses it; harmless again, or in a forked child."""
         with _wheel_lock:
+            if self._pid == os.getpid():
+                self._forget_the_dead()
+            atexit.unregister(self._forget_the_dead)
             server, self._server = self._server, None
             holder, self._holder = self._holder, None
             if server is None or self._pid != os.getpid():
@@ -209,10 +224,9 @@ def _refuse_stranger(directory: Path) -> None:
 
 
 def _runs(pid: int) -> bool:
+    import psutil  # the wheel needs it
+
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:  # somebody else's
-        return True
-    return True

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig
-from adk_psqlpy.sessions.store import Version
+from adk_psqlpy.sessions.stored import Version
 from servers import run_sql
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from psqlpy.exceptions import BaseConnectionPoolError, DatabaseError
 from pydantic import BaseModel
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
-from adk_psqlpy.sessions.store import Version
+from adk_psqlpy.sessions.stored import Version
 from contract import backends
 from contract.events import delta, said
 from servers import BinaryServer, Database, free_port, run_sql, wheel_binaries, with_database

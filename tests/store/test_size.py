@@ -16,7 +16,8 @@ from psqlpy.exceptions import ConnectionExecuteError, DatabaseError
 from adk_psqlpy import PsqlpyADKStore, PsqlpySessionService
 from adk_psqlpy.sessions import limits
 from adk_psqlpy.sessions.paging import Pages
-from adk_psqlpy.sessions.store import _SESSION, StoredSession, Version
+from adk_psqlpy.sessions.store import _SESSION
+from adk_psqlpy.sessions.stored import StoredSession, Version
 from contract.events import at, delta, said, stored, varied
 from servers import Database, run_sql
 

@@ -16,7 +16,7 @@ from google.adk.errors import StaleSessionError
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpySessionService
-from adk_psqlpy.sessions.store import AppendOutcome, StoredSession, Version
+from adk_psqlpy.sessions.stored import AppendOutcome, StoredSession, Version
 from contract.events import at, delta, said, varied
 from proxy import Proxy
 from servers import Database, run_sql

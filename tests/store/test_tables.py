@@ -190,7 +190,9 @@ async def test_key_length(database: Database, length: int) -> None:
                 assert kinds[name] == expected, (table, name)
         fits = "é" * length
         assert await store.create_session(fits, fits, fits) is not None
-        with pytest.raises(ValueError, match=f"user_id has {length + 1} characters, and at most {length}"):
+        with pytest.raises(
+            ValueError, match=f"user_id has {length + 1:,} characters, and at most {length:,}"
+        ):
             await store.create_session(fits, fits + "x", fits)
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, _native
 from adk_psqlpy.cli import demo, doctor, main
-from adk_psqlpy.service_uri import parse
+from adk_psqlpy.service_registry.uri import parse
 from servers import Database, run_sql
 
 LIMIT_SEC = 120

@@ -80,6 +80,27 @@ def test_a_second_process_joins_and_leaves_the_server_up(folder: Path) -> None:
         assert run_sql(here.dsn, "SELECT 1 AS one") == [[{"one": 1}]]
 
 
+@pytest.mark.parametrize("ends_by", ["stop", "exit"])
+def test_the_server_of_a_killed_process_is_taken_over_and_ended(folder: Path, ends_by: str) -> None:
+    program = (
+        "import os, signal, sys; from adk_psqlpy.embedded import EmbeddedServer\n"
+        "EmbeddedServer(sys.argv[1]).start(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(folder)], check=False)
+    assert killed.returncode == -9
+    left = int((folder / "postmaster.pid").read_text().split()[0])
+    program = (
+        "import sys; from adk_psqlpy.embedded import EmbeddedServer\n"
+        "server = EmbeddedServer(sys.argv[1]).start(); print(server._server.get_pid())\n"
+        "if sys.argv[2] == 'stop': server.stop()"
+    )
+    taken = subprocess.run(
+        [sys.executable, "-c", program, str(folder), ends_by], capture_output=True, text=True, check=True
+    )
+    assert int(taken.stdout) == left
+    assert not (folder / "postmaster.pid").exists()
+
+
 def test_a_path_too_long_for_a_socket_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="Unix socket"):
         EmbeddedServer("/tmp/" + "x" * 100)

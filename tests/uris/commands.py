@@ -68,6 +68,7 @@ class Commands:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                preexec_fn=_end_at_signals,
             )
         serving = Serving(process, self._log, f"http://127.0.0.1:{port}")
         try:
@@ -92,6 +93,11 @@ class Commands:
             "HOME": str(self._home),
             "TMPDIR": str(self._home),  # ADK's log
         }
+
+
+def _end_at_signals() -> None:
+    """As in a terminal. Background jobs of a shell, such as the tests may be, inherit an ignored SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Serving:

@@ -11,15 +11,14 @@ from tempfile import TemporaryDirectory
 import pytest
 from google.adk.cli import service_registry as adk
 
-from adk_psqlpy import shared_pools
-from adk_psqlpy.service_registry import register
+from adk_psqlpy.service_registry import pools, register
 from servers import Database
 
 
 @pytest.fixture(autouse=True)
 async def nothing_left() -> AsyncIterator[None]:
     yield
-    await shared_pools.close_all()
+    await pools.close_all()
 
 
 @pytest.fixture(autouse=True)

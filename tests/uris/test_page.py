@@ -6,7 +6,7 @@ import re
 import signal
 from pathlib import Path
 
-from adk_psqlpy.service_uri import OPTIONS, parse
+from adk_psqlpy.service_registry.uri import OPTIONS, parse
 
 from .commands import Commands
 

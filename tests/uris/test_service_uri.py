@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from adk_psqlpy.config import PsqlpyConfig
-from adk_psqlpy.service_uri import OPTIONS, ServiceUri, parse
+from adk_psqlpy.service_registry.uri import OPTIONS, ServiceUri, parse
 
 PASSWORD = "hush-hush"
 

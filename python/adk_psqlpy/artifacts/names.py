@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ from google.adk.artifacts import artifact_util
 from google.adk.errors.input_validation_error import InputValidationError
 from psqlpy.extra_types import CustomType
 
+from adk_psqlpy.identifiers import UNSTORABLE, check_identifier
 from adk_psqlpy.sql.artifact_tables import USER_SCOPE
 
 NAME_LENGTH: Final = 4096
@@ -20,7 +20,6 @@ MAX_REFERENCES: Final = 5
 """How many references in a row are followed (google-adk 2.13; 2.9 has no limit)."""
 
 USER_PREFIX: Final = "user:"
-_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ def checked_name(app_name: str, user_id: str, filename: str, session_id: str | N
         raise InputValidationError(
             f"filename has {len(bare):,} characters, and at most {NAME_LENGTH:,} are kept"
         )
-    if _UNSTORABLE.search(filename):
+    if UNSTORABLE.search(filename):
         raise InputValidationError(
             f"filename {filename!r} holds U+0000 or a lone surrogate, which PostgreSQL's text cannot"
         )
@@ -106,20 +105,10 @@ def check(key_length: int, **identifiers: str) -> None:
         InputValidationError: one is not a str, empty, too long, or not a path segment to ADK.
     """
     for name, value in identifiers.items():
-        if not isinstance(value, str):
-            raise InputValidationError(f"{name} must be a str, not {type(value).__name__}")
+        check_identifier(name, value, key_length, refusal=InputValidationError)
         if not value.strip():  # google-adk 2.9 lets blanks pass
             raise InputValidationError(f"{name} must not be empty.")
         artifact_util.validate_path_segment(value, name)
-        if len(value) > key_length:
-            raise InputValidationError(
-                f"{name} has {len(value):,} characters, and at most {key_length} are kept "
-                "(PsqlpyArtifactService(key_length=...) raises that)"
-            )
-        if _UNSTORABLE.search(value):
-            raise InputValidationError(
-                f"{name} holds U+0000 or a lone surrogate, which PostgreSQL's text cannot"
-            )
 
 
 def checked_version(version: int | None) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,8 +11,8 @@ from google.genai import types
 from pydantic_core import to_jsonable_python
 
 from adk_psqlpy import _native
+from adk_psqlpy.identifiers import UNSTORABLE
 
-_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 _EMPTY_BLOB: Final = types.Part(inline_data=types.Blob(mime_type="application/octet-stream", data=b""))
 
 
@@ -61,7 +60,7 @@ def pack(part: types.Part) -> Packed:
             mime_type, refers_to = None, part.file_data.file_uri
     else:
         raise InputValidationError("Not supported artifact type.")
-    if mime_type is not None and _UNSTORABLE.search(mime_type):
+    if mime_type is not None and UNSTORABLE.search(mime_type):
         raise InputValidationError(f"the MIME type {mime_type!r} holds U+0000 or a lone surrogate")
     return Packed(_rest(part, exclude), payload, mime_type, refers_to)
 

@@ -18,7 +18,7 @@ from psqlpy.exceptions import DatabaseError
 from psqlpy.extra_types import CustomType
 from typing_extensions import Self, override
 
-from adk_psqlpy import _native
+from adk_psqlpy import _native, binary
 from adk_psqlpy.artifacts.blobs import CHUNK, Blobs, digest, new_blob_id
 from adk_psqlpy.artifacts.names import (
     MAX_REFERENCES,
@@ -33,6 +33,7 @@ from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import Decoders, Row, lanes_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind
+from adk_psqlpy.identifiers import LONGEST_KEY, whole
 from adk_psqlpy.made_with import check_made_with, check_server, recorded_version
 from adk_psqlpy.sql.artifact_tables import (
     SCHEMA_VERSION,
@@ -49,11 +50,9 @@ ABANDONED: Final = timedelta(days=1)
 _TRIES: Final = 5
 
 
-def _raw(value: bytes) -> bytes:
-    return value
-
-
-_DECODERS: Final[Decoders] = dict.fromkeys(("part", "custom_metadata", "blob_id", "data", "hashes"), _raw)
+_DECODERS: Final[Decoders] = dict.fromkeys(
+    ("part", "custom_metadata", "blob_id", "data", "hashes"), binary.raw
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +87,9 @@ class PsqlpyArtifactService(BaseArtifactService):
     def __init__(
         self, config: PsqlpyConfig, artifact_table: str = "adk_artifacts", *, key_length: int = 128
     ) -> None:
-        if isinstance(key_length, bool) or not isinstance(key_length, int) or not 1 <= key_length <= 1024:
-            raise ValueError(f"key_length must be an integer from 1 to 1024, not {key_length!r}")
         self.config = config
         self.tables = ArtifactTables(artifact_table)
-        self.key_length = key_length
+        self.key_length = whole("key_length", key_length, LONGEST_KEY)
         self._sql = ArtifactStatements(self.tables)
         self._lanes = lanes_of(config)
         self._created = False

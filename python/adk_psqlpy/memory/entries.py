@@ -16,18 +16,14 @@ from google.genai import types
 from psqlpy.extra_types import CustomType
 from pydantic_core import to_jsonable_python
 
-from adk_psqlpy import _native
+from adk_psqlpy import _native, binary
 from adk_psqlpy.connections.lanes import Decoders, Row
+from adk_psqlpy.identifiers import check_identifier
 from adk_psqlpy.memory.words import words
 
-EPOCH_MICROS: Final = 946_684_800_000_000
-"""From PostgreSQL's epoch (2000) back to that of Unix, in microseconds."""
-
 _CONTENT: Final = [name for name, _ in _native.EVENT_COLUMNS].index("content")
-_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 _ESCAPED: Final = re.compile("[\0\ud800-\udfff\ufdd0]")
-# Of pg_type, for arrays in binary format.
-_OIDS: Final = {"text": 25, "timestamptz": 1184, "jsonb": 3802}
+_COLUMNS: Final = ("text", "text", "timestamptz", "text", "jsonb", "jsonb", "text", "timestamptz")
 
 
 @dataclass(slots=True)
@@ -110,68 +106,34 @@ def encode_metadata(metadata: Mapping[str, object], name: str = "custom_metadata
     return encoded
 
 
-def check_identifier(name: str, value: object, key_length: int) -> None:
-    """Refuse what is no identifier.
-
-    Raises:
-        ValueError: not a str, too long, or with U+0000 or a lone surrogate in it.
-    """
-    if not isinstance(value, str):
-        raise ValueError(f"{name} must be a str, not {type(value).__name__}")
-    if len(value) > key_length:
-        raise ValueError(
-            f"{name} has {len(value)} characters, and at most {key_length} are kept "
-            "(PsqlpyMemoryService(key_length=...) raises that)"
-        )
-    if _UNSTORABLE.search(value):
-        raise ValueError(f"{name} holds U+0000 or a lone surrogate, which PostgreSQL's text cannot")
-
-
 def columns(rows: Sequence[Stored], *, vectors: bool) -> list[CustomType]:
     """The parameters of `MemoryStatements.add` that are arrays, one element a row."""
-    texts = [
-        _array("text", [row.id.encode() for row in rows]),
-        _array("text", [_text(row.author) for row in rows]),
-        _array("timestamptz", [_time(row.micros) for row in rows]),
-        _array("text", [_text(row.time_text) for row in rows]),
-        _array("jsonb", [row.content for row in rows]),
-        _array("jsonb", [row.metadata for row in rows]),
-        _array("text", [words(row.text).encode() for row in rows]),
-        _array("timestamptz", [None if row.expires is None else _time(row.expires) for row in rows]),
+    values = [
+        [
+            row.id.encode(),
+            _text(row.author),
+            binary.timestamptz(row.micros),
+            _text(row.time_text),
+            row.content,
+            row.metadata,
+            words(row.text).encode(),
+            None if row.expires is None else binary.timestamptz(row.expires),
+            *([None if row.embedding is None else row.embedding.encode()] if vectors else []),
+        ]
+        for row in rows
     ]
-    if vectors:
-        texts.append(
-            _array("text", [None if row.embedding is None else row.embedding.encode() for row in rows])
-        )
-    return texts
+    return binary.arrays((*_COLUMNS, "text") if vectors else _COLUMNS, values)
 
 
 def texts(values: Sequence[str]) -> CustomType:
     """A parameter of type `text[]`."""
-    return _array("text", [value.encode() for value in values])
+    (array,) = binary.arrays(("text",), [[value.encode()] for value in values])
+    return array
 
 
 def timestamptz(unix_micros: int) -> CustomType:
     """A parameter of type `timestamptz`."""
-    return CustomType(_time(unix_micros))
-
-
-def _time(unix_micros: int) -> bytes:
-    return (unix_micros - EPOCH_MICROS).to_bytes(8, "big", signed=True)
-
-
-def _array(kind: str, elements: Sequence[bytes | None]) -> CustomType:
-    """An array in PostgreSQL's binary format: dimensions, NULLs, type, length, lower bound, elements."""
-    head = [1 if elements else 0, int(None in elements), _OIDS[kind]]
-    if elements:
-        head += [len(elements), 1]
-    pieces = [number.to_bytes(4, "big") for number in head]
-    for element in elements:
-        if element is None:
-            pieces.append(b"\xff\xff\xff\xff")
-        else:
-            pieces += (len(element).to_bytes(4, "big"), element)
-    return CustomType(b"".join(pieces))
+    return CustomType(binary.timestamptz(unix_micros))
 
 
 def _text(value: str | None) -> bytes | None:
@@ -192,20 +154,12 @@ def _as_written(value: bytes) -> str:
     return text
 
 
-def _seconds(value: bytes) -> float:
-    return (int.from_bytes(value, "big", signed=True) + EPOCH_MICROS) / 1e6
-
-
-def _raw(value: bytes) -> bytes:
-    return value
-
-
 ROW: Final[Decoders] = {
     "author": _as_written,
-    "timestamp": _seconds,
+    "timestamp": binary.seconds,
     "timestamp_text": _as_written,
-    "content": _raw,
-    "custom_metadata": _raw,
+    "content": binary.raw,
+    "custom_metadata": binary.raw,
 }
 
 

@@ -20,6 +20,7 @@ from typing_extensions import Self, override
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import lanes_of
 from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.identifiers import LONGEST_KEY, check_identifier, whole
 from adk_psqlpy.made_with import check_made_with, check_server, recorded_version
 from adk_psqlpy.memory import entries
 from adk_psqlpy.memory.entries import Stored
@@ -83,9 +84,9 @@ class PsqlpyMemoryService(BaseMemoryService):
         self.table = MemoryTable(memory_table)
         text_search_configuration(language)
         self.language = language
-        self.limit = _whole("limit", limit, 1_000)
-        self.batch_size = _whole("batch_size", batch_size, 10_000)
-        self.key_length = _whole("key_length", key_length, 1_024)
+        self.limit = whole("limit", limit, 1_000)
+        self.batch_size = whole("batch_size", batch_size, 10_000)
+        self.key_length = whole("key_length", key_length, LONGEST_KEY)
         self._ttl_micros = None if ttl is None else _micros("ttl", ttl)
         if embed is not None and not callable(embed):
             raise ValueError(f"embed must be an async function, not {type(embed).__name__}")
@@ -93,7 +94,7 @@ class PsqlpyMemoryService(BaseMemoryService):
             raise ValueError(
                 "embed and dimensions go together: an embedder and the length of the vectors that it gives"
             )
-        self.dimensions = None if dimensions is None else _whole("dimensions", dimensions, MOST_DIMENSIONS)
+        self.dimensions = None if dimensions is None else whole("dimensions", dimensions, MOST_DIMENSIONS)
         self._embed = embed
         self._lanes = lanes_of(config)
         self._sql: MemoryStatements | None = None
@@ -197,7 +198,7 @@ class PsqlpyMemoryService(BaseMemoryService):
         told = [event for event in events if entries.searched_text(event.content).strip()]
         for event in told:
             if event.id:
-                entries.check_identifier("event.id", event.id, self.key_length)
+                check_identifier("event.id", event.id, self.key_length)
         sql = await self._statements()
         now = _now()
         done = len(events) - len(told)
@@ -241,7 +242,7 @@ class PsqlpyMemoryService(BaseMemoryService):
             if not isinstance(entry, MemoryEntry):
                 raise ValueError(f"memories must be MemoryEntry, not {type(entry).__name__}")
             if entry.id:
-                entries.check_identifier("the id of a memory", entry.id, self.key_length)
+                check_identifier("the id of a memory", entry.id, self.key_length)
             given.append((entry, entries.encode_metadata({**shared, **entry.custom_metadata})))
         sql = await self._statements()
         now = _now()
@@ -299,7 +300,7 @@ class PsqlpyMemoryService(BaseMemoryService):
         scope = self._scope(app_name, user_id)
         if not isinstance(query, str):
             raise ValueError(f"query must be a str, not {type(query).__name__}")
-        most = self.limit if limit is None else _whole("limit", limit, 1_000)
+        most = self.limit if limit is None else whole("limit", limit, 1_000)
         metadata = None if not custom_metadata else CustomType(entries.encode_metadata(custom_metadata))
         query = query[:LONGEST_QUERY]
         wanted = terms(query)
@@ -331,7 +332,7 @@ class PsqlpyMemoryService(BaseMemoryService):
         scope = self._scope(app_name, user_id)
         if not memory_id:
             return
-        entries.check_identifier("memory_id", memory_id, self.key_length)
+        check_identifier("memory_id", memory_id, self.key_length)
         sql = await self._statements()
         await self._lanes.fetch(sql.delete, [*scope, memory_id], repeat=Repeat.AFTER_FAILURE)
 
@@ -346,10 +347,10 @@ class PsqlpyMemoryService(BaseMemoryService):
     # Beneath.
 
     def _scope(self, app_name: str, user_id: str, *session_id: str) -> list[str]:
-        entries.check_identifier("app_name", app_name, self.key_length)
-        entries.check_identifier("user_id", user_id, self.key_length)
+        check_identifier("app_name", app_name, self.key_length)
+        check_identifier("user_id", user_id, self.key_length)
         for identity in session_id:
-            entries.check_identifier("session_id", identity, self.key_length)
+            check_identifier("session_id", identity, self.key_length)
         return [app_name, user_id, *session_id]
 
     def _configuration(self) -> str:
@@ -378,12 +379,6 @@ def _require_list(name: str, value: object, items: str) -> None:
     # A model is iterable as well: over its fields.
     if not isinstance(value, Sequence):
         raise ValueError(f"{name} must be a list of {items}, not {type(value).__name__}")
-
-
-def _whole(name: str, value: int, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise ValueError(f"{name} must be an integer from 1 to {most}, not {value!r}")
-    return value
 
 
 def _micros(name: str, value: timedelta | float) -> int:

@@ -8,9 +8,8 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from psqlpy.exceptions import Error
-from psqlpy.extra_types import CustomType
 
-from adk_psqlpy import _native
+from adk_psqlpy import _native, binary
 from adk_psqlpy.connections.lane_set import HOLD_UP_SEC
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.retry import Repeat
@@ -23,23 +22,10 @@ RUNNING: Final = 2
 LONGEST: Final = 128
 LARGEST: Final = 1 << 20
 
-# pg_type's OIDs of the types that a group's arrays have.
-_OIDS: Final = {
-    "varchar": 1043,
-    "bigint": 20,
-    "timestamptz": 1184,
-    "jsonb": 3802,
-    "bytea": 17,
-    "text": 25,
-    "boolean": 16,
-}
-_TYPES: Final = [
-    _OIDS[name]
-    for name in (
-        *("varchar", "varchar", "varchar", "bigint", "timestamptz", "jsonb"),
-        *(kind for _, kind in _native.EVENT_COLUMNS),
-    )
-]
+_TYPES: Final = (
+    *("varchar", "varchar", "varchar", "bigint", "timestamptz", "jsonb"),
+    *(kind for _, kind in _native.EVENT_COLUMNS),
+)
 
 Key = tuple[str, str, str]
 
@@ -69,11 +55,11 @@ class Append:
         return [
             *self.key,
             self.revision,
-            *(None if value is None else CustomType(value) for value in self.values),
+            *map(binary.parameter, self.values),
         ]
 
     def row(self) -> list[bytes | None]:
-        """As `encode_arrays` takes them, for `Statements.append_group`."""
+        """As `binary.arrays` takes them, for `Statements.append_group`."""
         app_name, user_id, session_id = self.key
         return [
             app_name.encode(),
@@ -178,8 +164,7 @@ class AppendGroups:
     async def _together(self, group: list[Append]) -> dict[int, int]:
         """Send a group: the new revisions by place, from 1. What is missing has to go alone."""
         self._telemetry.record_group(len(group))
-        arrays = _native.encode_arrays(_TYPES, [append.row() for append in group])
-        parameters = [CustomType(array) for array in arrays]
+        parameters = binary.arrays(_TYPES, [append.row() for append in group])
         try:
             return dict(await self._lanes.fetch(self._sql.append_group, parameters, repeat=Repeat.GUARDED))
         except Error:

@@ -23,7 +23,8 @@ from google.adk.sessions.state import State
 from typing_extensions import Self, override
 
 from adk_psqlpy import _native
-from adk_psqlpy.sessions.store import PsqlpyADKStore, StoredSession, Version
+from adk_psqlpy.sessions.store import PsqlpyADKStore
+from adk_psqlpy.sessions.stored import StoredSession, Version
 
 _STALE: Final = (
     "The session has been modified in storage since it was loaded. "

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
 from functools import partial, wraps
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events.event import Event
-from google.adk.events.event_actions import EventActions
 from psqlpy.exceptions import DatabaseError, Error
-from psqlpy.extra_types import CustomType
 from typing_extensions import ParamSpec
 
 from adk_psqlpy import _native
+from adk_psqlpy.binary import parameter, raw, seconds, timestamptz
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import Decoders, Row, lanes_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind, LendsConnections
 from adk_psqlpy.errors import OperationTimeoutError, PoolTimeoutError
+from adk_psqlpy.identifiers import LONGEST_KEY, check_identifier, whole
 from adk_psqlpy.made_with import check_made_with, check_server, recorded_version
+from adk_psqlpy.sessions import arguments
 from adk_psqlpy.sessions.groups import Append, AppendGroups
 from adk_psqlpy.sessions.limits import JSONB_BYTES, StateSizes, check_event, check_state
 from adk_psqlpy.sessions.paging import Pages
 from adk_psqlpy.sessions.state import EMPTY, scoped
+from adk_psqlpy.sessions.stored import AppendOutcome, StoredSession, Version
 from adk_psqlpy.sql import (
     INDEX_SETS,
     LOCK_SEC,
@@ -47,72 +47,21 @@ _EVENT_NAMES: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
 _ARRAYS: Final = (*_EVENT_NAMES[: _native.OWN_ARRAYS], "rare")
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
-_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
-_EPOCH_MICROS: Final = 946_684_800_000_000
-
-
-def _raw(value: bytes) -> bytes:
-    return value
-
-
-def _seconds(value: bytes) -> float:
-    """A timestamptz as seconds since the Unix epoch, exact to the microsecond it holds."""
-    return (int.from_bytes(value, "big", signed=True) + _EPOCH_MICROS) / 1e6
-
-
 _SESSION: Final[Decoders] = {
-    "state": _raw,
-    "app_state": _raw,
-    "user_state": _raw,
-    "create_time": _seconds,
-    "update_time": _seconds,
-    **dict.fromkeys(_ARRAYS, _raw),
+    "state": raw,
+    "app_state": raw,
+    "user_state": raw,
+    "create_time": seconds,
+    "update_time": seconds,
+    **dict.fromkeys(_ARRAYS, raw),
 }
 _LIST: Final[Decoders] = dict.fromkeys(
     (
         *("user_ids", "ids", "states", "create_times", "update_times", "revisions"),
         *("app_state", "state_user_ids", "user_states"),
     ),
-    _raw,
+    raw,
 )
-
-
-@dataclass(slots=True)
-class StoredSession:
-    """A session as it is stored.
-
-    `state` is what ADK shows: the session's own keys, and those of app and user with their prefixes.
-    Times are in seconds since the Unix epoch; `revision` counts the writes to the session.
-    """
-
-    app_name: str
-    user_id: str
-    id: str
-    state: dict[str, Any]
-    create_time: float
-    update_time: float
-    revision: int
-    events: list[Event] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """Which state of which session a writer has seen.
-
-    A session that was deleted and made again under its id has another `create_time`, so that whoever holds
-    the old one is stale even where the revisions are the same.
-    """
-
-    revision: int
-    create_time: float
-
-
-@dataclass(frozen=True, slots=True)
-class AppendOutcome:
-    """Why an append wrote nothing: what is stored, and the event's `seq` if it is among it."""
-
-    version: Version
-    seq: int | None
 
 
 def _observed(table: str) -> Callable[[Callable[_P, Awaitable[_T]]], Callable[_P, Coroutine[Any, Any, _T]]]:
@@ -164,11 +113,9 @@ class PsqlpyADKStore:
         group_appends: bool = True,
         tables_on_first_use: bool = False,
     ) -> None:
-        if isinstance(key_length, bool) or not isinstance(key_length, int) or not 1 <= key_length <= 1024:
-            raise ValueError(f"key_length must be an integer from 1 to 1024, not {key_length!r}")
         self.config = config
         self.tables = Tables(session_table, events_table)
-        self.key_length = key_length
+        self.key_length = whole("key_length", key_length, LONGEST_KEY)
         self.group_appends = group_appends
         self._sql = Statements(self.tables)
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, AppendGroups] = WeakKeyDictionary()
@@ -260,10 +207,10 @@ class PsqlpyADKStore:
                 app_name,
                 user_id,
                 session_id,
-                CustomType(own),
-                _jsonb(delta.app),
-                _jsonb(delta.user),
-                _timestamptz(micros),
+                parameter(own),
+                parameter(delta.app),
+                parameter(delta.user),
+                parameter(timestamptz(micros)),
             ],
             _SESSION,
             repeat=Repeat.AFTER_FAILURE,
@@ -292,7 +239,7 @@ class PsqlpyADKStore:
         microsecond); `limit` keeps the newest ones of those; 0 reads no event at all.
         """
         self._check_key(app_name, user_id, session_id)
-        which, parameters = _which_events(after_timestamp, limit)
+        which, parameters = arguments.which_events(after_timestamp, limit)
         return await self._get_session(app_name, user_id, session_id, which, parameters)
 
     @_observed("events")
@@ -317,7 +264,9 @@ class PsqlpyADKStore:
     ) -> StoredSession | None:
         """Read a session with the events appended after a revision; `None` where there is none."""
         self._check_key(app_name, user_id, session_id)
-        return await self._get_session(app_name, user_id, session_id, "since", [_count("revision", revision)])
+        return await self._get_session(
+            app_name, user_id, session_id, "since", [arguments.count("revision", revision)]
+        )
 
     @_observed("sessions")
     async def list_sessions(
@@ -343,9 +292,13 @@ class PsqlpyADKStore:
                 raise ValueError(f"after must be (update_time, user_id, id) of a session, not {after!r}")
             at, after_user, after_id = after
             self._check(**{"the user_id in after": after_user, "the id in after": after_id})
-            parameters += [_timestamptz(_micros("the update_time in after", at)), after_user, after_id]
+            parameters += [
+                parameter(timestamptz(arguments.micros("the update_time in after", at))),
+                after_user,
+                after_id,
+            ]
         if limit is not None:
-            parameters.append(_count("limit", limit))
+            parameters.append(arguments.count("limit", limit))
         sql = self._sql.list_sessions(
             one_user=user_id is not None, after=after is not None, limited=limit is not None
         )
@@ -372,10 +325,10 @@ class PsqlpyADKStore:
         self._check_key(app_name, user_id, session_id)
         state = scoped(delta, "delta")
         check_state(state.session, state.app, state.user)
-        parameters = [_jsonb(state.session), _jsonb(state.app), _jsonb(state.user)]
+        parameters = [parameter(state.session), parameter(state.app), parameter(state.user)]
         rows = await self._write(
             self._sql.update_session_state,
-            [app_name, user_id, session_id, *parameters, _timestamptz(time.time_ns() // 1000)],
+            [app_name, user_id, session_id, *parameters, parameter(timestamptz(time.time_ns() // 1000))],
             repeat=Repeat.NEVER,
         )
         if not rows:
@@ -414,26 +367,17 @@ class PsqlpyADKStore:
         of the delta are not stored in any state.
         """
         self._check_key(app_name, user_id, session_id)
-        if not isinstance(event, Event):
-            raise ValueError(f"event must be an Event, not {type(event).__name__}")
-        if not isinstance(expected, Version):
-            raise ValueError(f"expected must be a Version, not {type(expected).__name__}")
-        _count("expected.revision", expected.revision)
-        # The models check values when they are made, not when they are assigned.
-        if not isinstance(event.actions, EventActions):
-            raise ValueError(f"event.actions must be EventActions, not {type(event.actions).__name__}")
-        if event.timestamp is None:
-            raise ValueError("event.timestamp must be seconds since the Unix epoch, not None")
+        arguments.check_append(event, expected)
         columns = _native.encode_event(event, self.key_length)
         delta = scoped(event.actions.state_delta) if event.actions.state_delta else EMPTY
-        created = _timestamptz_bytes(_micros("create_time", expected.create_time))
+        created = timestamptz(arguments.micros("create_time", expected.create_time))
         append = Append(
             (app_name, user_id, session_id), expected.revision, [created, delta.session, *columns]
         )
         if append.size > JSONB_BYTES:
             check_event(event.id, columns, (delta.session, delta.app, delta.user))
         self._state_sizes.look(append.key, delta.session)
-        shared = [CustomType(scope) for scope in (delta.app, delta.user) if scope is not None]
+        shared = [parameter(scope) for scope in (delta.app, delta.user) if scope is not None]
         if self.group_appends and not shared and not merge:
             revision = await self._explained(self._groups().append(append))
             if (operation := current()) is not None:
@@ -577,55 +521,8 @@ class PsqlpyADKStore:
 
     def _check(self, **identifiers: str) -> None:
         for name, value in identifiers.items():
-            if not isinstance(value, str):
-                raise ValueError(f"{name} must be a str, not {type(value).__name__}")
-            if len(value) > self.key_length:
-                raise ValueError(
-                    f"{name} has {len(value)} characters, and at most {self.key_length} are kept "
-                    "(PsqlpyADKStore(key_length=...) raises that)"
-                )
-            if _UNSTORABLE.search(value):
-                raise ValueError(f"{name} holds U+0000 or a lone surrogate, which PostgreSQL's text cannot")
+            check_identifier(name, value, self.key_length)
 
 
 def _place(app_name: str, user_id: str, session_id: str) -> str:
     return f"session {session_id!r} of user {user_id!r} in app {app_name!r}"
-
-
-def _jsonb(value: bytes | None) -> CustomType | None:
-    return None if value is None else CustomType(value)
-
-
-def _timestamptz(unix_micros: int) -> CustomType:
-    return CustomType(_timestamptz_bytes(unix_micros))
-
-
-def _timestamptz_bytes(unix_micros: int) -> bytes:
-    return (unix_micros - _EPOCH_MICROS).to_bytes(8, "big", signed=True)
-
-
-def _micros(name: str, seconds: float) -> int:
-    """The nearest microsecond, as the encoder of events rounds."""
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise ValueError(f"{name} must be seconds since the Unix epoch, not {type(seconds).__name__}")
-    if not -210_866_803_200 <= seconds < 9_223_372_000_000:
-        raise ValueError(f"{name} {seconds} is outside what is kept (4713 BC to 294246 AD)")
-    return round(seconds * 1e6)
-
-
-def _count(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        raise ValueError(f"{name} must be an integer from 0 to 2**63 - 1, not {value!r}")
-    return value
-
-
-def _which_events(after_timestamp: float | None, limit: int | None) -> tuple[str, list[Any]]:
-    """The variant of the read statement, and its further parameters."""
-    if limit is not None:
-        limit = _count("limit", limit)
-    after = None if after_timestamp is None else _timestamptz(_micros("after_timestamp", after_timestamp))
-    if limit == 0:
-        return "none", []
-    if after is None:
-        return ("all", []) if limit is None else ("newest", [limit])
-    return ("after", [after]) if limit is None else ("newest_after", [after, limit])

@@ -17,9 +17,9 @@ from typing_extensions import override
 
 from adk_psqlpy.artifacts import PsqlpyArtifactService
 from adk_psqlpy.memory import PsqlpyMemoryService
-from adk_psqlpy.service_uri import EMBEDDED_SCHEME, SCHEME, ServiceUri, parse
+from adk_psqlpy.service_registry.pools import SharedPool, close_all, shared_pool
+from adk_psqlpy.service_registry.uri import EMBEDDED_SCHEME, SCHEME, ServiceUri, parse
 from adk_psqlpy.sessions import PsqlpyADKStore, PsqlpySessionService
-from adk_psqlpy.shared_pools import SharedPool, close_all, shared_pool
 
 __all__ = [
     "ServiceUriError",

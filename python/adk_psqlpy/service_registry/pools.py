@@ -19,7 +19,7 @@ from weakref import WeakSet
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.options import TARGET_KEYS, read_environment
 from adk_psqlpy.embedded import EmbeddedServer
-from adk_psqlpy.service_uri import EMBEDDED_SCHEME, SCHEME, ServiceUri
+from adk_psqlpy.service_registry.uri import EMBEDDED_SCHEME, SCHEME, ServiceUri
 
 _pools: Final[dict[Hashable, SharedPool]] = {}
 _lock: Final = threading.Lock()

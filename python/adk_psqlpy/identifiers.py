@@ -1,0 +1,42 @@
+"""Identifiers of ADK, as the key columns of the tables take them."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+LONGEST_KEY: Final = 1_024
+"""The most that `key_length` may be, in characters."""
+
+UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
+"""What PostgreSQL's text cannot hold (manual, 8.3 and 24.3): U+0000, and what UTF-8 has no bytes for."""
+
+
+def whole(name: str, value: int, most: int) -> int:
+    """Refuse what is no integer from 1 to `most`.
+
+    Raises:
+        ValueError: naming it and the bounds.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ValueError(f"{name} must be an integer from 1 to {most}, not {value!r}")
+    return value
+
+
+def check_identifier(
+    name: str, value: object, key_length: int, *, refusal: type[ValueError] = ValueError
+) -> None:
+    """Refuse what a key column of `key_length` characters cannot hold.
+
+    Raises:
+        refusal: not a str, too long, or with U+0000 or a lone surrogate in it.
+    """
+    if not isinstance(value, str):
+        raise refusal(f"{name} must be a str, not {type(value).__name__}")
+    if len(value) > key_length:
+        raise refusal(
+            f"{name} has {len(value):,} characters, and at most {key_length:,} are kept "
+            "(key_length=... where the service is made raises that)"
+        )
+    if UNSTORABLE.search(value):
+        raise refusal(f"{name} holds U+0000 or a lone surrogate, which PostgreSQL's text cannot")

@@ -1,0 +1,70 @@
+"""What callers of the store give, looked at before anything is sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.adk.events.event import Event
+from google.adk.events.event_actions import EventActions
+
+from adk_psqlpy.binary import parameter, timestamptz
+from adk_psqlpy.sessions.stored import Version
+
+
+def count(name: str, value: int) -> int:
+    """Refuse what is no integer from 0 to what PostgreSQL's bigint holds.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise ValueError(f"{name} must be an integer from 0 to 2**63 - 1, not {value!r}")
+    return value
+
+
+def micros(name: str, seconds: float) -> int:
+    """The nearest microsecond to seconds since the Unix epoch, as the encoder of events rounds.
+
+    Raises:
+        ValueError: it is no number, or outside what timestamptz holds (manual, 8.5).
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise ValueError(f"{name} must be seconds since the Unix epoch, not {type(seconds).__name__}")
+    if not -210_866_803_200 <= seconds < 9_223_372_000_000:
+        raise ValueError(f"{name} {seconds} is outside what is kept (4713 BC to 294246 AD)")
+    return round(seconds * 1e6)
+
+
+def which_events(after_timestamp: float | None, limit: int | None) -> tuple[str, list[Any]]:
+    """The variant of `Statements.get_session`, and its further parameters.
+
+    Raises:
+        ValueError: one of them cannot be.
+    """
+    if limit is not None:
+        limit = count("limit", limit)
+    after = None
+    if after_timestamp is not None:
+        after = parameter(timestamptz(micros("after_timestamp", after_timestamp)))
+    if limit == 0:
+        return "none", []
+    if after is None:
+        return ("all", []) if limit is None else ("newest", [limit])
+    return ("after", [after]) if limit is None else ("newest_after", [after, limit])
+
+
+def check_append(event: Event, expected: Version) -> None:
+    """Refuse what is no event, or no version: the models check values when they are made, not when assigned.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    if not isinstance(event, Event):
+        raise ValueError(f"event must be an Event, not {type(event).__name__}")
+    if not isinstance(expected, Version):
+        raise ValueError(f"expected must be a Version, not {type(expected).__name__}")
+    count("expected.revision", expected.revision)
+    if not isinstance(event.actions, EventActions):
+        raise ValueError(f"event.actions must be EventActions, not {type(event.actions).__name__}")
+    if event.timestamp is None:
+        raise ValueError("event.timestamp must be seconds since the Unix epoch, not None")
