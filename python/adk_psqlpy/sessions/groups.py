@@ -113,7 +113,7 @@ class AppendGroups:
         self._flush_soon()
 
     def _flush_soon(self) -> None:
-        if not self._flushing and self._running < RUNNING:
+        if self._queue and not self._flushing and self._running < RUNNING:
             self._flushing = True
             asyncio.get_running_loop().call_soon(self._flush)
 
