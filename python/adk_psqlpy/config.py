@@ -17,8 +17,9 @@ from typing import Any
 from psqlpy import Connection, ConnectionPool, SslMode
 from psqlpy.exceptions import Error
 
-from adk_psqlpy.connections import options
+from adk_psqlpy.connections import libpq, options
 from adk_psqlpy.connections.dsn import Secret, redact, render_dsn
+from adk_psqlpy.connections.keys import KEYS, TARGET_KEYS, key_table
 from adk_psqlpy.connections.knock import BUSY, sqlstate
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.lease import GRACE_SEC, Lease
@@ -79,7 +80,7 @@ class PsqlpyConfig:
                 or it says where a server is, and `embedded` is given too.
         """
         given = options.read_pool_config({} if pool_config is None else pool_config)
-        named = [name for name in options.TARGET_KEYS if name in given]
+        named = [name for name in TARGET_KEYS if name in given]
         if embedded is not None and named:
             raise ValueError(
                 f"pool_config: {', '.join(named)} and embedded name two servers: leave one of them out"
@@ -89,7 +90,7 @@ class PsqlpyConfig:
         if embedded is not None:
             target = None
         elif not named:
-            target = options.read_environment(os.environ)
+            target = libpq.read_environment(os.environ)
         self._wants_embedded = target is None
         self._given = given if target is None else target | given
         self._settings = options.settle(self._given)
@@ -325,7 +326,7 @@ class PsqlpyConfig:
 
 
 if PsqlpyConfig.__doc__:  # absent under -OO
-    PsqlpyConfig.__doc__ = PsqlpyConfig.__doc__.replace("{table}", options.key_table("    "))
+    PsqlpyConfig.__doc__ = PsqlpyConfig.__doc__.replace("{table}", key_table("    "))
 
 
 @cache
@@ -352,20 +353,20 @@ def _make_pool(settings: Mapping[str, Any]) -> ConnectionPool:
     """
     parameters = {"host": ",".join(settings["hosts"]), "port": ",".join(map(str, settings["ports"]))}
     for name, value in settings.items():
-        libpq = {"tcp_user_timeout_sec": "tcp_user_timeout"}.get(name, options.KEYS[name].libpq)
-        if libpq is None or name in ("ssl_mode", "ca_file"):
+        keyword = {"tcp_user_timeout_sec": "tcp_user_timeout"}.get(name, KEYS[name].libpq)
+        if keyword is None or name in ("ssl_mode", "ca_file"):
             continue
-        parameters[libpq] = _as_text(value)
+        parameters[keyword] = _as_text(value)
     mode, ca_file = settings["ssl_mode"], settings.get("ca_file")
     if all(host.startswith("/") for host in settings["hosts"]):
         mode, ca_file = "disable", None
     recycling = settings.get("conn_recycling_method")
     return ConnectionPool(
         dsn=render_dsn(parameters),
-        ssl_mode=SslMode.Require if mode.startswith("verify-") else options.KEYS["ssl_mode"].choices[mode],
+        ssl_mode=SslMode.Require if mode.startswith("verify-") else KEYS["ssl_mode"].choices[mode],
         ca_file=ca_file,
         max_db_pool_size=settings["max_db_pool_size"],
-        conn_recycling_method=options.KEYS["conn_recycling_method"].choices[recycling] if recycling else None,
+        conn_recycling_method=KEYS["conn_recycling_method"].choices[recycling] if recycling else None,
     )
 
 

@@ -25,7 +25,7 @@ from google.genai import types
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from adk_psqlpy.cli import main
-from adk_psqlpy.connections.options import _WANTED, KEYS, PUBLIC_KEYS
+from adk_psqlpy.connections.keys import _WANTED, KEYS, PUBLIC_KEYS
 from servers import Database
 
 if sys.version_info >= (3, 11):

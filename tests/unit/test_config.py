@@ -12,7 +12,7 @@ import pytest
 
 from adk_psqlpy.config import PsqlpyConfig, redact
 from adk_psqlpy.connections.dsn import parse_dsn, render_dsn
-from adk_psqlpy.connections.options import KEYS, PUBLIC_KEYS
+from adk_psqlpy.connections.keys import KEYS, PUBLIC_KEYS
 from servers import BinaryServer, Database, run_sql, wheel_binaries
 
 PASSWORD = "s3cr3t/p@ss w'ord\\"

@@ -9,7 +9,7 @@ from psqlpy.exceptions import Error
 
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import lanes_of
-from adk_psqlpy.connections.options import read_environment
+from adk_psqlpy.connections.libpq import read_environment
 from adk_psqlpy.diagnostics import model_paths, versions
 from adk_psqlpy.sql import READING, SCHEMA_VERSION, Statements, Tables
 

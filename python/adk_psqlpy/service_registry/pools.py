@@ -17,7 +17,8 @@ from typing import Final
 from weakref import WeakSet
 
 from adk_psqlpy.config import PsqlpyConfig
-from adk_psqlpy.connections.options import TARGET_KEYS, read_environment
+from adk_psqlpy.connections.keys import TARGET_KEYS
+from adk_psqlpy.connections.libpq import read_environment
 from adk_psqlpy.embedded import EmbeddedServer
 from adk_psqlpy.service_registry.uri import EMBEDDED_SCHEME, SCHEME, ServiceUri
 

@@ -18,7 +18,8 @@ from urllib.parse import unquote
 from urllib.request import url2pathname
 
 from adk_psqlpy.connections.dsn import Secret, parse_dsn
-from adk_psqlpy.connections.options import KEYS, PUBLIC_KEYS, TARGET_KEYS, close_to, read_parameters
+from adk_psqlpy.connections.keys import KEYS, PUBLIC_KEYS, TARGET_KEYS, close_to
+from adk_psqlpy.connections.libpq import read_parameters
 
 SCHEME: Final = "psqlpy"
 EMBEDDED_SCHEME: Final = "psqlpy+embedded"

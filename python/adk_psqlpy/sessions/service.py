@@ -180,7 +180,7 @@ class PsqlpySessionService(BaseSessionService):
                 if revision <= expected.revision:
                     return event
             session.last_update_time = round(event.timestamp * 1e6) / 1e6
-            session._storage_update_marker = _marker(Version(revision, expected.create_time))
+            session._storage_update_marker = _marker(revision, expected.create_time)
             self._update_session_state(session, event)
             session.events.append(event)
             return event
@@ -213,7 +213,7 @@ class PsqlpySessionService(BaseSessionService):
         session.state.clear()
         session.state.update(stored.state | temporary)
         session.last_update_time = stored.update_time
-        session._storage_update_marker = _marker(Version(stored.revision, stored.create_time))
+        session._storage_update_marker = _marker(stored.revision, stored.create_time)
         return event
 
     def _turn(self, session: Session) -> asyncio.Lock:
@@ -301,15 +301,15 @@ def _session(stored: StoredSession) -> Session:
         state=stored.state,
         events=stored.events,
         last_update_time=stored.update_time,
-        marker=_marker(Version(stored.revision, stored.create_time)),
+        marker=_marker(stored.revision, stored.create_time),
     )
 
 
 # ADK keeps a service's marker in a private attribute of the session, which copies and pickles take along.
 
 
-def _marker(version: Version) -> str:
-    return f"{version.revision}@{version.create_time!r}"
+def _marker(revision: int, create_time: float) -> str:
+    return f"{revision}@{create_time!r}"
 
 
 def _marked(session: Session) -> Version | None:
