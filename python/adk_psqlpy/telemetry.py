@@ -11,17 +11,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextvars import ContextVar, Token
-from functools import lru_cache
+from functools import lru_cache, wraps
 from types import TracebackType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakSet
 
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider
+from typing_extensions import ParamSpec
 
 from adk_psqlpy import _native
 
@@ -38,6 +39,9 @@ _CLIENT: Final = SpanKind.CLIENT
 
 # How an operation ends that nobody waits for any more: that is no error of the operation.
 _GIVEN_UP: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 _current: ContextVar[Operation | None] = ContextVar("adk_psqlpy_operation", default=None)
 
@@ -318,6 +322,29 @@ class Operation:
     def _log(self, seconds: float, ending: dict[str, str | int]) -> None:
         details = "".join(f", {name} {value}" for name, value in [*self._found(), *ending.items()])
         logger.debug("%s took %.6f s%s", self._name, seconds, details)
+
+
+def observed(
+    collection: str,
+) -> Callable[[Callable[_P, Awaitable[_T]]], Callable[_P, Coroutine[Any, Any, _T]]]:
+    """Make a method one operation, of the method's name, on one of its object's tables.
+
+    The object has a `Telemetry` as `_telemetry`, and as `_collections` its tables by the names that its code
+    has for them.
+    """
+
+    def decorate(method: Callable[_P, Awaitable[_T]]) -> Callable[_P, Coroutine[Any, Any, _T]]:
+        name = method.__name__.lstrip("_")
+
+        @wraps(method)
+        async def operation(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            owner: Any = args[0]
+            with owner._telemetry.operation(name, owner._collections[collection]):
+                return await method(*args, **kwargs)
+
+        return operation
+
+    return decorate
 
 
 def current() -> Operation | None:

@@ -43,6 +43,7 @@ from adk_psqlpy.sql.artifact_tables import (
     made_with,
 )
 from adk_psqlpy.sql.artifacts import ArtifactStatements
+from adk_psqlpy.telemetry import observed
 
 ABANDONED: Final = timedelta(days=1)
 """After so long an upload that was not finished counts as abandoned."""
@@ -92,6 +93,8 @@ class PsqlpyArtifactService(BaseArtifactService):
         self.key_length = whole("key_length", key_length, LONGEST_KEY)
         self._sql = ArtifactStatements(self.tables)
         self._lanes = lanes_of(config)
+        self._telemetry = config.telemetry
+        self._collections = {"artifacts": self.tables.artifacts.replace('"', "")}
         self._created = False
 
     # Tables.
@@ -139,6 +142,7 @@ class PsqlpyArtifactService(BaseArtifactService):
     # ADK's methods.
 
     @override
+    @observed("artifacts")
     async def save_artifact(
         self,
         *,
@@ -195,6 +199,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         )
 
     @override
+    @observed("artifacts")
     async def load_artifact(
         self,
         *,
@@ -248,6 +253,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         )
 
     @override
+    @observed("artifacts")
     async def list_artifact_keys(
         self, *, app_name: str, user_id: str, session_id: str | None = None
     ) -> list[str]:
@@ -267,6 +273,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         )
 
     @override
+    @observed("artifacts")
     async def delete_artifact(
         self, *, app_name: str, user_id: str, filename: str, session_id: str | None = None
     ) -> None:
@@ -284,6 +291,7 @@ class PsqlpyArtifactService(BaseArtifactService):
             await self._write(self._sql.collect, [app_name, user_id, which], Repeat.AFTER_FAILURE)
 
     @override
+    @observed("artifacts")
     async def list_versions(
         self, *, app_name: str, user_id: str, filename: str, session_id: str | None = None
     ) -> list[int]:
@@ -292,6 +300,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         return [version for (version,) in await self._read(self._sql.list_versions, name.key)]
 
     @override
+    @observed("artifacts")
     async def list_artifact_versions(
         self, *, app_name: str, user_id: str, filename: str, session_id: str | None = None
     ) -> list[ArtifactVersion]:
@@ -301,6 +310,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         return [_described(name, row) for row in rows]
 
     @override
+    @observed("artifacts")
     async def get_artifact_version(
         self,
         *,
@@ -320,6 +330,7 @@ class PsqlpyArtifactService(BaseArtifactService):
 
     # Beyond ADK's.
 
+    @observed("artifacts")
     async def purge(self, older_than: timedelta = ABANDONED) -> Purged:
         """Remove, for all apps and users, what is garbage.
 

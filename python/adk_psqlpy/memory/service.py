@@ -18,8 +18,9 @@ from psqlpy.extra_types import CustomType
 from typing_extensions import Self, override
 
 from adk_psqlpy.config import PsqlpyConfig
-from adk_psqlpy.connections.lanes import lanes_of
+from adk_psqlpy.connections.lanes import Row, lanes_of
 from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.connections.sources import Kind
 from adk_psqlpy.identifiers import LONGEST_KEY, check_identifier, whole
 from adk_psqlpy.made_with import check_made_with, check_server, recorded_version
 from adk_psqlpy.memory import entries
@@ -97,6 +98,8 @@ class PsqlpyMemoryService(BaseMemoryService):
         self.dimensions = None if dimensions is None else whole("dimensions", dimensions, MOST_DIMENSIONS)
         self._embed = embed
         self._lanes = lanes_of(config)
+        self._telemetry = config.telemetry
+        self._collection = self.table.memories.replace('"', "")
         self._sql: MemoryStatements | None = None
 
     # Tables.
@@ -206,7 +209,7 @@ class PsqlpyMemoryService(BaseMemoryService):
             batch = told[start : start + self.batch_size]
             ids = [event.id for event in batch if event.id]
             known = [*scope, entries.texts(ids)]
-            unknown = {row[0] for row in await self._lanes.fetch(sql.unknown, known, repeat=Repeat.READ)}
+            unknown = {row[0] for row in await self._run("find_unknown", sql.unknown, known, Repeat.READ)}
             rows = [
                 entries.of_event(event, metadata, self._ttl_micros, self.key_length)
                 for event in batch
@@ -274,7 +277,7 @@ class PsqlpyMemoryService(BaseMemoryService):
                         row.embedding = vector
             columns = entries.columns(part, vectors=sql.dimensions is not None)
             parameters = [*scope, self._configuration(), entries.timestamptz(_now()), *columns]
-            await self._lanes.fetch(sql.add(replace=replace), parameters, repeat=Repeat.AFTER_FAILURE)
+            await self._run("add_memories", sql.add(replace=replace), parameters)
 
     # Searching and deleting.
 
@@ -317,9 +320,7 @@ class PsqlpyMemoryService(BaseMemoryService):
             " | ".join(f"({term})" for term in wanted.none),
         ]
         parameters += [entries.timestamptz(_now()), most, metadata, *vectors]
-        rows = await self._lanes.fetch(
-            sql.search(vectors=bool(vectors)), parameters, entries.ROW, kind="list", repeat=Repeat.READ
-        )
+        rows = await self._run("search_memory", sql.search(vectors=bool(vectors)), parameters, Repeat.READ)
         return SearchMemoryResponse(memories=[entries.entry_of(row) for row in rows])
 
     @override
@@ -334,17 +335,23 @@ class PsqlpyMemoryService(BaseMemoryService):
             return
         check_identifier("memory_id", memory_id, self.key_length)
         sql = await self._statements()
-        await self._lanes.fetch(sql.delete, [*scope, memory_id], repeat=Repeat.AFTER_FAILURE)
+        await self._run("delete_memory", sql.delete, [*scope, memory_id])
 
     async def purge_expired(self) -> int:
         """Delete the memories of all apps and users that are past their ttl; how many there were."""
         sql = await self._statements()
-        ((gone,),) = await self._lanes.fetch(
-            sql.purge, [entries.timestamptz(_now())], repeat=Repeat.AFTER_FAILURE
-        )
+        ((gone,),) = await self._run("purge_expired", sql.purge, [entries.timestamptz(_now())])
         return int(gone)
 
     # Beneath.
+
+    async def _run(
+        self, name: str, sql: str, parameters: list[Any], repeat: Repeat = Repeat.AFTER_FAILURE
+    ) -> list[Row]:
+        """Run a statement, one operation of the telemetry: an embedder's time is not the database's."""
+        kind: Kind = "list" if repeat is Repeat.READ else "write"
+        with self._telemetry.operation(name, self._collection):
+            return await self._lanes.fetch(sql, parameters, entries.ROW, kind=kind, repeat=repeat)
 
     def _scope(self, app_name: str, user_id: str, *session_id: str) -> list[str]:
         check_identifier("app_name", app_name, self.key_length)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from functools import partial, wraps
+from collections.abc import Awaitable, Mapping
+from functools import partial
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events.event import Event
 from psqlpy.exceptions import DatabaseError, Error
-from typing_extensions import ParamSpec
 
 from adk_psqlpy import _native
 from adk_psqlpy.binary import parameter, raw, seconds, timestamptz
@@ -41,12 +40,11 @@ from adk_psqlpy.sql import (
     create_tables,
     made_with,
 )
-from adk_psqlpy.telemetry import Telemetry, current
+from adk_psqlpy.telemetry import Telemetry, current, observed
 
 _EVENT_NAMES: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
 _ARRAYS: Final = (*_EVENT_NAMES[: _native.OWN_ARRAYS], "rare")
 _T = TypeVar("_T")
-_P = ParamSpec("_P")
 _SESSION: Final[Decoders] = {
     "state": raw,
     "app_state": raw,
@@ -62,25 +60,6 @@ _LIST: Final[Decoders] = dict.fromkeys(
     ),
     raw,
 )
-
-
-def _observed(table: str) -> Callable[[Callable[_P, Awaitable[_T]]], Callable[_P, Coroutine[Any, Any, _T]]]:
-    """Make a method of the store one operation of its telemetry, on one of its tables."""
-
-    def decorate(method: Callable[_P, Awaitable[_T]]) -> Callable[_P, Coroutine[Any, Any, _T]]:
-        name = method.__name__.lstrip("_")
-
-        @wraps(method)
-        async def observed(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-            store: Any = args[0]
-            with store._telemetry.operation(name, getattr(store.tables, table).replace('"', "")):
-                if store._tables_wanted:
-                    await store._make_tables()
-                return await method(*args, **kwargs)
-
-        return observed
-
-    return decorate
 
 
 class PsqlpyADKStore:
@@ -121,6 +100,8 @@ class PsqlpyADKStore:
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, AppendGroups] = WeakKeyDictionary()
         self._lanes = lanes_of(config)
         self._telemetry = config.telemetry if isinstance(config, PsqlpyConfig) else Telemetry()
+        tables = ("sessions", "events", "app_states", "user_states")
+        self._collections = {each: getattr(self.tables, each).replace('"', "") for each in tables}
         self._pages = Pages(self._sql, self._read, partial(self._lanes.fetch, kind="read"), _SESSION)
         self._state_sizes = StateSizes()
         self._tables_wanted = tables_on_first_use
@@ -163,7 +144,9 @@ class PsqlpyADKStore:
             await self._change_indexes(index_set)
         self._tables_wanted = False
 
-    async def _make_tables(self) -> None:
+    async def _ready(self) -> None:
+        if not self._tables_wanted:
+            return
         async with self._making.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             if self._tables_wanted:
                 await self.create_tables()
@@ -187,7 +170,7 @@ class PsqlpyADKStore:
 
     # Sessions.
 
-    @_observed("sessions")
+    @observed("sessions")
     async def create_session(
         self, app_name: str, user_id: str, session_id: str, state: Mapping[str, Any] | None = None
     ) -> StoredSession | None:
@@ -242,7 +225,7 @@ class PsqlpyADKStore:
         which, parameters = arguments.which_events(after_timestamp, limit)
         return await self._get_session(app_name, user_id, session_id, which, parameters)
 
-    @_observed("events")
+    @observed("events")
     async def _get_session(
         self, app_name: str, user_id: str, session_id: str, which: str, parameters: list[Any]
     ) -> StoredSession | None:
@@ -268,7 +251,7 @@ class PsqlpyADKStore:
             app_name, user_id, session_id, "since", [arguments.count("revision", revision)]
         )
 
-    @_observed("sessions")
+    @observed("sessions")
     async def list_sessions(
         self,
         app_name: str,
@@ -311,7 +294,7 @@ class PsqlpyADKStore:
             for user, identity, state, create_time, update_time, revision in listed
         ]
 
-    @_observed("sessions")
+    @observed("sessions")
     async def update_session_state(
         self, app_name: str, user_id: str, session_id: str, delta: Mapping[str, Any]
     ) -> int:
@@ -335,7 +318,7 @@ class PsqlpyADKStore:
             raise SessionNotFoundError(f"Session {session_id} not found.")
         return int(rows[0][0])
 
-    @_observed("sessions")
+    @observed("sessions")
     async def delete_session(self, app_name: str, user_id: str, session_id: str) -> bool:
         """Delete a session and its events; whether it was there."""
         self._check_key(app_name, user_id, session_id)
@@ -347,7 +330,7 @@ class PsqlpyADKStore:
 
     # Events.
 
-    @_observed("events")
+    @observed("events")
     async def append_event(
         self,
         app_name: str,
@@ -379,6 +362,7 @@ class PsqlpyADKStore:
         self._state_sizes.look(append.key, delta.session)
         shared = [parameter(scope) for scope in (delta.app, delta.user) if scope is not None]
         if self.group_appends and not shared and not merge:
+            await self._ready()
             revision = await self._explained(self._groups().append(append))
             if (operation := current()) is not None:
                 operation.group_size = append.group_size
@@ -396,7 +380,7 @@ class PsqlpyADKStore:
             found = self._queues[loop] = AppendGroups(self._lanes, self._sql, self._telemetry)
         return found
 
-    @_observed("events")
+    @observed("events")
     async def append_outcome(
         self, app_name: str, user_id: str, session_id: str, event_id: str
     ) -> AppendOutcome | None:
@@ -424,7 +408,7 @@ class PsqlpyADKStore:
         )
         return session.events if session is not None else []
 
-    @_observed("events")
+    @observed("events")
     async def get_event(self, app_name: str, user_id: str, session_id: str, event_id: str) -> Event | None:
         """Read one event; `None` where the session does not hold it."""
         self._check_key(app_name, user_id, session_id)
@@ -437,7 +421,7 @@ class PsqlpyADKStore:
         events = _native.decode_events(rows[0][7:], place=_place(app_name, user_id, session_id))
         return events[0] if events else None
 
-    @_observed("events")
+    @observed("events")
     async def last_event(
         self, app_name: str, user_id: str, session_id: str
     ) -> tuple[Version, float, str | None] | None:
@@ -451,13 +435,13 @@ class PsqlpyADKStore:
 
     # Shared state.
 
-    @_observed("app_states")
+    @observed("app_states")
     async def get_app_state(self, app_name: str) -> dict[str, Any]:
         """The app's state, keys without their `app:` prefix; empty where nothing was stored."""
         self._check(app_name=app_name)
         return await self._state(self._sql.app_state, [app_name], f"app {app_name!r}")
 
-    @_observed("user_states")
+    @observed("user_states")
     async def get_user_state(self, app_name: str, user_id: str) -> dict[str, Any]:
         """The user's state, keys without their `user:` prefix; empty where nothing was stored."""
         self._check(app_name=app_name, user_id=user_id)
@@ -491,6 +475,7 @@ class PsqlpyADKStore:
     async def _fetch(
         self, sql: str, parameters: list[Any], decoders: Decoders | None, kind: Kind, repeat: Repeat
     ) -> list[Row]:
+        await self._ready()
         return await self._explained(self._lanes.fetch(sql, parameters, decoders, kind=kind, repeat=repeat))
 
     async def _explained(self, statement: Awaitable[_T]) -> _T:

@@ -1,4 +1,4 @@
-"""What the service tells OpenTelemetry of real operations; tests/unit/test_telemetry.py has the parts."""
+"""What the services tell OpenTelemetry of real operations; test_telemetry.py has the parts."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
+from google.genai.types import Content, Part
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from adk_psqlpy import PsqlpyADKStore, PsqlpySessionService
+from adk_psqlpy import (
+    PsqlpyADKStore,
+    PsqlpyArtifactService,
+    PsqlpyMemoryService,
+    PsqlpySessionService,
+)
 from adk_psqlpy.telemetry import Telemetry
 from servers import run_sql
 
@@ -90,3 +96,54 @@ async def test_an_error(service: PsqlpySessionService, exporter: InMemorySpanExp
     (span,) = exporter.get_finished_spans()
     assert span.status.status_code is StatusCode.ERROR
     assert not [secret for secret in SECRETS if secret in span.to_json()]
+
+
+def told(exporter: InMemorySpanExporter) -> list[tuple[str, object]]:
+    """Name and number of rows of each span; none of them holds a secret."""
+    spans = exporter.get_finished_spans()
+    exporter.clear()
+    assert not [secret for span in spans for secret in SECRETS if secret in span.to_json()]
+    return [(span.name, (span.attributes or {}).get("db.response.returned_rows")) for span in spans]
+
+
+async def test_artifacts(config: PsqlpyConfig, exporter: InMemorySpanExporter) -> None:
+    """One span a method, however many chunks."""
+    service = PsqlpyArtifactService(config, "files")
+    key = {"app_name": "shop-app", "user_id": "jane.doe", "session_id": "conversation-1"}
+    large = Part.from_bytes(data=b"hunter2" * 400_000, mime_type="application/octet-stream")
+    for version, part in enumerate((Part(text="hunter2"), large)):
+        assert await service.save_artifact(**key, filename="secret", artifact=part) == version
+    assert told(exporter) == [("save_artifact files", 1)] * 2
+    assert await service.load_artifact(**key, filename="secret") == large
+    await service.list_artifact_keys(**key)
+    await service.list_versions(**key, filename="secret")
+    await service.list_artifact_versions(**key, filename="secret")
+    await service.get_artifact_version(**key, filename="secret")
+    await service.delete_artifact(**key, filename="secret")
+    await service.purge()
+    assert [name for name, _ in told(exporter)] == [
+        f"{name} files"
+        for name in (
+            *("load_artifact", "list_artifact_keys", "list_versions", "list_artifact_versions"),
+            *("get_artifact_version", "delete_artifact", "purge"),
+        )
+    ]
+
+
+async def test_memories(config: PsqlpyConfig, exporter: InMemorySpanExporter) -> None:
+    """One span a statement: what an embedder takes is not the database's time."""
+    service = PsqlpyMemoryService(config, batch_size=2)
+    key = {"app_name": "shop-app", "user_id": "jane.doe"}
+    said = Content(parts=[Part(text="hunter2 is the word")])
+    events = [Event(id=f"e{n}", author="user", content=said) for n in range(3)]
+    await service.add_events_to_memory(**key, events=events, session_id="conversation-1")
+    assert told(exporter) == [
+        *(("find_unknown adk_memories", 2), ("add_memories adk_memories", 1)),
+        *(("find_unknown adk_memories", 1), ("add_memories adk_memories", 1)),
+    ]
+    assert len((await service.search_memory(**key, query="hunter2")).memories) == 3
+    await service.delete_memory(**key, memory_id="e1")
+    await service.purge_expired()
+    assert [name for name, _ in told(exporter)] == [
+        f"{name} adk_memories" for name in ("search_memory", "delete_memory", "purge_expired")
+    ]
