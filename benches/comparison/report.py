@@ -37,6 +37,7 @@ GOALS = (
     Goal("get_100", 8),
     Goal("get_0", 5, 1.5, ("round_trip", BARE)),
     Goal("last_20_of_5000", 6, 1.5, ("last_20_of_100", OURS)),
+    Goal("last_20_of_100000", 6, 1.5, ("last_20_of_100", OURS)),
     Goal("append", 2.5, 1.3, ("append", BARE)),
     Goal("append_32", 10, 1, ("append_32", "pgbench")),
     Goal("list_100", 4),

@@ -77,3 +77,53 @@ async def test_a_read_looks_at_its_own_rows_only(
         )
         most = 1 + to_begin + read
         assert read < looked_at <= most * 1.01, shown
+
+
+# Few sessions, all of them long: what the server takes an unknown number of events for is many.
+LONG = [
+    """INSERT INTO adk_sessions (app_name, user_id, id, revision)
+       SELECT 'app', 'user', 's' || n, 20000 FROM generate_series(5, 8) AS n""",
+    """INSERT INTO adk_events (app_name, user_id, session_id, id, seq, actions)
+       SELECT s.app_name, s.user_id, s.id, 'e' || n, n, '{}'
+       FROM adk_sessions AS s, generate_series(1, s.revision) AS n""",
+    "ANALYZE adk_sessions",
+    "ANALYZE adk_events",
+]
+
+
+def plans(database: Database, statement: str, values: list[str]) -> dict[str, Any]:
+    """How often the server planned for the values at hand, and how often it took its plan for all of them."""
+    (counted,) = run_sql(
+        database.dsn,
+        f"PREPARE read AS {statement}",
+        *[f"EXPLAIN EXECUTE read({', '.join(values)})"] * 8,
+        "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE name = 'read'",
+    )[-1]
+    return counted
+
+
+# After five plans for the values at hand, one for all of them serves if it seems no dearer (manual, PREPARE).
+PLANNED_ONCE = {"generic_plans": 3, "custom_plans": 5}
+
+
+@pytest.mark.parametrize("events", [*VARIANTS, "since"])
+async def test_a_read_is_planned_once(store: PsqlpyADKStore, database: Database, events: str) -> None:
+    run_sql(database.dsn, *LONG)
+    further = ["19990::bigint"] if events == "since" else VARIANTS[events][0]
+    values = ["'app'", "'user'", "'s7'", *further]
+    assert plans(database, store._sql.get_session(events=events), values) == PLANNED_ONCE
+
+
+@pytest.mark.parametrize("limited", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("one_user", [False, True])
+async def test_a_list_is_planned_once(
+    store: PsqlpyADKStore, database: Database, one_user: bool, after: bool, limited: bool
+) -> None:
+    """Also where a page is a small part of all sessions."""
+    run_sql(database.dsn, *CROWD[2:3], "ANALYZE adk_sessions")
+    values = ["'app'", *(["'user'"] if one_user else [])]
+    values += ["'2001-01-01'", "'user'", "'s7'"] if after else []
+    values += ["20::bigint"] if limited else []
+    statement = store._sql.list_sessions(one_user=one_user, after=after, limited=limited)
+    assert plans(database, statement, values) == PLANNED_ONCE
