@@ -93,8 +93,8 @@ def _check(context: Context, operation: str, key: str, right: bool, complaint: s
 
 # Reading.
 
-
 LENGTHS = (100, 5_000, 100_000)
+"""Of the histories whose last events are read."""
 
 
 def _get(count: int, last: int | None = None) -> Callable[[Context, str], Awaitable[dict[str, Sample]]]:

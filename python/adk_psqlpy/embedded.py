@@ -131,7 +131,7 @@ class EmbeddedServer:
 
     def _forget_the_dead(self) -> None:
         """Strike processes that were killed from the wheel's list of users, or nobody would be the last."""
-        if (server := self._server) is None:
+        if (server := self._server) is None or self._pid != os.getpid():
             return
         with server._lock:
             users = server.global_process_id_list.get()
@@ -142,8 +142,7 @@ class EmbeddedServer:
     def stop(self) -> None:
         """Leave the server, ending it if nobody else uses it; harmless again, or in a forked child."""
         with _wheel_lock:
-            if self._pid == os.getpid():
-                self._forget_the_dead()
+            self._forget_the_dead()
             atexit.unregister(self._forget_the_dead)
             server, self._server = self._server, None
             holder, self._holder = self._holder, None
@@ -230,3 +229,5 @@ def _runs(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+    except psutil.AccessDenied:  # somebody else's
+        return True

@@ -46,7 +46,7 @@ METHODS: dict[str, tuple[tuple[str, ...], Call]] = {
 BAD_IDS: dict[str, tuple[Any, str]] = {
     "int": (5, "must be a str, not int"),
     "list": (["id"], "must be a str, not list"),
-    "too long": ("x" * 1_000, "has 1,000 characters, and at most 128 .*key_length"),
+    "too long": ("x" * 1_000, r"has 1,000 characters, and at most 128 .*PsqlpyMemoryService\(key_length"),
     "nul": ("a\0b", r"U\+0000"),
     "surrogate": ("a\ud800", "lone surrogate"),
 }

@@ -10,7 +10,7 @@ from google.adk.artifacts import artifact_util
 from google.adk.errors.input_validation_error import InputValidationError
 from psqlpy.extra_types import CustomType
 
-from adk_psqlpy.identifiers import UNSTORABLE, check_identifier
+from adk_psqlpy.checks import UNSTORABLE, check_identifier
 from adk_psqlpy.sql.artifact_tables import USER_SCOPE
 
 NAME_LENGTH: Final = 4096
@@ -105,7 +105,7 @@ def check(key_length: int, **identifiers: str) -> None:
         InputValidationError: one is not a str, empty, too long, or not a path segment to ADK.
     """
     for name, value in identifiers.items():
-        check_identifier(name, value, key_length, refusal=InputValidationError)
+        check_identifier(name, value, key_length, "PsqlpyArtifactService", refusal=InputValidationError)
         if not value.strip():  # google-adk 2.9 lets blanks pass
             raise InputValidationError(f"{name} must not be empty.")
         artifact_util.validate_path_segment(value, name)

@@ -11,7 +11,7 @@ from google.genai import types
 from pydantic_core import to_jsonable_python
 
 from adk_psqlpy import _native
-from adk_psqlpy.identifiers import UNSTORABLE
+from adk_psqlpy.checks import UNSTORABLE
 
 _EMPTY_BLOB: Final = types.Part(inline_data=types.Blob(mime_type="application/octet-stream", data=b""))
 

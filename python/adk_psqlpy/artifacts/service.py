@@ -29,11 +29,11 @@ from adk_psqlpy.artifacts.names import (
     checked_version,
 )
 from adk_psqlpy.artifacts.parts import Packed, encode_metadata, pack, refers_to, unpack
+from adk_psqlpy.checks import LONGEST_KEY, whole
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import Decoders, Row, lanes_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind
-from adk_psqlpy.identifiers import LONGEST_KEY, whole
 from adk_psqlpy.made_with import check_made_with, check_server, recorded_version
 from adk_psqlpy.sql.artifact_tables import (
     SCHEMA_VERSION,

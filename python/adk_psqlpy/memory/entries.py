@@ -17,8 +17,8 @@ from psqlpy.extra_types import CustomType
 from pydantic_core import to_jsonable_python
 
 from adk_psqlpy import _native, binary
+from adk_psqlpy.checks import check_identifier
 from adk_psqlpy.connections.lanes import Decoders, Row
-from adk_psqlpy.identifiers import check_identifier
 from adk_psqlpy.memory.words import words
 
 _CONTENT: Final = [name for name, _ in _native.EVENT_COLUMNS].index("content")
@@ -60,7 +60,7 @@ def of_event(event: Event, metadata: bytes, ttl_micros: int | None, key_length: 
     if not identity:
         told = f"{event.author}:{event.timestamp}:{event.content!r}".encode("utf-8", "surrogatepass")
         identity = hashlib.sha256(told).hexdigest()[:32]
-    check_identifier("event.id", identity, key_length)
+    check_key("event.id", identity, key_length)
     micros = round(event.timestamp * 1e6)
     content = encode_content(event.content, event.timestamp)
     expires = None if ttl_micros is None else micros + ttl_micros
@@ -106,6 +106,11 @@ def encode_metadata(metadata: Mapping[str, object], name: str = "custom_metadata
     return encoded
 
 
+def check_key(name: str, value: object, key_length: int) -> None:
+    """Refuse what is no identifier, as `check_identifier` does."""
+    check_identifier(name, value, key_length, "PsqlpyMemoryService")
+
+
 def columns(rows: Sequence[Stored], *, vectors: bool) -> list[CustomType]:
     """The parameters of `MemoryStatements.add` that are arrays, one element a row."""
     values = [
@@ -129,11 +134,6 @@ def texts(values: Sequence[str]) -> CustomType:
     """A parameter of type `text[]`."""
     (array,) = binary.arrays(("text",), [[value.encode()] for value in values])
     return array
-
-
-def timestamptz(unix_micros: int) -> CustomType:
-    """A parameter of type `timestamptz`."""
-    return CustomType(binary.timestamptz(unix_micros))
 
 
 def _text(value: str | None) -> bytes | None:

@@ -17,11 +17,12 @@ from psqlpy.exceptions import NotSupportedError
 from psqlpy.extra_types import CustomType
 from typing_extensions import Self, override
 
+from adk_psqlpy.binary import parameter, timestamptz
+from adk_psqlpy.checks import LONGEST_KEY, whole
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import Row, lanes_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind
-from adk_psqlpy.identifiers import LONGEST_KEY, check_identifier, whole
 from adk_psqlpy.made_with import check_made_with, check_server, recorded_version
 from adk_psqlpy.memory import entries
 from adk_psqlpy.memory.entries import Stored
@@ -201,7 +202,7 @@ class PsqlpyMemoryService(BaseMemoryService):
         told = [event for event in events if entries.searched_text(event.content).strip()]
         for event in told:
             if event.id:
-                check_identifier("event.id", event.id, self.key_length)
+                entries.check_key("event.id", event.id, self.key_length)
         sql = await self._statements()
         now = _now()
         done = len(events) - len(told)
@@ -245,7 +246,7 @@ class PsqlpyMemoryService(BaseMemoryService):
             if not isinstance(entry, MemoryEntry):
                 raise ValueError(f"memories must be MemoryEntry, not {type(entry).__name__}")
             if entry.id:
-                check_identifier("the id of a memory", entry.id, self.key_length)
+                entries.check_key("the id of a memory", entry.id, self.key_length)
             given.append((entry, entries.encode_metadata({**shared, **entry.custom_metadata})))
         sql = await self._statements()
         now = _now()
@@ -276,7 +277,7 @@ class PsqlpyMemoryService(BaseMemoryService):
                     ):
                         row.embedding = vector
             columns = entries.columns(part, vectors=sql.dimensions is not None)
-            parameters = [*scope, self._configuration(), entries.timestamptz(_now()), *columns]
+            parameters = [*scope, self._configuration(), parameter(timestamptz(_now())), *columns]
             await self._run("add_memories", sql.add(replace=replace), parameters)
 
     # Searching and deleting.
@@ -319,7 +320,7 @@ class PsqlpyMemoryService(BaseMemoryService):
             entries.texts(wanted.any),
             " | ".join(f"({term})" for term in wanted.none),
         ]
-        parameters += [entries.timestamptz(_now()), most, metadata, *vectors]
+        parameters += [parameter(timestamptz(_now())), most, metadata, *vectors]
         rows = await self._run("search_memory", sql.search(vectors=bool(vectors)), parameters, Repeat.READ)
         return SearchMemoryResponse(memories=[entries.entry_of(row) for row in rows])
 
@@ -333,14 +334,14 @@ class PsqlpyMemoryService(BaseMemoryService):
         scope = self._scope(app_name, user_id)
         if not memory_id:
             return
-        check_identifier("memory_id", memory_id, self.key_length)
+        entries.check_key("memory_id", memory_id, self.key_length)
         sql = await self._statements()
         await self._run("delete_memory", sql.delete, [*scope, memory_id])
 
     async def purge_expired(self) -> int:
         """Delete the memories of all apps and users that are past their ttl; how many there were."""
         sql = await self._statements()
-        ((gone,),) = await self._run("purge_expired", sql.purge, [entries.timestamptz(_now())])
+        ((gone,),) = await self._run("purge_expired", sql.purge, [parameter(timestamptz(_now()))])
         return int(gone)
 
     # Beneath.
@@ -354,10 +355,10 @@ class PsqlpyMemoryService(BaseMemoryService):
             return await self._lanes.fetch(sql, parameters, entries.ROW, kind=kind, repeat=repeat)
 
     def _scope(self, app_name: str, user_id: str, *session_id: str) -> list[str]:
-        check_identifier("app_name", app_name, self.key_length)
-        check_identifier("user_id", user_id, self.key_length)
+        entries.check_key("app_name", app_name, self.key_length)
+        entries.check_key("user_id", user_id, self.key_length)
         for identity in session_id:
-            check_identifier("session_id", identity, self.key_length)
+            entries.check_key("session_id", identity, self.key_length)
         return [app_name, user_id, *session_id]
 
     def _configuration(self) -> str:

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from click import ClickException
 from google.adk.cli.service_registry import ServiceRegistry, get_service_registry
-from typing_extensions import override
 
 from adk_psqlpy.artifacts import PsqlpyArtifactService
 from adk_psqlpy.memory import PsqlpyMemoryService
@@ -58,7 +57,17 @@ async def lifespan(app: object) -> AsyncIterator[None]:  # noqa: ARG001 - as Fas
         await close_all()
 
 
-class UriSessionService(PsqlpySessionService):
+class _Pooled:
+    """A service that shares its pool with the others of its URI."""
+
+    _pool: SharedPool
+
+    async def close(self) -> None:
+        """Leave the pool, closing it if no other service uses it; a later call opens it again."""
+        await self._pool.leave(self)
+
+
+class UriSessionService(_Pooled, PsqlpySessionService):
     """The session service of a URI; the tables are made on first use."""
 
     def __init__(self, uri: str, **others: Any) -> None:
@@ -81,13 +90,8 @@ class UriSessionService(PsqlpySessionService):
             super().__init__(store, **parsed.chosen("stale_policy"))
         self._pool.join(self)
 
-    @override
-    async def close(self) -> None:
-        """Leave the pool, closing it if no other service uses it; a later call opens it again."""
-        await self._pool.leave(self)
 
-
-class UriMemoryService(PsqlpyMemoryService):
+class UriMemoryService(_Pooled, PsqlpyMemoryService):
     """The memory service of a URI."""
 
     def __init__(self, uri: str, **others: Any) -> None:
@@ -97,13 +101,8 @@ class UriMemoryService(PsqlpyMemoryService):
             super().__init__(self._pool.config, **parsed.chosen("memory_table", "language", "key_length"))
         self._pool.join(self)
 
-    @override
-    async def close(self) -> None:
-        """Leave the pool, closing it if no other service uses it; a later call opens it again."""
-        await self._pool.leave(self)
 
-
-class UriArtifactService(PsqlpyArtifactService):
+class UriArtifactService(_Pooled, PsqlpyArtifactService):
     """The artifact service of a URI."""
 
     def __init__(self, uri: str, **others: Any) -> None:
@@ -112,11 +111,6 @@ class UriArtifactService(PsqlpyArtifactService):
             parsed, self._pool = _opened(uri, others)
             super().__init__(self._pool.config, **parsed.chosen("artifact_table", "key_length"))
         self._pool.join(self)
-
-    @override
-    async def close(self) -> None:
-        """Leave the pool, closing it if no other service uses it; a later call opens it again."""
-        await self._pool.leave(self)
 
 
 def _opened(uri: str, others: dict[str, Any]) -> tuple[ServiceUri, SharedPool]:

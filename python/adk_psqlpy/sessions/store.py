@@ -15,12 +15,12 @@ from psqlpy.exceptions import DatabaseError, Error
 
 from adk_psqlpy import _native
 from adk_psqlpy.binary import parameter, raw, seconds, timestamptz
+from adk_psqlpy.checks import LONGEST_KEY, check_identifier, whole
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import Decoders, Row, lanes_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind, LendsConnections
 from adk_psqlpy.errors import OperationTimeoutError, PoolTimeoutError
-from adk_psqlpy.identifiers import LONGEST_KEY, check_identifier, whole
 from adk_psqlpy.made_with import check_made_with, check_server, recorded_version
 from adk_psqlpy.sessions import arguments
 from adk_psqlpy.sessions.groups import Append, AppendGroups
@@ -506,7 +506,7 @@ class PsqlpyADKStore:
 
     def _check(self, **identifiers: str) -> None:
         for name, value in identifiers.items():
-            check_identifier(name, value, self.key_length)
+            check_identifier(name, value, self.key_length, "PsqlpyADKStore")
 
 
 def _place(app_name: str, user_id: str, session_id: str) -> str:

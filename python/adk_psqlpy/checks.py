@@ -1,4 +1,4 @@
-"""Identifiers of ADK, as the key columns of the tables take them."""
+"""What callers of every service give, refused before anything is sent: identifiers, whole numbers."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ def whole(name: str, value: int, most: int) -> int:
 
 
 def check_identifier(
-    name: str, value: object, key_length: int, *, refusal: type[ValueError] = ValueError
+    name: str, value: object, key_length: int, owner: str, *, refusal: type[ValueError] = ValueError
 ) -> None:
     """Refuse what a key column of `key_length` characters cannot hold.
+
+    `owner` is the class whose argument `key_length` is, for the message.
 
     Raises:
         refusal: not a str, too long, or with U+0000 or a lone surrogate in it.
@@ -36,7 +38,7 @@ def check_identifier(
     if len(value) > key_length:
         raise refusal(
             f"{name} has {len(value):,} characters, and at most {key_length:,} are kept "
-            "(key_length=... where the service is made raises that)"
+            f"({owner}(key_length=...) raises that)"
         )
     if UNSTORABLE.search(value):
         raise refusal(f"{name} holds U+0000 or a lone surrogate, which PostgreSQL's text cannot")
