@@ -27,7 +27,7 @@ import psqlpy
 from typing_extensions import Self
 
 from adk_psqlpy.connections.dsn import parse_dsn
-from adk_psqlpy.embedded import EmbeddedServer, _wheel
+from adk_psqlpy.connections.embedded import EmbeddedServer, _wheel
 
 START_LIMIT_SEC = 60
 

@@ -5,7 +5,7 @@ import warnings
 from adk_psqlpy import _native
 from adk_psqlpy.artifacts import PsqlpyArtifactService
 from adk_psqlpy.config import PsqlpyConfig
-from adk_psqlpy.embedded import EmbeddedServer
+from adk_psqlpy.connections.embedded import EmbeddedServer
 from adk_psqlpy.memory import PsqlpyMemoryService
 from adk_psqlpy.sessions import PsqlpyADKStore, PsqlpySessionService, StoredSession
 

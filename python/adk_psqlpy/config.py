@@ -19,13 +19,13 @@ from psqlpy.exceptions import Error
 
 from adk_psqlpy.connections import libpq, options
 from adk_psqlpy.connections.dsn import Secret, redact, render_dsn
+from adk_psqlpy.connections.embedded import EmbeddedServer
 from adk_psqlpy.connections.keys import KEYS, TARGET_KEYS, key_table
 from adk_psqlpy.connections.knock import BUSY, sqlstate
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.lease import GRACE_SEC, Lease
 from adk_psqlpy.connections.retry import RetryPolicy
 from adk_psqlpy.connections.sources import LaneSettings
-from adk_psqlpy.embedded import EmbeddedServer
 from adk_psqlpy.errors import PoolTimeoutError
 from adk_psqlpy.telemetry import PoolStatus, Telemetry
 
@@ -48,9 +48,9 @@ class PsqlpyConfig:
     With no key that says where the server is, the environment is asked when the object is made:
     `DATABASE_URL`, else libpq's `PGHOST` `PGPORT` `PGUSER` `PGPASSWORD` `PGDATABASE` (with `PGSSLMODE`
     `PGSSLROOTCERT` `PGAPPNAME` `PGOPTIONS` `PGCONNECT_TIMEOUT` `PGTARGETSESSIONATTRS`). Without those an
-    embedded server is started by `create_pool` (`adk_psqlpy.embedded`). With such a key the environment is
-    not read at all. `embedded` names an embedded server of one's own choice instead: it is started on first
-    use and stopped with the pool.
+    embedded server is started by `create_pool` (`adk_psqlpy.connections.embedded`). With such a key the
+    environment is not read at all. `embedded` names an embedded server of one's own choice instead: it is
+    started on first use and stopped with the pool.
 
     TLS, as psqlpy 0.13 does it (tried against a real server):
 

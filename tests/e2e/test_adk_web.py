@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import expect
 
-from adk_psqlpy.embedded import EmbeddedServer
+from adk_psqlpy.connections.embedded import EmbeddedServer
 from servers import run_sql
 
 if TYPE_CHECKING:

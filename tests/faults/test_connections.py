@@ -328,7 +328,7 @@ def test_a_loop_that_ends_within_a_clean_up_leaves_nothing_open(
 
 
 async def test_nothing_is_written_to_the_servers_log_by_a_clean_exit() -> None:
-    from adk_psqlpy.embedded import EmbeddedServer
+    from adk_psqlpy.connections.embedded import EmbeddedServer
 
     with EmbeddedServer(temporary=True) as server:
         async with PsqlpyConfig({"dsn": server.dsn}) as config:

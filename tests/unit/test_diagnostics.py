@@ -5,7 +5,7 @@ from importlib.metadata import version
 from google.adk.events.event import Event
 
 from adk_psqlpy import _native
-from adk_psqlpy.diagnostics import ModelPath, model_paths, versions
+from adk_psqlpy.admin.diagnostics import ModelPath, model_paths, versions
 
 
 def test_every_class_is_named_once_in_order() -> None:

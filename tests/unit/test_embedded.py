@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from adk_psqlpy.config import PsqlpyConfig
-from adk_psqlpy.embedded import EmbeddedServer
+from adk_psqlpy.connections.embedded import EmbeddedServer
 from servers import run_sql
 
 
@@ -70,7 +70,7 @@ def test_threads_that_start_at_once_share_one_server(folder: Path) -> None:
 def test_a_second_process_joins_and_leaves_the_server_up(folder: Path) -> None:
     with EmbeddedServer(folder) as here:
         program = (
-            "import sys; from adk_psqlpy.embedded import EmbeddedServer\n"
+            "import sys; from adk_psqlpy.connections.embedded import EmbeddedServer\n"
             "with EmbeddedServer(sys.argv[1]) as server: print(server.dsn)"
         )
         done = subprocess.run(
@@ -83,14 +83,14 @@ def test_a_second_process_joins_and_leaves_the_server_up(folder: Path) -> None:
 @pytest.mark.parametrize("ends_by", ["stop", "exit"])
 def test_the_server_of_a_killed_process_is_taken_over_and_ended(folder: Path, ends_by: str) -> None:
     program = (
-        "import os, signal, sys; from adk_psqlpy.embedded import EmbeddedServer\n"
+        "import os, signal, sys; from adk_psqlpy.connections.embedded import EmbeddedServer\n"
         "EmbeddedServer(sys.argv[1]).start(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     killed = subprocess.run([sys.executable, "-c", program, str(folder)], check=False)
     assert killed.returncode == -9
     left = int((folder / "postmaster.pid").read_text().split()[0])
     program = (
-        "import sys; from adk_psqlpy.embedded import EmbeddedServer\n"
+        "import sys; from adk_psqlpy.connections.embedded import EmbeddedServer\n"
         "server = EmbeddedServer(sys.argv[1]).start(); print(server._server.get_pid())\n"
         "if sys.argv[2] == 'stop': server.stop()"
     )
@@ -141,7 +141,7 @@ def test_without_the_wheel_the_message_says_what_to_install(
 async def test_config_without_settings_starts_the_embedded_server(
     no_environment: None, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
-    monkeypatch.setattr("adk_psqlpy.embedded.default_data_dir", lambda: folder)
+    monkeypatch.setattr("adk_psqlpy.connections.embedded.default_data_dir", lambda: folder)
     config = PsqlpyConfig(pool_config={"max_db_pool_size": 3})
     assert repr(config).startswith("PsqlpyConfig(embedded server")
     pools = await asyncio.gather(*(config.create_pool() for _ in range(5)))

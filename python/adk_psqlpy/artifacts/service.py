@@ -18,7 +18,7 @@ from psqlpy.exceptions import DatabaseError
 from psqlpy.extra_types import CustomType
 from typing_extensions import Self, override
 
-from adk_psqlpy import _native, binary
+from adk_psqlpy import _native
 from adk_psqlpy.artifacts.blobs import CHUNK, Blobs, digest, new_blob_id
 from adk_psqlpy.artifacts.names import (
     MAX_REFERENCES,
@@ -31,10 +31,10 @@ from adk_psqlpy.artifacts.names import (
 from adk_psqlpy.artifacts.parts import Packed, encode_metadata, pack, refers_to, unpack
 from adk_psqlpy.checks import LONGEST_KEY, whole
 from adk_psqlpy.config import PsqlpyConfig
+from adk_psqlpy.connections import binary
 from adk_psqlpy.connections.lanes import Decoders, Row, lanes_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind
-from adk_psqlpy.made_with import check_made_with, check_server, recorded_version
 from adk_psqlpy.sql.artifact_tables import (
     SCHEMA_VERSION,
     USER_SCOPE,
@@ -43,6 +43,7 @@ from adk_psqlpy.sql.artifact_tables import (
     made_with,
 )
 from adk_psqlpy.sql.artifacts import ArtifactStatements
+from adk_psqlpy.sql.recorded import check_made_with, check_server, recorded_version
 from adk_psqlpy.telemetry import observed
 
 ABANDONED: Final = timedelta(days=1)

@@ -34,7 +34,7 @@ from typing_extensions import override
 
 from adk_psqlpy.cli.cafe import APP, agent
 from adk_psqlpy.config import PsqlpyConfig
-from adk_psqlpy.embedded import EmbeddedServer
+from adk_psqlpy.connections.embedded import EmbeddedServer
 from adk_psqlpy.sessions.service import PsqlpySessionService
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sql import demo as sql

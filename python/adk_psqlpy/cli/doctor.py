@@ -7,10 +7,10 @@ import sys
 
 from psqlpy.exceptions import Error
 
+from adk_psqlpy.admin.diagnostics import model_paths, versions
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import lanes_of
 from adk_psqlpy.connections.libpq import read_environment
-from adk_psqlpy.diagnostics import model_paths, versions
 from adk_psqlpy.sql import READING, SCHEMA_VERSION, Statements, Tables
 
 FAST = "fast"

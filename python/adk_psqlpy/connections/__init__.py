@@ -2,5 +2,6 @@
 
 What a user writes is read by `options` and `dsn`. `knock` asks why a server does not let us in, `lease`
 brings a lent connection back clean. `lanes` sends the package's own statements, by `lane_set` on few
-connections, again as `retry` allows, on whatever `sources` takes them from.
+connections, again as `retry` allows, on whatever `sources` takes them from; `binary` has the values that go
+with a statement. `embedded` is the server to connect to where none is named.
 """

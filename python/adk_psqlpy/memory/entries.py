@@ -16,8 +16,9 @@ from google.genai import types
 from psqlpy.extra_types import CustomType
 from pydantic_core import to_jsonable_python
 
-from adk_psqlpy import _native, binary
+from adk_psqlpy import _native
 from adk_psqlpy.checks import check_identifier
+from adk_psqlpy.connections import binary
 from adk_psqlpy.connections.lanes import Decoders, Row
 from adk_psqlpy.memory.words import words
 

@@ -17,13 +17,12 @@ from psqlpy.exceptions import NotSupportedError
 from psqlpy.extra_types import CustomType
 from typing_extensions import Self, override
 
-from adk_psqlpy.binary import parameter, timestamptz
 from adk_psqlpy.checks import LONGEST_KEY, whole
 from adk_psqlpy.config import PsqlpyConfig
+from adk_psqlpy.connections.binary import parameter, timestamptz
 from adk_psqlpy.connections.lanes import Row, lanes_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind
-from adk_psqlpy.made_with import check_made_with, check_server, recorded_version
 from adk_psqlpy.memory import entries
 from adk_psqlpy.memory.entries import Stored
 from adk_psqlpy.memory.vectors import MOST_DIMENSIONS, Embed, embedded
@@ -35,6 +34,7 @@ from adk_psqlpy.sql.memory import (
     create_memory_table,
     text_search_configuration,
 )
+from adk_psqlpy.sql.recorded import check_made_with, check_server, recorded_version
 
 Progress = Callable[[int, int], None]
 """Called with how many events or memories are done, and how many there are."""

@@ -17,9 +17,9 @@ from typing import Final
 from weakref import WeakSet
 
 from adk_psqlpy.config import PsqlpyConfig
+from adk_psqlpy.connections.embedded import EmbeddedServer
 from adk_psqlpy.connections.keys import TARGET_KEYS
 from adk_psqlpy.connections.libpq import read_environment
-from adk_psqlpy.embedded import EmbeddedServer
 from adk_psqlpy.service_registry.uri import EMBEDDED_SCHEME, SCHEME, ServiceUri
 
 _pools: Final[dict[Hashable, SharedPool]] = {}

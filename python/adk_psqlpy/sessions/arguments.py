@@ -7,7 +7,7 @@ from typing import Any
 from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
 
-from adk_psqlpy.binary import parameter, timestamptz
+from adk_psqlpy.connections.binary import parameter, timestamptz
 from adk_psqlpy.sessions.stored import Version
 
 

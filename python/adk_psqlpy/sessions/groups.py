@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from psqlpy.exceptions import Error
 
-from adk_psqlpy import _native, binary
+from adk_psqlpy import _native
+from adk_psqlpy.connections import binary
 from adk_psqlpy.connections.lane_set import HOLD_UP_SEC
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.retry import Repeat

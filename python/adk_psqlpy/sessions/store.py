@@ -14,14 +14,13 @@ from google.adk.events.event import Event
 from psqlpy.exceptions import DatabaseError, Error
 
 from adk_psqlpy import _native
-from adk_psqlpy.binary import parameter, raw, seconds, timestamptz
 from adk_psqlpy.checks import LONGEST_KEY, check_identifier, whole
 from adk_psqlpy.config import PsqlpyConfig
+from adk_psqlpy.connections.binary import parameter, raw, seconds, timestamptz
 from adk_psqlpy.connections.lanes import Decoders, Row, lanes_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind, LendsConnections
 from adk_psqlpy.errors import OperationTimeoutError, PoolTimeoutError
-from adk_psqlpy.made_with import check_made_with, check_server, recorded_version
 from adk_psqlpy.sessions import arguments
 from adk_psqlpy.sessions.groups import Append, AppendGroups
 from adk_psqlpy.sessions.limits import JSONB_BYTES, StateSizes, check_event, check_state
@@ -40,6 +39,7 @@ from adk_psqlpy.sql import (
     create_tables,
     made_with,
 )
+from adk_psqlpy.sql.recorded import check_made_with, check_server, recorded_version
 from adk_psqlpy.telemetry import Telemetry, current, observed
 
 _EVENT_NAMES: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
