@@ -140,8 +140,10 @@ async def check_store(store: PsqlpyADKStore, config: PsqlpyConfig) -> None:
         assert [row["name"] for row in rows.result()] == [
             "app_states",
             "events",
+            "forks",
             "metadata",
             "sessions",
+            "state_log",
             "user_states",
         ]
 

@@ -58,8 +58,11 @@ async def all_back(config: PsqlpyConfig) -> None:
 
 
 def contents(dsn: str) -> str:
-    """Every row of the four tables as one text: equal before and after, nothing was written."""
-    tables = ("adk_sessions", "adk_events", "adk_app_states", "adk_user_states")
+    """Every row of the tables as one text: equal before and after, nothing was written."""
+    tables = (
+        *("adk_sessions", "adk_events", "adk_app_states", "adk_user_states"),
+        *("adk_state_log", "adk_forks"),
+    )
     rows = (f"'{t}', (SELECT jsonb_agg(to_jsonb(t) ORDER BY to_jsonb(t)) FROM {t} AS t)" for t in tables)
     (((row,),),) = (run_sql(dsn, f"SELECT jsonb_build_object({', '.join(rows)})::text AS rows"),)
     return str(row["rows"])

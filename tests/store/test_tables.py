@@ -20,7 +20,15 @@ from servers import Database, run_sql, with_database
 
 from .support import store_at, version
 
-TABLES = ("adk_sessions", "adk_events", "adk_app_states", "adk_user_states", "adk_metadata")
+TABLES = (
+    "adk_sessions",
+    "adk_events",
+    "adk_app_states",
+    "adk_user_states",
+    "adk_state_log",
+    "adk_forks",
+    "adk_metadata",
+)
 
 
 def columns(dsn: str, table: str) -> list[tuple[str, str, bool, str | None]]:
@@ -68,7 +76,7 @@ def options(dsn: str, table: str) -> str | None:
 
 
 def snapshot(dsn: str) -> dict[str, tuple[Any, ...]]:
-    """All that the catalog says of the five tables."""
+    """All that the catalog says of the tables."""
     return {t: (columns(dsn, t), keys(dsn, t), indexes(dsn, t), options(dsn, t)) for t in TABLES}
 
 
@@ -108,6 +116,7 @@ async def test_the_columns_of_sessions(store: PsqlpyADKStore, database: Database
         ("create_time", "timestamp with time zone", True, now),
         ("update_time", "timestamp with time zone", True, now),
         ("revision", "bigint", True, "0"),
+        ("initial_state", "jsonb", False, None),
     ]
     assert options(database.dsn, "adk_sessions") == "{fillfactor=80}"
 
@@ -155,6 +164,39 @@ async def test_the_tables_of_shared_state(store: PsqlpyADKStore, database: Datab
     assert keys(database.dsn, "adk_user_states") == ["PRIMARY KEY (app_name, user_id)"]
 
 
+async def test_the_tables_of_the_history(store: PsqlpyADKStore, database: Database) -> None:
+    """A delta without an event has a row, and so has the origin of a fork; both go with their session."""
+    key, number = ("character varying(128)", True, None), ("bigint", True, None)
+    time = ("timestamp with time zone", True, None)
+    session = [("app_name", *key), ("user_id", *key), ("session_id", *key)]
+    assert columns(database.dsn, "adk_state_log") == [
+        *session,
+        ("revision", *number),
+        ("delta", "jsonb", True, None),
+        ("create_time", *time),
+    ]
+    assert columns(database.dsn, "adk_forks") == [
+        *session,
+        ("origin_id", *key),
+        ("origin_create_time", *time),
+        ("origin_revision", *number),
+        ("create_time", *time),
+    ]
+    goes = (
+        "FOREIGN KEY (app_name, user_id, session_id)"
+        " REFERENCES adk_sessions(app_name, user_id, id) ON DELETE CASCADE"
+    )
+    assert keys(database.dsn, "adk_state_log") == [
+        goes,
+        "PRIMARY KEY (app_name, user_id, session_id, revision)",
+    ]
+    assert keys(database.dsn, "adk_forks") == [goes, "PRIMARY KEY (app_name, user_id, session_id)"]
+    assert indexes(database.dsn, "adk_forks") == {
+        "adk_forks_pkey": "btree (app_name, user_id, session_id)",
+        "idx_adk_forks_origin": "btree (app_name, user_id, origin_id, origin_create_time)",
+    }
+
+
 async def test_the_keys(store: PsqlpyADKStore, database: Database) -> None:
     """Every key holds app and user; events go when their session goes."""
     assert keys(database.dsn, "adk_sessions") == ["PRIMARY KEY (app_name, user_id, id)"]
@@ -184,9 +226,9 @@ async def test_key_length(database: Database, length: int) -> None:
     """The tables are made for keys of the length asked for, and exactly such keys are taken."""
     async with store_at(database.dsn, key_length=length) as store:
         expected = f"character varying({length})"
-        for table in TABLES[:4]:
+        for table in TABLES[:-1]:
             kinds = {name: kind for name, kind, *_ in columns(database.dsn, table)}
-            for name in {"id", "session_id", "app_name", "user_id"} & set(kinds):
+            for name in {"id", "session_id", "app_name", "user_id", "origin_id"} & set(kinds):
                 assert kinds[name] == expected, (table, name)
         fits = "é" * length
         assert await store.create_session(fits, fits, fits) is not None
@@ -320,7 +362,7 @@ async def test_custom_names(database: Database, sessions: str, events: str) -> N
         assert await store.delete_session("app", "user", "s")
     names = [name.rpartition(".")[2].strip('"') for name in relations(database.dsn)]
     assert all(len(name.encode()) <= 63 for name in names)
-    assert len([name for name in names if name.startswith("idx_")]) == 4
+    assert len([name for name in names if name.startswith("idx_")]) == 5
 
 
 def test_index_names_are_short_and_differ() -> None:
@@ -393,7 +435,9 @@ def test_one_name_for_both() -> None:
         PsqlpyADKStore(PsqlpyConfig({"host": "localhost"}), "adk", "adk")
 
 
-@pytest.mark.parametrize("events", ["adk_metadata", "adk_app_states", "adk_user_states"])
+@pytest.mark.parametrize(
+    "events", ["adk_metadata", "adk_app_states", "adk_user_states", "adk_state_log", "adk_forks"]
+)
 def test_the_name_of_a_derived_table(events: str) -> None:
     """An events table that would be one of the derived tables is refused before anything is made."""
     with pytest.raises(ValueError, match="events_table"):

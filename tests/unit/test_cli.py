@@ -19,6 +19,7 @@ from rich.console import Console
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, _native
 from adk_psqlpy.cli import demo, doctor, main
 from adk_psqlpy.service_registry.uri import parse
+from adk_psqlpy.sql import SCHEMA_VERSION
 from servers import Database, run_sql
 
 LIMIT_SEC = 120
@@ -219,7 +220,7 @@ async def test_doctor_asks_the_server(database: Database, capsys: pytest.Capture
     arguments = ("--dsn", database.dsn, "--session-table", "agents.sessions")
     done = run("doctor", *arguments)
     assert done.returncode == 0, done.stderr
-    assert "tables: schema version 1, the one" in done.stdout
+    assert f"tables: schema version {SCHEMA_VERSION}, the one" in done.stdout
     assert "indexes: the set for reading\n" in done.stdout
 
     for stored, said in ((99, "upgrade adk-psqlpy"), (0, "create_tables() brings it there")):

@@ -68,8 +68,9 @@ class PsqlpyADKStore:
     Args:
         config: where the server is: a `PsqlpyConfig`, or another package's with a `provide_connection()` that
             lends psqlpy connections, such as SQLSpec's. The latter's pool stays its owner's.
-        session_table: the table of sessions, with its schema if it is not on the search path. The tables of
-            shared state take its prefix: `adk_app_states`, `adk_user_states`, `adk_metadata`.
+        session_table: the table of sessions, with its schema if it is not on the search path. The other
+            tables take its prefix: `adk_app_states`, `adk_user_states`, `adk_state_log`, `adk_forks`,
+            `adk_metadata`.
         events_table: the table of events.
         key_length: the longest app name, user, session or event id in characters, 1 to 1,024. The tables are
             made with it, so it is chosen before `create_tables`.
@@ -300,6 +301,8 @@ class PsqlpyADKStore:
     ) -> int:
         """Merge a delta into the state without an event; `app:` and `user:` keys go to their scopes.
 
+        The session's own part of the delta is kept in `adk_state_log`, so that the state at any earlier point
+        can be told.
         Gives the session's new revision, so whoever holds the session from before is stale.
 
         Raises:

@@ -14,6 +14,9 @@ from adk_psqlpy.sql.tables import Tables
 READING: Final = "reading"
 """The set of indexes that the migrations make, and that tables have where `adk_metadata` names none."""
 
+MIGRATION_LOCK_SEC: Final = 10
+"""How long a migration waits for transactions that hold a table it alters. Then none of it happens."""
+
 
 def _first_tables(tables: Tables, key_length: int) -> str:
     """Sessions, events, and the state that sessions share.
@@ -83,7 +86,49 @@ def _first_tables(tables: Tables, key_length: int) -> str:
     """
 
 
-MIGRATIONS: Final[tuple[Callable[[Tables, int], str], ...]] = (_first_tables,)
+def _history_of_state(tables: Tables, key_length: int) -> str:
+    """The state at creation, the deltas that came without an event, and where forks come from.
+
+    `initial_state` is NULL, unknown, for sessions from before and for those that processes of an older version
+    make while the migration is rolled out. Each revision is an event or a row of the log, so an older process
+    that changes state without an event leaves a gap that can be seen.
+
+    Nothing reads or rewrites the tables that are there. The lock on them is short, but it waits for
+    transactions that hold them, and everybody else waits behind it: hence the limit.
+    """
+    key = f"varchar({key_length}) NOT NULL"
+    session = f"""FOREIGN KEY (app_name, user_id, session_id)
+            REFERENCES {tables.sessions} (app_name, user_id, id) ON DELETE CASCADE"""
+    return f"""
+    SET LOCAL lock_timeout = '{MIGRATION_LOCK_SEC}s';
+    ALTER TABLE {tables.sessions} ADD COLUMN initial_state jsonb;
+    CREATE TABLE {tables.state_log} (
+        app_name {key},
+        user_id {key},
+        session_id {key},
+        revision bigint NOT NULL,
+        delta jsonb NOT NULL,
+        create_time timestamptz NOT NULL,
+        PRIMARY KEY (app_name, user_id, session_id, revision),
+        {session}
+    );
+    CREATE TABLE {tables.forks} (
+        app_name {key},
+        user_id {key},
+        session_id {key},
+        origin_id {key},
+        origin_create_time timestamptz NOT NULL,
+        origin_revision bigint NOT NULL,
+        create_time timestamptz NOT NULL,
+        PRIMARY KEY (app_name, user_id, session_id),
+        {session}
+    );
+    CREATE INDEX {tables.index(tables.fork_table, "origin")}
+        ON {tables.forks} (app_name, user_id, origin_id, origin_create_time);
+    """
+
+
+MIGRATIONS: Final[tuple[Callable[[Tables, int], str], ...]] = (_first_tables, _history_of_state)
 """In order; the first is version 1."""
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)

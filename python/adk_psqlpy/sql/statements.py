@@ -64,8 +64,8 @@ class Statements:
         t = self.tables
         return f"""
         WITH s AS (
-            INSERT INTO {t.sessions} (app_name, user_id, id, state, create_time, update_time)
-            VALUES ($1, $2, $3, $4, $7, $7)
+            INSERT INTO {t.sessions} (app_name, user_id, id, state, initial_state, create_time, update_time)
+            VALUES ($1, $2, $3, $4::jsonb, $4::jsonb, $7, $7)
             ON CONFLICT (app_name, user_id, id) DO NOTHING
             RETURNING revision
         ), {self._merge_app_state("$5", "$7")}, {self._merge_user_state("$6", "$7")}
@@ -358,7 +358,8 @@ class Statements:
     @cached_property
     def update_session_state(self) -> str:
         """`$4` session delta, `$5` app delta, `$6` user delta (NULL for none), `$7` now: merged as an append
-        would. Gives the new revision; no row where the session does not exist."""
+        would, and the session's delta is kept in the log, so that each revision is an event or a row there.
+        Gives the new revision; no row where the session does not exist."""
         return f"""
         WITH s AS (
             UPDATE {self.tables.sessions} SET
@@ -367,6 +368,9 @@ class Statements:
                 update_time = $7
             WHERE app_name = $1 AND user_id = $2 AND id = $3
             RETURNING revision
+        ), l AS (
+            INSERT INTO {self.tables.state_log} (app_name, user_id, session_id, revision, delta, create_time)
+            SELECT $1, $2, $3, s.revision, coalesce($4::jsonb, '{{}}'), $7::timestamptz FROM s
         ), {self._merge_app_state("$5", "$7")}, {self._merge_user_state("$6", "$7")}
         SELECT revision FROM s
         """

@@ -10,10 +10,11 @@ from adk_psqlpy.sql.names import LONGEST, quoted, split
 
 @dataclass(frozen=True)
 class Tables:
-    """The five tables of one store, each as `(schema or None, name)` behind its property.
+    """The seven tables of one store, each as `(schema or None, name)` behind its property.
 
-    `session_table` and `events_table` are given; the other three take the prefix of the session table:
-    `adk_sessions` has `adk_app_states`, `adk_user_states` and `adk_metadata` beside it, in its schema.
+    `session_table` and `events_table` are given; the other five take the prefix of the session table:
+    `adk_sessions` has `adk_app_states`, `adk_user_states`, `adk_state_log`, `adk_forks` and `adk_metadata`
+    beside it, in its schema.
 
     Raises:
         ValueError: a name is not a plain identifier, or longer than 63 bytes.
@@ -29,7 +30,7 @@ class Tables:
             raise ValueError(
                 f"session_table and events_table are both {self.session_table!r}; they must differ"
             )
-        for derived in (self._beside(suffix) for suffix in ("app_states", "user_states", "metadata")):
+        for derived in map(self._beside, ("app_states", "user_states", "state_log", "forks", "metadata")):
             split(f"the name derived from session_table {self.session_table!r}", derived)
             if derived == self.events_table:
                 raise ValueError(
@@ -55,6 +56,21 @@ class Tables:
     def user_states(self) -> str:
         """The table of user states, quoted."""
         return quoted(self._beside("user_states"))
+
+    @property
+    def state_log(self) -> str:
+        """The table of state deltas that came without an event, quoted."""
+        return quoted(self._beside("state_log"))
+
+    @property
+    def fork_table(self) -> str:
+        """The name of the table of where forked sessions come from, as `session_table` is given."""
+        return self._beside("forks")
+
+    @property
+    def forks(self) -> str:
+        """The table of where forked sessions come from, quoted."""
+        return quoted(self.fork_table)
 
     @property
     def metadata(self) -> str:
