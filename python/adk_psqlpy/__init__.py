@@ -1,13 +1,19 @@
 """PostgreSQL sessions, memory and artifacts for Google's Agent Development Kit, on the Rust driver psqlpy."""
 
+from __future__ import annotations
+
 import warnings
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from adk_psqlpy import _native
-from adk_psqlpy.artifacts import PsqlpyArtifactService
-from adk_psqlpy.config import PsqlpyConfig
-from adk_psqlpy.connections.embedded import EmbeddedServer
-from adk_psqlpy.memory import PsqlpyMemoryService
-from adk_psqlpy.sessions import PsqlpyADKStore, PsqlpySessionService, StoredSession
+
+if TYPE_CHECKING:
+    from adk_psqlpy.artifacts import PsqlpyArtifactService
+    from adk_psqlpy.config import PsqlpyConfig
+    from adk_psqlpy.connections.embedded import EmbeddedServer
+    from adk_psqlpy.memory import PsqlpyMemoryService
+    from adk_psqlpy.sessions import PsqlpyADKStore, PsqlpySessionService, StoredSession
 
 __all__ = [
     "EmbeddedServer",
@@ -21,6 +27,34 @@ __all__ = [
 ]
 
 __version__ = _native.__version__
+
+# Imported when first asked for: the ADK takes a second, and `adk-psqlpy --help` and shell completion need
+# none of it.
+_HOMES = {
+    "EmbeddedServer": "adk_psqlpy.connections.embedded",
+    "PsqlpyADKStore": "adk_psqlpy.sessions",
+    "PsqlpyArtifactService": "adk_psqlpy.artifacts",
+    "PsqlpyConfig": "adk_psqlpy.config",
+    "PsqlpyMemoryService": "adk_psqlpy.memory",
+    "PsqlpySessionService": "adk_psqlpy.sessions",
+    "StoredSession": "adk_psqlpy.sessions",
+}
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Import a public name, once."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        """The public names beside what is imported already."""
+        return sorted({*globals(), *__all__})
+
 
 if _native.DEBUG_BUILD:
     warnings.warn(

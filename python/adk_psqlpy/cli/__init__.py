@@ -1,113 +1,90 @@
-"""The command `adk-psqlpy`."""
+"""The command `adk-psqlpy`.
+
+A verb is a file here: a click command named `command`, which reads its options, calls a function of
+`adk_psqlpy.admin` (`adk_psqlpy.demo` for the demo), and prints what it gives. `app.VERBS` lists the verbs.
+`--help` and completion import all of these files. So a verb's file imports at its top what is quick to
+import, and the rest inside the function.
+"""
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import os
-import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-from psqlpy.exceptions import Error
+import click
 
-from adk_psqlpy import _native
+from adk_psqlpy.cli.redaction import Redaction
 
-__all__ = ["main"]
+__all__ = ["FAILED", "INTERRUPTED", "OK", "USAGE", "main"]
 
-# Exit codes: argparse's own 2 for what was written on the command line.
+OK = 0
 FAILED = 1
+"""Something failed, or needs doing."""
 USAGE = 2
+"""What was written on the command line, or stands in the environment, is not possible."""
 INTERRUPTED = 130
-
-
-class _Parser(argparse.ArgumentParser):
-    """Argparse, except that a connection string in the wrong place is not repeated with its password."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong, and end with exit code 2."""
-        message = re.sub(r"://\S*@", "://***@", message)
-        super().error(re.sub(r"(?i)\bpassword=('[^']*'|\S+)", "password=***", message))
-
-
-def _parser() -> argparse.ArgumentParser:
-    # No abbreviations: `--ds` would become another option one day.
-    parser = _Parser(
-        prog="adk-psqlpy",
-        description="Sessions of Google's Agent Development Kit in PostgreSQL, on psqlpy.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"adk-psqlpy {_native.__version__}")
-    commands = parser.add_subparsers(
-        title="commands", dest="command", metavar="{demo,doctor,init}", required=True
-    )
-
-    demo = commands.add_parser(
-        "demo",
-        help="an agent whose conversations go on in a second process",
-        description="Runs an ADK agent for two users, then resumes their sessions in a second process and "
-        "checks that nothing was lost. Without --dsn it starts the embedded PostgreSQL in a temporary "
-        "directory; with it, it works in a schema of its own, which it drops at the end.",
-        allow_abbrev=False,
-    )
-    demo.add_argument("--dsn", metavar="DSN", help="postgresql://user:password@host:port/database")
-    # The second process, which takes what the first one handed over from its standard input.
-    demo.add_argument("--resume", action="store_true", help=argparse.SUPPRESS)
-
-    doctor = commands.add_parser(
-        "doctor",
-        help="versions, fast paths, and the server",
-        description="Shows the versions that matter, which of ADK's model classes take the fast path, "
-        "and the versions of the server and of the tables. The server is that of --dsn, else of "
-        "DATABASE_URL or the PG* variables, else none.",
-        allow_abbrev=False,
-    )
-    doctor.add_argument("--dsn", metavar="DSN", help="postgresql://user:password@host:port/database")
-    doctor.add_argument("--session-table", metavar="NAME", default="adk_sessions", help="if not adk_sessions")
-
-    init = commands.add_parser(
-        "init",
-        help="let adk web, adk api_server and adk run take psqlpy:// URIs",
-        description="Writes the file by which ADK learns of the URI schemes psqlpy and psqlpy+embedded into "
-        "the folder that is given to adk web, adk api_server or adk run. No file is overwritten.",
-        allow_abbrev=False,
-    )
-    init.add_argument("directory", metavar="DIR", help="the agents' folder; for adk run, the agent's own")
-    init.add_argument("--yaml", action="store_true", help="services.yaml in place of services.py")
-    return parser
+"""Ctrl-C: 128 and the number of the signal, as shells have it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; give its exit code: 0, 1 for a failure, 2 for bad arguments."""
-    arguments = _parser().parse_args(argv)
+    """Run the command and give its exit code: `OK`, `FAILED`, `USAGE` or `INTERRUPTED`.
+
+    Args:
+        argv: the arguments without the program's name; those of the process when left out.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    redaction = Redaction(arguments, os.environ)
+    if argv is None:
+        sys.excepthook = redaction.excepthook
+        _let_everything_be_written()
     try:
-        if arguments.command == "doctor":
-            from adk_psqlpy.cli import doctor
-
-            return asyncio.run(doctor.run(arguments.dsn, arguments.session_table))
-        if arguments.command == "init":
-            from adk_psqlpy.cli import init
-
-            return init.run(arguments.directory, as_yaml=arguments.yaml)
-        try:
-            import rich  # noqa: F401 - asked for here, so that the message is of this command
-        except ImportError:
-            return _failed("demo", "it prints with rich: pip install 'adk-psqlpy[embedded]'")
-        from adk_psqlpy.cli import demo
-
-        return demo.resume(sys.stdin.read()) if arguments.resume else demo.run(arguments.dsn)
-    except ValueError as error:
-        return _failed(arguments.command, str(error), USAGE)
+        code = _run(arguments, redaction)
+        sys.stdout.flush()
     except BrokenPipeError:  # `| head` has read enough; nor may the interpreter write there at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except (Error, ImportError, OSError, RuntimeError) as error:
-        return _failed(arguments.command, str(error))
-    except KeyboardInterrupt:
-        return INTERRUPTED
-
-
-def _failed(command: str, message: str, code: int = FAILED) -> int:
-    sys.stderr.write(f"adk-psqlpy {command}: {message}\n")
     return code
+
+
+def _run(arguments: list[str], redaction: Redaction) -> int:
+    from adk_psqlpy.cli.app import VERBS, app
+
+    verb = next((each for each in arguments if not each.startswith("-")), "")
+    name = f"adk-psqlpy {verb}" if verb in VERBS else "adk-psqlpy"
+
+    def told(message: str, code: int) -> int:
+        sys.stderr.write(redaction.hide(f"{name}: {message}\n"))
+        return code
+
+    try:
+        code = app.main(arguments, prog_name="adk-psqlpy", standalone_mode=False)
+    except click.UsageError as error:
+        if error.ctx is not None:
+            sys.stderr.write(redaction.hide(f"{error.ctx.get_usage()}\n"))
+        return told(error.format_message(), USAGE)
+    except click.ClickException as error:
+        return told(error.format_message(), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except ValueError as error:
+        return told(str(error), USAGE)
+    except _failures() as error:
+        return told(str(error), FAILED)
+    return code if isinstance(code, int) else OK
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What is told in a line: what the driver raises too, if it was imported at all (that takes 50 ms)."""
+    drivers = sys.modules.get("psqlpy.exceptions")
+    return (ImportError, OSError, RuntimeError, *(() if drivers is None else (drivers.Error,)))
+
+
+def _let_everything_be_written() -> None:
+    """What the encoding of an output cannot write is written escaped: `\\udc80`, which JSON reads back."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-import os
-import sys
+from typing import TYPE_CHECKING
 
-from psqlpy.exceptions import Error
+import click
 
-from adk_psqlpy.admin.diagnostics import model_paths, versions
-from adk_psqlpy.config import PsqlpyConfig
-from adk_psqlpy.connections.lanes import lanes_of
-from adk_psqlpy.connections.libpq import read_environment
-from adk_psqlpy.sql import READING, SCHEMA_VERSION, Statements, Tables
+from adk_psqlpy.cli.options import Target, examples, server_options
+from adk_psqlpy.cli.output import write as _print
+
+if TYPE_CHECKING:
+    from adk_psqlpy.config import PsqlpyConfig
+    from adk_psqlpy.sql import Tables
 
 FAST = "fast"
 
 
-async def run(dsn: str | None, session_table: str) -> int:
+@click.command(epilog=examples("adk-psqlpy doctor --dsn postgresql://me@localhost/agents"))
+@server_options("session_table")
+def command(target: Target) -> int:
+    """Show versions, fast paths, and what the server says."""
+    import asyncio
+
+    return asyncio.run(_run(target))
+
+
+async def _run(target: Target) -> int:
     """Print the report; give 0, or 1 where a server was asked for and could not be asked.
 
     Raises:
         ValueError: the DSN, the environment or the table name is not possible.
     """
-    tables = Tables(session_table, "adk_events")
-    config = _config(dsn)
+    from psqlpy.exceptions import Error
+
+    from adk_psqlpy.sql import Tables
+
+    tables = Tables(target.table("session_table"), "adk_events")
+    config = target.config_if_given()
     _print("\n".join([*_versions(), "", *_models(), ""]))
     if config is None:
         _print("server: none given (--dsn, DATABASE_URL or PGHOST and its kin)")
@@ -38,23 +51,16 @@ async def run(dsn: str | None, session_table: str) -> int:
     return 0
 
 
-def _print(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-
-
-def _config(dsn: str | None) -> PsqlpyConfig | None:
-    if dsn is not None:
-        return PsqlpyConfig({"dsn": dsn})
-    # Asked here as well, since a configuration of nothing would start the embedded server.
-    return None if read_environment(os.environ) is None else PsqlpyConfig()
-
-
 def _versions() -> list[str]:
+    from adk_psqlpy.admin.diagnostics import versions
+
     return [f"{name:<18} {text}" for name, text in versions().items()]
 
 
 def _models() -> list[str]:
     """The classes reachable from `Event`, those first that are not wholly on the fast path."""
+    from adk_psqlpy.admin.diagnostics import model_paths
+
     paths = model_paths()
     read = sum(path.reading is None for path in paths)
     written = sum(path.writing is None for path in paths)
@@ -76,6 +82,9 @@ def _path(reason: str | None) -> str:
 
 async def _server(config: PsqlpyConfig, tables: Tables) -> list[str]:
     """Ask for the versions of the server and of the tables."""
+    from adk_psqlpy.connections.lanes import lanes_of
+    from adk_psqlpy.sql import READING, SCHEMA_VERSION, Statements
+
     statements, lanes = Statements(tables), lanes_of(config)
     ((number, metadata),) = await lanes.fetch(statements.version, [tables.metadata])
     lines = [f"server: PostgreSQL {number // 10000}.{number % 10000}"]

@@ -1,64 +1,23 @@
-"""`adk-psqlpy init`: the file by which ADK learns of this package's URIs."""
+"""`adk-psqlpy init`."""
 
 from __future__ import annotations
 
-import shlex
-import sys
-from importlib.resources import files
-from pathlib import Path
-from typing import Final
+import click
 
-# What makes a folder an agent's own, by ADK's rules.
-_AGENT_FILES: Final = ("agent.py", "root_agent.yaml")
+from adk_psqlpy.cli.options import examples
+from adk_psqlpy.cli.output import write
 
 
-def run(directory: str, *, as_yaml: bool) -> int:
-    """Write the file and tell what to run; give 0.
+@click.command(epilog=examples("adk-psqlpy init agents/", "adk-psqlpy init agents/cafe --yaml"))
+@click.argument("directory", metavar="DIR")
+@click.option("--yaml", "as_yaml", is_flag=True, help="Write services.yaml in place of services.py.")
+def command(directory: str, as_yaml: bool) -> None:
+    """Let adk web, adk api_server and adk run take psqlpy:// URIs.
 
-    Raises:
-        NotADirectoryError: there is no such folder.
-        FileExistsError: the file is there already.
+    Writes the file by which ADK learns of the URI schemes psqlpy and psqlpy+embedded into DIR: the folder
+    that is given to adk web or adk api_server; for adk run, the agent's own. No file is overwritten.
     """
-    folder = Path(directory)
-    if not folder.is_dir():
-        raise NotADirectoryError(f"there is no folder {directory}: give the one that holds the agents")
-    name = "services.yaml" if as_yaml else "services.py"
-    text = (files("adk_psqlpy.cli") / "templates" / name).read_text(encoding="utf-8")
-    target = folder / name
-    try:
-        with target.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise FileExistsError(f"{target} is there and was left as it is; add to it:\n\n{text}") from None
-    sys.stdout.write(f"wrote {target}\n\n{_next(folder)}")
-    return 0
+    from adk_psqlpy.admin.agents_folder import how_to_run, write_services
 
-
-def _next(folder: Path) -> str:
-    """What to run, with an embedded server and with one's own."""
-    agent = shlex.quote(str(folder / "AGENT"))
-    where = shlex.quote(str(folder))
-    services = " ".join(f'--{kind}_service_uri "$URI"' for kind in ("session", "memory", "artifact"))
-    single = any((folder / name).is_file() for name in _AGENT_FILES)
-    lines = [
-        "Your own server (keys of pool_config stand in the query), or an embedded one and its data:",
-        "",
-        "  URI='psqlpy://user:password@localhost:5432/mydb?max_db_pool_size=20'",
-        "  URI='psqlpy+embedded:///path/to/data'",
-        "",
-        "One URI for three services, which then share its connections:",
-        "",
-        f"  adk web {services} {where}",
-        f"  adk api_server {services} {where}",
-    ]
-    if single:
-        lines.append(f"  adk run {services} {where}")
-    else:
-        lines += [
-            "",
-            "adk run looks into the agent's own folder:",
-            "",
-            f"  adk-psqlpy init {agent}",
-            f"  adk run {services} {agent}",
-        ]
-    return "\n".join([*lines, ""])
+    target = write_services(directory, as_yaml=as_yaml)
+    write(f"wrote {target}\n\n{how_to_run(target.parent)}")

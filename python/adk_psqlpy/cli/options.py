@@ -1,0 +1,132 @@
+"""Options that verbs share: the server, the tables, JSON; and where the server is in the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from adk_psqlpy.config import PsqlpyConfig
+    from adk_psqlpy.service_registry.uri import ServiceUri
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+TABLES: Final = {
+    "session_table": "adk_sessions",
+    "events_table": "adk_events",
+    "memory_table": "adk_memories",
+    "artifact_table": "adk_artifacts",
+}
+"""The tables whose names can be given, and what they are called where they are not."""
+
+NO_SERVER: Final = "no server is given: --dsn, or DATABASE_URL, or PGHOST and its kin in the environment"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a verb works: a server, and the names of the tables there.
+
+    `dsn` is what `--dsn` gave: a connection string, or the URI that `adk web` takes (`psqlpy://`,
+    `psqlpy+embedded:///path`), whose options name tables too.
+    """
+
+    dsn: str | None = field(default=None, repr=False)
+    given: dict[str, str | None] = field(default_factory=dict)
+
+    @cached_property
+    def _uri(self) -> ServiceUri | None:
+        if self.dsn is None or not self.dsn.lower().startswith(("psqlpy:", "psqlpy+")):
+            return None
+        from adk_psqlpy.service_registry.uri import parse
+
+        return parse(self.dsn)
+
+    def config(self) -> PsqlpyConfig:
+        """The server's configuration, not connected yet.
+
+        Raises:
+            click.UsageError: no server is given.
+            ValueError: what is given is not possible.
+        """
+        config = self.config_if_given()
+        if config is None:
+            raise click.UsageError(NO_SERVER)
+        return config
+
+    def config_if_given(self) -> PsqlpyConfig | None:
+        """The same; `None` where no server is given."""
+        from adk_psqlpy.config import PsqlpyConfig
+        from adk_psqlpy.connections.embedded import EmbeddedServer
+        from adk_psqlpy.connections.libpq import read_environment
+
+        if self._uri is not None:
+            embedded = EmbeddedServer(self._uri.data_dir) if self._uri.embedded else None
+            return PsqlpyConfig(self._uri.pool_config, embedded=embedded)
+        if self.dsn is not None:
+            return PsqlpyConfig({"dsn": self.dsn})
+        # Asked here as well, since a configuration of nothing would start the embedded server.
+        return None if read_environment(os.environ) is None else PsqlpyConfig()
+
+    def table(self, name: str) -> str:
+        """The name of a table of `TABLES`: from its option, else from the URI, else the usual one."""
+        given = self.given.get(name)
+        if given is not None:
+            return given
+        from_uri = self._uri.options.get(name) if self._uri is not None else None
+        return str(from_uri) if from_uri is not None else TABLES[name]
+
+    def key_length(self) -> int:
+        """What a URI says of `key_length`, else the usual 128."""
+        return int(self._uri.options.get("key_length", 128)) if self._uri is not None else 128
+
+
+def server_options(*tables: str) -> Callable[[_Function], _Function]:
+    """`--dsn`, and an option for each of these tables: the function takes them as `target`, a `Target`."""
+
+    def decorate(function: _Function) -> _Function:
+        @wraps(function)
+        def call(**options: Any) -> Any:
+            given = {name: options.pop(name) for name in tables}
+            return function(target=Target(options.pop("dsn"), given), **options)
+
+        decorated: Any = call
+        for name in reversed(tables):
+            option = f"--{name.replace('_', '-')}"
+            decorated = click.option(option, name, metavar="NAME", help=f"If not {TABLES[name]}.")(decorated)
+        return click.option(  # type: ignore[no-any-return]
+            "--dsn",
+            metavar="DSN",
+            help="postgresql://user:password@host:port/database, or a URI as adk web takes it. "
+            "Else DATABASE_URL or PGHOST and its kin are asked.",
+        )(decorated)
+
+    return decorate
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON in place of text.")
+"""`--json`, as `as_json`."""
+
+
+def examples(*lines: str) -> str:
+    """The end of a verb's help: lines that work as they stand."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def asked(question: str, *, yes: bool) -> bool:
+    """Whether the answer is yes; no question is asked where `yes` says so already.
+
+    Raises:
+        click.UsageError: there is no terminal to ask on.
+    """
+    import sys
+
+    if yes:
+        return True
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise click.UsageError("there is no terminal to ask on: say --yes")
+    return click.confirm(question, err=True)

@@ -1,0 +1,1 @@
+"""`adk-psqlpy demo`: an agent, two processes, and what the database holds in between."""

@@ -1,0 +1,453 @@
+"""An ADK agent whose conversations go on in a second process.
+
+The first process starts the server, lets two users talk to the agent of `cafe`, closes its service, and
+hands over what it appended, as JSON on standard input. The second process reads the sessions from the
+database, compares them with that, event by event, and carries on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any
+
+from google.adk.events.event import Event
+from google.adk.runners import Runner
+from google.adk.sessions.base_session_service import GetSessionConfig, ListSessionsResponse
+from google.adk.sessions.session import Session
+from google.genai import types
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from typing_extensions import override
+
+from adk_psqlpy.config import PsqlpyConfig
+from adk_psqlpy.connections.embedded import EmbeddedServer
+from adk_psqlpy.demo.cafe import APP, agent
+from adk_psqlpy.sessions.service import PsqlpySessionService
+from adk_psqlpy.sessions.store import PsqlpyADKStore
+from adk_psqlpy.sql import demo as sql
+
+BEFORE = [
+    ("alice", "Two espressos, please."),
+    ("bob", "A tea."),
+    ("alice", "And a croissant."),
+]
+AFTER = [
+    ("alice", "What did I order?"),
+    ("bob", "And three croissants, please."),
+    ("alice", "One tea, too."),
+]
+# Each user's answer to `What did I order?`: from the history alone, which is the database's.
+RECALLED = "So far: 2 espresso, 1 croissant."
+
+_RESUME = [sys.executable, "-m", "adk_psqlpy.cli", "demo", "--resume"]
+
+
+class Appended(BaseModel):
+    """What a process appended to one session: each event as JSON text, in order."""
+
+    user_id: str
+    session_id: str
+    events: list[str] = Field(default_factory=list)
+
+
+class Handover(BaseModel):
+    """What the second process is told by the first. The DSN in it is why it goes through a pipe."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    dsn: str = Field(repr=False)
+    session_table: str
+    events_table: str
+    pid: int
+    appended: dict[str, Appended] = Field(default_factory=dict)
+    durations: dict[str, list[float]] = Field(default_factory=dict)
+
+
+class DifferenceError(Exception):
+    """What the second process read is not what the first one wrote."""
+
+
+class Recorder(PsqlpySessionService):
+    """The service, with the time of each operation and a copy of each event taken down."""
+
+    def __init__(self, store: PsqlpyADKStore, handover: Handover) -> None:
+        """Take down in `handover`."""
+        super().__init__(store)
+        self._handover = handover
+
+    @contextmanager
+    def _timed(self, operation: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._handover.durations.setdefault(operation, []).append(time.perf_counter() - start)
+
+    @override
+    async def create_session(
+        self,
+        *,
+        app_name: str,
+        user_id: str,
+        state: dict[str, Any] | None = None,
+        session_id: str | None = None,
+    ) -> Session:
+        """Create, timed."""
+        with self._timed("create_session"):
+            session = await super().create_session(
+                app_name=app_name, user_id=user_id, state=state, session_id=session_id
+            )
+        self._handover.appended[session.id] = Appended(user_id=user_id, session_id=session.id)
+        return session
+
+    @override
+    async def get_session(
+        self, *, app_name: str, user_id: str, session_id: str, config: GetSessionConfig | None = None
+    ) -> Session | None:
+        """Read, timed."""
+        with self._timed("get_session"):
+            return await super().get_session(
+                app_name=app_name, user_id=user_id, session_id=session_id, config=config
+            )
+
+    @override
+    async def list_sessions(
+        self,
+        *,
+        app_name: str,
+        user_id: str | None = None,
+        limit: int | None = None,
+        after: Session | None = None,
+    ) -> ListSessionsResponse:
+        """List, timed."""
+        with self._timed("list_sessions"):
+            return await super().list_sessions(app_name=app_name, user_id=user_id, limit=limit, after=after)
+
+    @override
+    async def append_event(self, session: Session, event: Event) -> Event:
+        """Append, timed, and keep the event as JSON."""
+        with self._timed("append_event"):
+            appended = await super().append_event(session, event)
+        if not appended.partial:
+            self._handover.appended[session.id].events.append(appended.model_dump_json())
+        return appended
+
+
+# --- the first process ---
+
+
+def run(dsn: str | None) -> int:
+    """Run both processes, and clean up; give the exit code.
+
+    Raises:
+        ValueError: the DSN is not possible.
+        psqlpy.exceptions.Error: the server cannot be reached, or refuses what the demo needs.
+    """
+    with _quiet():
+        return asyncio.run(_both(dsn))
+
+
+async def _both(dsn: str | None) -> int:
+    screen = _console()
+    async with _place(dsn, screen) as handover:
+        await first(handover, screen)
+        # The pool is closed by now and the service gone; what is left of the conversations is in the tables.
+        done = await asyncio.to_thread(
+            subprocess.run, _RESUME, input=handover.model_dump_json(), text=True, check=False
+        )
+    return done.returncode
+
+
+@asynccontextmanager
+async def _place(dsn: str | None, screen: Console) -> AsyncIterator[Handover]:
+    """Where to work: a server in a temporary directory, or a schema in a given database."""
+    async with AsyncExitStack() as stack:
+        if dsn is None:
+            server = EmbeddedServer(temporary=True)
+            stack.push_async_callback(asyncio.to_thread, server.stop)
+            start = time.perf_counter()
+            await asyncio.to_thread(server.start)
+            screen.print(
+                f"PostgreSQL started in {time.perf_counter() - start:.1f} s, "
+                f"with its data in {server.data_dir}",
+                soft_wrap=True,
+                highlight=False,
+            )
+            dsn, prefix = server.dsn, ""
+        else:
+            schema = f"adk_psqlpy_demo_{secrets.token_hex(4)}"
+            prefix = f"{schema}."
+            # Looked at first: nothing was made where the server cannot be reached.
+            async with PsqlpyConfig({"dsn": dsn}) as config, config.provide_connection():
+                screen.print(f"Tables in the schema {schema}, dropped at the end", highlight=False)
+            stack.push_async_callback(_drop, dsn, schema)
+        yield Handover(
+            dsn=dsn,
+            session_table=f"{prefix}adk_sessions",
+            events_table=f"{prefix}adk_events",
+            pid=os.getpid(),
+        )
+
+
+async def _drop(dsn: str, schema: str) -> None:
+    async with PsqlpyConfig({"dsn": dsn}) as config, config.provide_connection() as connection:
+        await connection.execute(sql.drop_schema(schema))
+
+
+async def first(handover: Handover, screen: Console) -> None:
+    """Make the tables, and let the users talk to the agent."""
+    async with _service(handover) as service:
+        await service.store.create_tables()
+        for user in dict.fromkeys(user for user, _ in BEFORE):
+            state = {"table": 3, "user:guest": user}
+            await service.create_session(
+                app_name=APP, user_id=user, session_id=_session_id(user), state=state
+            )
+        _headline(screen, f"First process ({os.getpid()})")
+        await _talk(service, BEFORE, screen)
+
+
+# --- the second process ---
+
+
+def resume(handed_over: str) -> int:
+    """Take the sessions up again; give the exit code, which is 1 where anything differs.
+
+    Raises:
+        ValueError: what was handed over is not the first process's.
+    """
+    with _quiet():
+        try:
+            asyncio.run(second(Handover.model_validate_json(handed_over), _console()))
+        except DifferenceError as error:
+            sys.stderr.write(f"adk-psqlpy demo: {error}\n")
+            return 1
+    return 0
+
+
+async def second(handover: Handover, screen: Console) -> None:
+    """Compare the stored sessions with what was appended, carry on, compare again, and show the rows.
+
+    Raises:
+        DifferenceError: they are not the same.
+    """
+    async with _service(handover) as service:
+        _headline(screen, f"Second process ({os.getpid()}): same sessions, nothing kept but the database")
+        before = await _compare(service, handover)
+        screen.print(f"{before} events and the state of both users are read back as they were appended.\n")
+        said = await _talk(service, AFTER, screen)
+        if said[0] != RECALLED:
+            raise DifferenceError(f"the agent answered {said[0]!r} from the history, not {RECALLED!r}")
+        after = await _compare(service, handover)
+        screen.print(f"\n{after} events by now, the {before} of the first process among them.")
+        await _show_rows(service, screen)
+    _show_durations(handover, screen)
+    screen.print("The conversations survived the restart.", style="bold green")
+
+
+async def _compare(service: Recorder, handover: Handover) -> int:
+    """Read all sessions, with and without their events, and compare; give the number of events."""
+    listed: list[Session] = []
+    # Pages of one, to have pages.
+    while page := (
+        await service.list_sessions(app_name=APP, limit=1, after=listed[-1] if listed else None)
+    ).sessions:
+        listed += page
+    expected = _states(handover)
+    _same({each.id: each.state for each in listed}, expected, "the states of the listed sessions")
+    events = 0
+    for appended in handover.appended.values():
+        session = await service.get_session(
+            app_name=APP, user_id=appended.user_id, session_id=appended.session_id
+        )
+        if session is None:
+            raise DifferenceError(f"there is no session {appended.session_id} any more")
+        stored = [event.model_dump_json() for event in session.events]
+        _same(stored, appended.events, f"the events of session {session.id}")
+        if session.events != [Event.model_validate_json(text) for text in appended.events]:
+            raise DifferenceError(f"the events of session {session.id} dump alike but are not equal")
+        _same(session.state, expected[session.id], f"the state of session {session.id}")
+        events += len(stored)
+    async with service.store.config.provide_connection() as connection:
+        temporary = await connection.fetch_val(sql.temporary_keys(service.store.tables))
+    _same(temporary, 0, "the number of rows with a temp: key")
+    return events
+
+
+def _states(handover: Handover) -> dict[str, dict[str, Any]]:
+    """What the states must be, worked out from the appended deltas alone, in the order of their times."""
+    own: dict[str, dict[str, Any]] = {key: {"table": 3} for key in handover.appended}
+    users = {each.user_id: {"user:guest": each.user_id} for each in handover.appended.values()}
+    app: dict[str, Any] = {}
+    events = [
+        (Event.model_validate_json(text), each) for each in handover.appended.values() for text in each.events
+    ]
+    for event, each in sorted(events, key=lambda pair: pair[0].timestamp):
+        for key, value in event.actions.state_delta.items():
+            scopes: dict[str, dict[str, Any]] = {"app": app, "user": users[each.user_id]}
+            scopes.get(key.partition(":")[0], own[each.session_id])[key] = value
+    return {key: {**own[key], **users[each.user_id], **app} for key, each in handover.appended.items()}
+
+
+def _same(found: object, expected: object, what: str) -> None:
+    if found == expected:
+        return
+    if isinstance(found, list) and isinstance(expected, list):
+        pairs = zip(found, expected, strict=False)
+        place = next((place for place, (one, other) in enumerate(pairs) if one != other), None)
+        if place is None:
+            raise DifferenceError(f"{what}: {len(found)} are stored, {len(expected)} were appended")
+        raise DifferenceError(
+            f"{what}: number {place} is\n{found[place]}\nand was appended as\n{expected[place]}"
+        )
+    raise DifferenceError(f"{what}: {found} is stored, {expected} was expected")
+
+
+# --- both ---
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the ADK's own warnings and log lines out of the picture."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+@asynccontextmanager
+async def _service(handover: Handover) -> AsyncIterator[Recorder]:
+    """The service of this process, closed at the end with its pool."""
+    config = PsqlpyConfig({"dsn": handover.dsn, "max_db_pool_size": 2})
+    store = PsqlpyADKStore(config, handover.session_table, handover.events_table)
+    service = Recorder(store, handover)
+    async with service:
+        yield service
+
+
+def _session_id(user: str) -> str:
+    return f"{user}-1"
+
+
+async def _talk(service: Recorder, turns: list[tuple[str, str]], screen: Console) -> list[str]:
+    """Have each user say something, and show what happens; give the agent's answers."""
+    answers = []
+    runner = Runner(app_name=APP, agent=agent(), session_service=service)
+    for user, text in turns:
+        screen.print(Text.assemble((f"{user:>6}  ", "bold cyan"), text))
+        message = types.Content(role="user", parts=[types.Part(text=text)])
+        answer = ""
+        async for event in runner.run_async(user_id=user, session_id=_session_id(user), new_message=message):
+            for part in (event.content.parts if event.content else None) or []:
+                if part.text:
+                    answer = part.text
+                else:
+                    screen.print(Text(f"        {_step(part)}", style="dim"))
+        screen.print(Text.assemble((f"{APP:>6}  ", "bold green"), answer))
+        answers.append(answer)
+    await runner.close()
+    return answers
+
+
+def _step(part: types.Part) -> str:
+    """What the agent did."""
+    if part.function_call is not None:
+        return f"{part.function_call.name}({_compact(part.function_call.args)})"
+    return f"= {_compact(part.function_response.response if part.function_response else None)}"
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+# --- what is shown ---
+
+
+def _headline(screen: Console, text: str) -> None:
+    screen.print(f"\n{text}\n", style="bold")
+
+
+def _grid(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+    for name in columns:
+        table.add_column(name, overflow="fold", justify="right" if name in _NUMBERS else "left")
+    return table
+
+
+_NUMBERS = ("rows", "seq", "revision", "calls", "median ms", "slowest ms")
+
+
+async def _show_rows(service: Recorder, screen: Console) -> None:
+    """Show counts, sessions, events and shared state, asked for in SQL on a connection of the pool."""
+    tables = service.store.tables
+    async with service.store.config.provide_connection() as connection:
+
+        async def rows(statement: str, *parameters: object) -> list[dict[str, Any]]:
+            return (await connection.fetch(statement, list(parameters))).result()
+
+        counts = sorted(await rows(sql.counts(tables)), key=lambda row: int(row["place"]))
+        sessions = await rows(sql.sessions(tables))
+        shared = await rows(sql.shared_states(tables))
+        events = await rows(sql.events(tables), "alice")
+
+    grid = _grid("Rows", "table", "rows")
+    for row in counts:
+        grid.add_row(row["name"].replace('"', ""), str(row["rows"]))
+    screen.print("", grid)
+
+    grid = _grid("adk_sessions", "user_id", "id", "revision", "state", "update_time")
+    for row in sessions:
+        grid.add_row(row["user_id"], row["id"], str(row["revision"]), Text(row["state"]), row["updated"])
+    screen.print("", grid)
+
+    grid = _grid("adk_events, the newest of alice", "seq", "author", "content", "actions: state_delta")
+    for row in reversed(events):
+        delta = row["state_delta"]
+        shown = Text("" if delta in (None, "{}") else delta)
+        grid.add_row(str(row["seq"]), row["author"], Text(_part(row["part"])), shown)
+    screen.print("", grid)
+
+    grid = _grid("State by scope", "scope", "of", "state")
+    for row in shared:
+        grid.add_row(row["scope"], row["owner"], Text(row["state"]))
+    for row in sessions:
+        grid.add_row("session", row["id"], Text(row["state"]))
+    grid.add_row("temp", "a turn", "never stored", style="dim")
+    screen.print("", grid)
+
+
+def _part(part: dict[str, Any]) -> str:
+    """A part of a content in a few words."""
+    call, response = part.get("function_call"), part.get("function_response")
+    if call is not None:
+        return f"{call['name']}({_compact(call.get('args', {}))})"
+    if response is not None:
+        return f"{response['name']} = {_compact(response.get('response'))}"
+    return str(part.get("text", ""))
+
+
+def _show_durations(handover: Handover, screen: Console) -> None:
+    """Show the times of both processes; what is slowest had to open a connection first."""
+    grid = _grid("Times of both processes", "operation", "calls", "median ms", "slowest ms")
+    for operation, seconds in handover.durations.items():
+        median, slowest = statistics.median(seconds) * 1000, max(seconds) * 1000
+        grid.add_row(operation, str(len(seconds)), f"{median:.2f}", f"{slowest:.2f}")
+    screen.print("", grid)
