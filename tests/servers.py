@@ -145,7 +145,7 @@ class BinaryServer(Server):
         self._options = dict(options or {})
         self._hba = hba
         # PostgreSQL refuses to run as root.
-        self._user = _ordinary_user() if os.geteuid() == 0 else None
+        self._user = ordinary_user() if os.geteuid() == 0 else None
         self.directory = Path()
         self.port = 0
 
@@ -179,9 +179,7 @@ class BinaryServer(Server):
 
     def own(self, path: Path) -> None:
         """Give a file or directory to the user that runs the server."""
-        if self._user is not None:
-            entry = pwd.getpwnam(self._user)
-            os.chown(path, entry.pw_uid, entry.pw_gid)
+        give_to_server_user(path)
 
     def _run(self, program: str, *arguments: object) -> None:
         # The server inherits the outputs of pg_ctl, so they go to a file: a pipe would never reach its end.
@@ -266,7 +264,14 @@ def choose_server(kind: str | None, image: str) -> Server:
     return BinaryServer(binaries)
 
 
-def _ordinary_user() -> str:
+def give_to_server_user(path: Path) -> None:
+    """Give a file or directory to the user that runs servers, where this process is root."""
+    if os.geteuid() == 0:
+        entry = pwd.getpwnam(ordinary_user())
+        os.chown(path, entry.pw_uid, entry.pw_gid)
+
+
+def ordinary_user() -> str:
     """A user to run PostgreSQL as, for root."""
     for name in ("postgres", "embedded_postgres", "nobody"):
         with suppress(KeyError):

@@ -32,12 +32,7 @@ class CrashServer(BinaryServer):
 
     def kill(self) -> None:
         """SIGKILL to the postmaster and to all its processes, at one moment."""
-        postmaster = self._postmaster()
-        os.kill(postmaster, signal.SIGSTOP)  # so that it starts no further one meanwhile
-        victims = [postmaster, *(pid for pid, parent in _processes() if parent == postmaster)]
-        for pid in victims:
-            os.kill(pid, signal.SIGKILL)
-        _wait_until_gone(victims)
+        kill_server(self.data)
 
     def kill_backend(self, pid: int) -> None:
         """SIGKILL to one backend: the postmaster ends all others and goes through recovery by itself."""
@@ -65,7 +60,7 @@ class CrashServer(BinaryServer):
         super().stop()
 
     def _postmaster(self) -> int:
-        return int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
+        return _postmaster_of(self.data)
 
 
 class Standby(CrashServer):
@@ -104,6 +99,25 @@ class Standby(CrashServer):
             assert time.monotonic() < deadline, "the standby never became a synchronous one"
             time.sleep(0.02)  # between two looks
         return f"postgresql://{self.superuser}@127.0.0.1:{self.port}/postgres"
+
+
+def kill_server(data: Path) -> None:
+    """SIGKILL to the server of a data directory: the postmaster and all its processes, at one moment.
+
+    Nothing happens where its postmaster is gone already.
+    """
+    postmaster = _postmaster_of(data)
+    if postmaster not in [pid for pid, _ in _processes()]:
+        return
+    os.kill(postmaster, signal.SIGSTOP)  # so that it starts no further one meanwhile
+    victims = [postmaster, *(pid for pid, parent in _processes() if parent == postmaster)]
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    _wait_until_gone(victims)
+
+
+def _postmaster_of(data: Path) -> int:
+    return int((data / "postmaster.pid").read_text().split("\n", 1)[0])
 
 
 def _processes() -> list[tuple[int, int]]:

@@ -91,7 +91,8 @@ KEYS: dict[str, Key] = {
     "retry_sec": Key(
         "seconds",
         "15",
-        "how long a statement is tried again when its connection breaks or the server recovers; 0: not",
+        "how long a statement is tried again when its connection breaks or the server recovers; set 60 where "
+        "Patroni fails over; 0: not",
     ),
     "read_timeout_sec": Key(
         "seconds", "none", "PostgreSQL stops a read of a session, state or artifact after this", None, 0.001
