@@ -1,4 +1,4 @@
-"""What callers of every service give, refused before anything is sent: identifiers, whole numbers."""
+"""What callers of every service give, refused before anything is sent: identifiers, numbers, seconds."""
 
 from __future__ import annotations
 
@@ -20,6 +20,17 @@ def whole(name: str, value: int, most: int) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise ValueError(f"{name} must be an integer from 1 to {most}, not {value!r}")
+    return value
+
+
+def seconds(name: str, value: float) -> float:
+    """Refuse what is no positive number of seconds, at most a day.
+
+    Raises:
+        ValueError: naming it and the bounds.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 86_400:
+        raise ValueError(f"{name} must be a number of seconds above 0 and at most 86,400, not {value!r}")
     return value
 
 

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import cache
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 from psqlpy import Connection, ConnectionPool, SslMode
 from psqlpy.exceptions import Error
 
+from adk_psqlpy.checks import seconds
 from adk_psqlpy.connections import libpq, options
 from adk_psqlpy.connections.dsn import Secret, redact, render_dsn
 from adk_psqlpy.connections.embedded import EmbeddedServer
@@ -24,6 +25,7 @@ from adk_psqlpy.connections.keys import KEYS, TARGET_KEYS, key_table
 from adk_psqlpy.connections.knock import BUSY, sqlstate
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.lease import GRACE_SEC, Lease
+from adk_psqlpy.connections.replica import PrimaryOnly, Reads, Replica
 from adk_psqlpy.connections.retry import RetryPolicy
 from adk_psqlpy.connections.sources import LaneSettings
 from adk_psqlpy.errors import PoolTimeoutError
@@ -71,9 +73,22 @@ class PsqlpyConfig:
     """
 
     def __init__(
-        self, pool_config: Mapping[str, Any] | None = None, *, embedded: EmbeddedServer | None = None
+        self,
+        pool_config: Mapping[str, Any] | None = None,
+        *,
+        embedded: EmbeddedServer | None = None,
+        replica: Mapping[str, Any] | None = None,
+        replica_staleness_sec: float = 1.0,
     ) -> None:
         """Check the settings; nothing is connected or started yet.
+
+        Args:
+            pool_config: see above.
+            embedded: an embedded server of one's own choice.
+            replica: the `pool_config` of a streaming standby of the same server, which then answers lists,
+                searches and artifacts. It names one host, since each standby has its own lag.
+            replica_staleness_sec: such a read contains everything that anybody had written so many seconds
+                before it began, and always what this configuration has written (`connections.replica`).
 
         Raises:
             ValueError: a key is unknown, of the wrong type, out of range, or asks for what psqlpy cannot do;
@@ -117,6 +132,13 @@ class PsqlpyConfig:
             port=ports[0] if len(set(ports)) == 1 else None,
         )
         self.telemetry.watch(self)
+        self.replica = None if replica is None else _replica_config(replica)
+        staleness_sec = seconds("replica_staleness_sec", replica_staleness_sec)
+        self.reads: Reads = (
+            PrimaryOnly(self.lanes)
+            if self.replica is None
+            else Replica(self.lanes, self.replica.lanes, staleness_sec)
+        )
 
     def __repr__(self) -> str:
         """Show the settings, the password as stars."""
@@ -194,6 +216,8 @@ class PsqlpyConfig:
             server, self._embedded = self._embedded, None
         if pool is not None:
             pool.close()
+        if self.replica is not None:
+            await self.replica.close_pool()
         if server is not None:
             await asyncio.to_thread(server.stop)
 
@@ -323,6 +347,25 @@ class PsqlpyConfig:
     def _password(self) -> str | None:
         secret = self._settings.get("password")
         return secret.reveal() if isinstance(secret, Secret) else None
+
+
+# A replica that does not answer is passed over: the primary is there. What a user sets counts all the same.
+_REPLICA_DEFAULTS: Final = {"retry_sec": 0, "acquire_timeout_sec": 2, "connect_timeout_sec": 2}
+
+
+def _replica_config(given: Mapping[str, Any]) -> PsqlpyConfig:
+    """The configuration of a replica. Raises ValueError where it does not name exactly one host."""
+    settings = options.settle(options.read_pool_config(given))
+    if not any(name in given for name in TARGET_KEYS):
+        raise ValueError(
+            "replica: it names no server: give it a dsn, or a host, as in pool_config "
+            "(the environment's variables are the primary's)"
+        )
+    if len(settings["hosts"]) != 1:
+        raise ValueError(
+            f"replica: {len(settings['hosts'])} hosts are given, and each standby has its own lag: name one"
+        )
+    return PsqlpyConfig(_REPLICA_DEFAULTS | dict(given))
 
 
 if PsqlpyConfig.__doc__:  # absent under -OO

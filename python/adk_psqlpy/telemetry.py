@@ -225,7 +225,8 @@ class Operation:
 
     `rows`: how many events, sessions or rows the caller gets. `retries`: statements sent again.
     `lane_wait`: seconds before a connection could take the statement. `group_size`: how many appends
-    travelled in the same statement. `batch_size`: see `Telemetry.operation`. `None`: not known.
+    travelled in the same statement. `batch_size`: see `Telemetry.operation`. `None`: not known. `replica`:
+    whether a standby answered.
     """
 
     __slots__ = (
@@ -239,6 +240,7 @@ class Operation:
         "batch_size",
         "group_size",
         "lane_wait",
+        "replica",
         "retries",
         "rows",
     )
@@ -249,6 +251,7 @@ class Operation:
         self._attributes = attributes
         self._attached: Token[Any] | None = None
         self.retries = 0
+        self.replica = False
         self.rows: int | None = None
         self.lane_wait: float | None = None
         self.group_size: int | None = None
@@ -307,7 +310,7 @@ class Operation:
         otel_context.detach(self._attached)
         span.end()
 
-    def _found(self) -> Iterable[tuple[str, int | float]]:
+    def _found(self) -> Iterable[tuple[str, int | float | bool]]:
         if self.rows is not None:
             yield "db.response.returned_rows", self.rows
         if self.batch_size is not None:
@@ -318,6 +321,8 @@ class Operation:
             yield "adk_psqlpy.lane.wait", self.lane_wait
         if self.retries:
             yield "adk_psqlpy.retries", self.retries
+        if self.replica:
+            yield "adk_psqlpy.replica", True
 
     def _log(self, seconds: float, ending: dict[str, str | int]) -> None:
         details = "".join(f", {name} {value}" for name, value in [*self._found(), *ending.items()])

@@ -156,7 +156,8 @@ class Node:
                 "listen": f"127.0.0.1:{self.rest}",
                 "connect_address": f"127.0.0.1:{self.rest}",
             },
-            "etcd3": {"host": f"127.0.0.1:{self.relay.port}"},
+            # As a proxy, or Patroni would ask etcd for its address and go around the relay.
+            "etcd3": {"proxy": f"http://127.0.0.1:{self.relay.port}"},
             "bootstrap": {
                 "dcs": {
                     "ttl": TTL_SEC,

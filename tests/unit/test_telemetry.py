@@ -418,7 +418,7 @@ async def test_the_documentation_names_what_is_emitted(collected: Collected, ser
     for ending in (ValueError, asyncio.CancelledError):
         with suppress(ending), collected.telemetry.operation("a", "t", batch_size=2) as operation:
             operation.rows = operation.group_size = operation.retries = 1
-            operation.lane_wait = 0.1
+            operation.lane_wait, operation.replica = 0.1, True
             raise ending
     assert listed("Spans") == {name for span in collected.spans() for name in span.attributes or {}}
     assert listed("Metrics") == collected.metric_names()

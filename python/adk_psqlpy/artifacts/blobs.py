@@ -14,6 +14,7 @@ from psqlpy.exceptions import DatabaseError
 from psqlpy.extra_types import CustomType
 
 from adk_psqlpy.connections.lanes import Lanes
+from adk_psqlpy.connections.replica import Reads
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.sql.artifacts import ArtifactStatements
 
@@ -45,8 +46,11 @@ def new_blob_id() -> CustomType:
 class Blobs:
     """Uploads and downloads of one user's blobs."""
 
-    def __init__(self, lanes: Lanes, sql: ArtifactStatements, app_name: str, user_id: str) -> None:
+    def __init__(
+        self, lanes: Lanes, reads: Reads, sql: ArtifactStatements, app_name: str, user_id: str
+    ) -> None:
         self._lanes = lanes
+        self._reads = reads
         self._sql = sql
         self._owner = [app_name, user_id]
 
@@ -90,13 +94,9 @@ class Blobs:
 
         async def receive(number: int) -> bool:
             nonlocal present
-            rows = await self._lanes.fetch(
-                self._sql.load_chunk,
-                [*self._owner, identity, number],
-                {"data": _raw},
-                kind="read",
-                repeat=Repeat.READ,
-            )
+            # Perhaps of the replica. A server that has the version has its chunks: they were there before it.
+            parameters = [*self._owner, identity, number]
+            rows = await self._reads.fetch(self._sql.load_chunk, parameters, {"data": _raw})
             if rows:
                 chunk = rows[0][0]
                 if len(chunk) != min(length, size - number * length):

@@ -33,6 +33,7 @@ from adk_psqlpy.checks import LONGEST_KEY, whole
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections import binary
 from adk_psqlpy.connections.lanes import Decoders, Row, lanes_of
+from adk_psqlpy.connections.replica import reads_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind
 from adk_psqlpy.sql.artifact_tables import (
@@ -94,6 +95,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         self.key_length = whole("key_length", key_length, LONGEST_KEY)
         self._sql = ArtifactStatements(self.tables)
         self._lanes = lanes_of(config)
+        self._reads = reads_of(config, self._lanes)
         self._telemetry = config.telemetry
         self._collections = {"artifacts": self.tables.artifacts.replace('"', "")}
         self._created = False
@@ -129,7 +131,7 @@ class PsqlpyArtifactService(BaseArtifactService):
 
     async def _read(self, sql: str, parameters: list[Any], kind: Kind = "read") -> list[Row]:
         await self._ready()
-        return await self._lanes.fetch(sql, parameters, _DECODERS, kind=kind, repeat=Repeat.READ)
+        return await self._reads.fetch(sql, parameters, _DECODERS, kind=kind)
 
     async def _write(self, sql: str, parameters: list[Any], repeat: Repeat = Repeat.NEVER) -> list[Row]:
         await self._ready()
@@ -365,7 +367,7 @@ class PsqlpyArtifactService(BaseArtifactService):
     # Beneath.
 
     def _blobs(self, name: Name) -> Blobs:
-        return Blobs(self._lanes, self._sql, name.app_name, name.user_id)
+        return Blobs(self._lanes, self._reads, self._sql, name.app_name, name.user_id)
 
     def _name(self, app_name: str, user_id: str, filename: str, session_id: str | None) -> Name:
         return checked_name(app_name, user_id, filename, session_id, self.key_length)

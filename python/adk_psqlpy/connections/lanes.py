@@ -40,6 +40,8 @@ class Lanes:
         self._sets: dict[asyncio.AbstractEventLoop, dict[float | None, LaneSet]] = {}
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        self.written = 0
+        """How many writes have ended, well or not: a replica may lack what they did."""
 
     async def fetch(
         self,
@@ -67,7 +69,10 @@ class Lanes:
             call = Call(sql, parameters, repeat)
             attempts += 1
             try:
-                result = await lanes.run(call)
+                try:
+                    result = await lanes.run(call)
+                finally:
+                    self.written += kind == "write"
             except NotOpenedError as failure:
                 error = failure.__cause__ or failure
                 again = not isinstance(error, PoolTimeoutError) and await self._source.may_pass()
@@ -109,6 +114,7 @@ class Lanes:
         try:
             await connection.execute_batch(sql)
         finally:
+            self.written += 1
             self._source.give_back(connection)
 
     def _of(self, kind: Kind) -> LaneSet:

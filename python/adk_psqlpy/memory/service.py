@@ -21,6 +21,7 @@ from adk_psqlpy.checks import LONGEST_KEY, whole
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.binary import parameter, timestamptz
 from adk_psqlpy.connections.lanes import Row, lanes_of
+from adk_psqlpy.connections.replica import reads_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind
 from adk_psqlpy.memory import entries
@@ -99,6 +100,7 @@ class PsqlpyMemoryService(BaseMemoryService):
         self.dimensions = None if dimensions is None else whole("dimensions", dimensions, MOST_DIMENSIONS)
         self._embed = embed
         self._lanes = lanes_of(config)
+        self._reads = reads_of(config, self._lanes)
         self._telemetry = config.telemetry
         self._collection = self.table.memories.replace('"', "")
         self._sql: MemoryStatements | None = None
@@ -321,7 +323,9 @@ class PsqlpyMemoryService(BaseMemoryService):
             " | ".join(f"({term})" for term in wanted.none),
         ]
         parameters += [parameter(timestamptz(_now())), most, metadata, *vectors]
-        rows = await self._run("search_memory", sql.search(vectors=bool(vectors)), parameters, Repeat.READ)
+        with self._telemetry.operation("search_memory", self._collection):
+            statement = sql.search(vectors=bool(vectors))
+            rows = await self._reads.fetch(statement, parameters, entries.ROW, kind="list")
         return SearchMemoryResponse(memories=[entries.entry_of(row) for row in rows])
 
     @override

@@ -18,6 +18,7 @@ from adk_psqlpy.checks import LONGEST_KEY, check_identifier, whole
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.binary import parameter, raw, seconds, timestamptz
 from adk_psqlpy.connections.lanes import Decoders, Row, lanes_of
+from adk_psqlpy.connections.replica import reads_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind, LendsConnections
 from adk_psqlpy.errors import OperationTimeoutError, PoolTimeoutError
@@ -100,6 +101,7 @@ class PsqlpyADKStore:
         self._sql = Statements(self.tables)
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, AppendGroups] = WeakKeyDictionary()
         self._lanes = lanes_of(config)
+        self._reads = reads_of(config, self._lanes)
         self._telemetry = config.telemetry if isinstance(config, PsqlpyConfig) else Telemetry()
         tables = ("sessions", "events", "app_states", "user_states")
         self._collections = {each: getattr(self.tables, each).replace('"', "") for each in tables}
@@ -286,7 +288,9 @@ class PsqlpyADKStore:
         sql = self._sql.list_sessions(
             one_user=user_id is not None, after=after is not None, limited=limit is not None
         )
-        ((*sessions, app, users, states),) = await self._read(sql, parameters, _LIST, kind="list")
+        await self._ready()
+        rows = await self._explained(self._reads.fetch(sql, parameters, _LIST, kind="list"))
+        ((*sessions, app, users, states),) = rows
         listed = _native.decode_sessions(
             tuple(sessions), app, (users, states), place=f"sessions of app {app_name!r}"
         )
