@@ -24,7 +24,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test venv build lint lint-rust lint-python format \
+.PHONY: help demo test venv build lint lint-rust lint-python docs format \
         test-rust test-python test-oldest test-oldest-adk fuzz sanitize proof torture e2e bench bench-crate wheel check-wheel clean FORCE
 
 help: ## list the targets
@@ -38,7 +38,7 @@ test: lint test-rust test-python test-oldest test-oldest-adk ## everything CI ru
 venv: $(STAMPS)/tools ## .venv with the tools of the tests and checks
 build: $(STAMPS)/build ## the extension module, and an editable install into .venv
 
-lint: lint-rust lint-python ## formatting, lints, types and stubs: fails on any difference
+lint: lint-rust lint-python docs ## formatting, lints, types, stubs and the site: fails on any difference
 
 lint-rust: $(STAMPS)/cargo-env $(STAMPS)/rust-tools
 	$(CARGO) fmt --check
@@ -53,6 +53,10 @@ lint-python: $(STAMPS)/build $(STAMPS)/tools
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/stubtest --mypy-config-file pyproject.toml adk_psqlpy._native
+
+# Strict: a link that leads nowhere, or a name that has no docstring to show, fails it.
+docs: $(STAMPS)/docs ## the documentation site, in target/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: $(STAMPS)/tools $(STAMPS)/rust-tools ## rewrite sources as lint wants them
 	$(BIN)/ruff check --fix-only --exit-zero
@@ -195,6 +199,10 @@ $(STAMPS)/tools: $(STAMPS)/pip pyproject.toml
 # Playwright drives the Chromium that is there; a browser of its own is not downloaded.
 $(STAMPS)/e2e: $(STAMPS)/pip pyproject.toml
 	$(PIP) --group test --group e2e
+	@touch $@
+
+$(STAMPS)/docs: $(STAMPS)/pip pyproject.toml
+	$(PIP) --group docs
 	@touch $@
 
 $(STAMPS)/bench: $(STAMPS)/pip pyproject.toml

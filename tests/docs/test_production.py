@@ -1,4 +1,4 @@
-"""What docs/production.md shows is run, in order, on one database with something of everything in it."""
+"""What docs/production.md and docs/retention.md show is run, on a database with something of everything."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "production.md").read_text(encoding="utf-8")
+PAGE = "".join(
+    (ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("production.md", "retention.md")
+)
 SNIPPETS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 SHOP = {"app_name": "shop", "user_id": "u1"}
 LIMIT_SEC = 60
@@ -59,7 +61,7 @@ async def python_with(part: str, names: dict[str, Any]) -> None:
 
 def test_no_snippet_is_passed_over() -> None:
     """As many as are run below."""
-    assert [language for language, _ in SNIPPETS].count("sql") == 11
+    assert [language for language, _ in SNIPPETS].count("sql") == 12
     assert {language for language, _ in SNIPPETS} == {"sql", "python", "sh"}
     assert len(re.findall(r"^ *```", PAGE, re.MULTILINE)) == 2 * len(SNIPPETS)
 
@@ -184,7 +186,7 @@ async def test_retention(config: PsqlpyConfig, database: Database) -> None:
     await artifacts.save_artifact(**SHOP | {"user_id": "u2"}, session_id="20000", **mine)
     (orphans,) = sql_with("NOT EXISTS")
     assert run_sql(database.dsn, orphans) == [[{"filename": "a.txt"}]]
-    await python_with("artifacts.purge", {"artifacts": artifacts, "memory": memory})
+    await python_with("memory.purge_expired", {"artifacts": artifacts, "memory": memory})
     ((stored,),) = run_sql(
         database.dsn, "SELECT sum(octet_length(data))::int4 AS bytes FROM adk_artifact_chunks"
     )
@@ -195,7 +197,7 @@ async def test_a_user_is_forgotten(config: PsqlpyConfig, database: Database) -> 
     """Nothing of that user is in any table, another user's things are."""
     await use(config)
     run_sql(database.dsn, *sql_with("adk_user_states"))
-    await PsqlpyArtifactService(config).purge()
+    await python_with("This also clears away uploads", {"artifacts": PsqlpyArtifactService(config)})
     (tables,) = run_sql(
         database.dsn,
         """SELECT table_name::text AS name FROM information_schema.columns

@@ -401,17 +401,19 @@ def test_an_sdk_that_is_set_up_later() -> None:
     ]
 
 
-DOCS = (Path(__file__).parents[2] / "docs" / "observability.md").read_text(encoding="utf-8")
+PAGES = Path(__file__).parents[2] / "docs"
+GUIDE = (PAGES / "observability.md").read_text(encoding="utf-8")
+REFERENCE = (PAGES / "metrics.md").read_text(encoding="utf-8")
 
 
 def listed(section: str) -> set[str]:
     """The names that begin the lines of a section's table."""
-    (text,) = re.findall(rf"^## {section}\n(.*?)^## ", DOCS, re.DOTALL | re.MULTILINE)
+    (text,) = re.findall(rf"^## {section}\n(.*?)^## ", REFERENCE, re.DOTALL | re.MULTILINE)
     return set(re.findall(r"^\| `([\w.]+)` \|", text, re.MULTILINE))
 
 
 async def test_the_documentation_names_what_is_emitted(collected: Collected, server: Server) -> None:
-    """docs/observability.md lists exactly the attributes and metrics that there are."""
+    """docs/metrics.md lists exactly the attributes and metrics that there are."""
     pool = Pool(server.dsn)
     collected.telemetry.watch(pool)
     collected.telemetry.record_group(2)
@@ -426,7 +428,7 @@ async def test_the_documentation_names_what_is_emitted(collected: Collected, ser
 
 def test_the_documented_set_up() -> None:
     """The snippet runs, and what it sets up prints a span."""
-    (snippet,) = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
+    (snippet,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     program = f"""{snippet}
 from adk_psqlpy.telemetry import Telemetry
 with Telemetry("d").operation("look"):

@@ -1,8 +1,8 @@
-"""What README.md shows is run: every Python and SQL snippet in order, on one database of a real server.
+"""What the README and the guides show is run: every snippet in order, on one database of a real server.
 
-Python snippets share their names, as they build on one another. One that makes another configuration or
-store runs on a copy of the names, so that those after it go on with the first. What a line prints is what
-stands behind `# ->` on it, or begins with that.
+Each page goes on with the `config`, `store` and `service` of the README, and may use what the pages before it
+made. A snippet that makes another configuration or store runs on a copy of the names, so that those after it
+go on with the first. What a line prints is what stands behind `# ->` on it, or begins with that.
 """
 
 from __future__ import annotations
@@ -34,11 +34,24 @@ else:
     import tomli as tomllib  # comes with pytest there
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
-TEXT = README.read_text(encoding="utf-8")
+DOCS = ROOT / "docs"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-# A snippet more or less is noticed here, so that none is passed over.
-COUNTS = {"sh": 2, "python": 13, "sql": 8}
+# A snippet more or less is noticed here, so that none is passed over. Other pages have tests of their own.
+RUN = {
+    "README.md": {"sh": 3, "python": 2},
+    "docs/first-agent.md": {"python": 5},
+    "docs/configuration.md": {"python": 3},
+    "docs/tls.md": {"python": 1},
+    "docs/connections.md": {"python": 1},
+    "docs/state.md": {"python": 2},
+    "docs/two-writers.md": {"python": 2},
+    "docs/listing.md": {"python": 3},
+    "docs/querying.md": {"python": 1, "sql": 7},
+    "docs/errors.md": {"python": 1},
+}
+NOT_RUN = {"docs/install.md": {"sh": 3}, "docs/rust.md": {"toml": 1}, "docs/fastapi.md": {"python": 4}}
+"""Commands that a test below looks up; what tests/unit builds; excerpts of an example that has a test."""
 CLAIMS = 9  # comments about an index
 
 PLACEHOLDER_DSN = "postgresql://user:password@localhost:5432/mydb"
@@ -47,51 +60,69 @@ PLACEHOLDER_CA = "/etc/ssl/private-ca.pem"
 
 @dataclass(frozen=True)
 class Snippet:
-    """A fenced block: its language, its text, and the line of the README that it begins on."""
+    """A fenced block: its page, its language, its text, and the line that it begins on."""
 
+    page: str
     language: str
     text: str
     line: int
 
     def __str__(self) -> str:
-        return f"{self.language} snippet at README.md:{self.line}"
+        return f"{self.language} snippet at {self.page}:{self.line}"
 
 
-def snippets(*languages: str) -> list[Snippet]:
-    found = re.finditer(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-    every = [Snippet(match[1], match[2], TEXT.count("\n", 0, match.start()) + 2) for match in found]
+def snippets(page: str, *languages: str) -> list[Snippet]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    every = [Snippet(page, match[1], match[2], text.count("\n", 0, match.start()) + 2) for match in found]
     return [snippet for snippet in every if not languages or snippet.language in languages]
 
 
-def test_no_snippet_is_passed_over() -> None:
+@pytest.mark.parametrize(("page", "counts"), [*RUN.items(), *NOT_RUN.items()])
+def test_no_snippet_is_passed_over(page: str, counts: dict[str, int]) -> None:
     """Every fence is paired and of a known language, and there are as many as there should be."""
-    assert len(re.findall(r"^ *```", TEXT, re.MULTILINE)) == 2 * len(snippets())
-    found = [snippet.language for snippet in snippets()]
-    assert {language: found.count(language) for language in set(found)} == COUNTS
-    assert len(re.findall(r"^-- (?:no )?index", TEXT, re.MULTILINE)) == CLAIMS
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert len(re.findall(r"^ *```", text, re.MULTILINE)) == 2 * len(snippets(page))
+    found = [snippet.language for snippet in snippets(page)]
+    assert {language: found.count(language) for language in set(found)} == counts
+
+
+def test_a_page_with_snippets_has_a_test() -> None:
+    """Here, or in the test of that page, which names it."""
+    here = RUN.keys() | NOT_RUN.keys()
+    tests = "".join(
+        path.read_text(encoding="utf-8")
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if path != Path(__file__)
+    )
+    for path in sorted(DOCS.glob("*.md")):
+        page = f"docs/{path.name}"
+        assert page in here or path.name in tests or snippets(page) == [], page
 
 
 @pytest.fixture
 def placeholders(database: Database) -> dict[str, str]:
-    """What stands in the README, and what is meant by it here."""
+    """What stands in the pages, and what is meant by it here."""
     return {PLACEHOLDER_DSN: database.dsn, PLACEHOLDER_CA: certifi.where()}
 
 
 async def test_the_snippets_run(database: Database, placeholders: dict[str, str]) -> None:
+    """In the order of `RUN`; what a comment says of an index is what the plan says."""
     names: dict[str, Any] = {}
-    ran = dict.fromkeys(COUNTS, 0)
+    ran: dict[str, int] = {}
     claims = 0
-    for snippet in snippets("python", "sql"):
-        if snippet.language == "python":
-            first = not names
-            await run_python(snippet, names, placeholders)
-            if first:
-                await fill(names["config"])
-        else:
-            claims += await run_statements(snippet, names["config"])
-        ran[snippet.language] += 1
+    for page in RUN:
+        for snippet in snippets(page, "python", "sql"):
+            if snippet.language == "python":
+                first = not names
+                await run_python(snippet, names, placeholders)
+                if first:
+                    await fill(names["config"])
+            else:
+                claims += await run_statements(snippet, names["config"])
+            ran[snippet.language] = ran.get(snippet.language, 0) + 1
     await names["service"].close()
-    assert ran == COUNTS | {"sh": 0}
+    assert ran == {each: sum(counts.get(each, 0) for counts in RUN.values()) for each in ("python", "sql")}
     assert claims == CLAIMS
 
 
@@ -99,12 +130,17 @@ async def run_python(snippet: Snippet, names: dict[str, Any], placeholders: dict
     text = snippet.text
     for shown, meant in placeholders.items():
         text = text.replace(shown, meant)
-    another = bool(names) and re.search(r"^(config|store) = ", text, re.MULTILINE)
+    # A page that makes the configuration again, to be read by itself, goes on with its own.
+    another = (
+        bool(names) and re.search(r"^(config|store) = ", text, re.MULTILINE) and "service = " not in text
+    )
+    if names and not another and re.search(r"^service = ", text, re.MULTILINE):
+        await names["service"].close()
     scope = dict(names) if another else names
-    # Traceback lines are the README's.
+    # Traceback lines are the page's.
     code = compile(
         "\n" * (snippet.line - 1) + text,
-        str(README),
+        str(ROOT / snippet.page),
         "exec",
         flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
         dont_inherit=True,
@@ -112,7 +148,7 @@ async def run_python(snippet: Snippet, names: dict[str, Any], placeholders: dict
     printed = StringIO()
     with redirect_stdout(printed):
         running = eval(code, scope)
-        if inspect.iscoroutine(running):
+        if inspect.isawaitable(running):
             await running
     check_output(snippet, printed.getvalue())
     if another and "store = " in text:
@@ -131,7 +167,7 @@ def check_output(snippet: Snippet, printed: str) -> None:
 
 
 async def check_store(store: PsqlpyADKStore, config: PsqlpyConfig) -> None:
-    """The tables that the README names are those that are made."""
+    """The tables that the page names are those that are made."""
     await store.create_tables()
     async with config.provide_connection() as connection:
         rows = await connection.fetch(
@@ -215,35 +251,55 @@ async def run_statements(snippet: Snippet, config: PsqlpyConfig) -> int:
     return claims
 
 
-# --- what the README says of the rest of the project ---
+# --- what the pages say of the rest of the project ---
 
 
 def test_commands() -> None:
     """Targets of make, the names given to pip, and the subcommands are there."""
     lines = [
-        line.partition("#")[0].strip() for snippet in snippets("sh") for line in snippet.text.splitlines()
+        line.partition("#")[0].strip()
+        for page in ("README.md", "docs/install.md")
+        for snippet in snippets(page, "sh")
+        for line in snippet.text.splitlines()
     ]
-    assert len(lines) == 4
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    looked_up = 0
     for line in lines:
         if line.startswith("make "):
             assert re.search(rf"^{line.removeprefix('make ')}:", makefile, re.MULTILINE), line
-        else:
+        elif line.startswith("pip "):
             match = re.fullmatch(r"pip install '?([\w-]+)(?:\[(\w+)\])?'?", line)
             assert match, line
             assert match[1] == project["name"]
             assert match[2] is None or match[2] in project["optional-dependencies"]
+        else:
+            assert line.startswith(("adk-psqlpy ", "adk web ", "URI=")), line
+            continue
+        looked_up += 1
+    assert looked_up == 8
 
 
-@pytest.mark.parametrize("command", sorted(set(re.findall(r"`adk-psqlpy ([a-z]+)", TEXT))))
+PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted(DOCS.glob("*.md")))]
+COMMANDS = {
+    command
+    for page in PAGES
+    for text, begin in [
+        ((ROOT / page).read_text(encoding="utf-8"), "`"),
+        *((snippet.text, "^") for snippet in snippets(page, "sh")),
+    ]
+    for command in re.findall(rf"{begin}adk-psqlpy ([a-z]+)", text, re.MULTILINE)
+}
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_subcommands(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
-    assert {"init": "DIR"}.get(command, "--dsn") in capsys.readouterr().out
+    assert f"adk-psqlpy {command}" in capsys.readouterr().out
 
 
 def rows_of_key_table() -> Iterator[tuple[str, ...]]:
-    for line in TEXT.splitlines():
+    for line in (DOCS / "settings.md").read_text(encoding="utf-8").splitlines():
         cells = [cell.strip().replace("`", "") for cell in line.strip("|").split("|")]
         if len(cells) == 4 and cells[0] in KEYS:
             yield tuple(cells)
@@ -256,18 +312,20 @@ def test_every_key_is_in_the_table() -> None:
         assert (kind, default) == (_WANTED[KEYS[name].kind].partition(" ")[2], KEYS[name].default), name
 
 
-def test_requirements_are_the_projects() -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/install.md"])
+def test_requirements_are_the_projects(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (adk,) = [each for each in project["dependencies"] if each.startswith("google-adk")]
-    (lowest,) = re.findall(r"`google-adk` (\d+\.\d+) or newer \(below 3\)", TEXT)
+    (lowest,) = re.findall(r"`google-adk` (\d+\.\d+) or newer \(below 3\)", text)
     assert adk == f"google-adk>={lowest},<3"
     pythons = re.findall(r":: (3\.\d+)", "\n".join(project["classifiers"]))
-    assert f"CPython {pythons[0]} to {pythons[-1]}" in TEXT
+    assert f"CPython {pythons[0]} to {pythons[-1]}" in text
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/design.md"])
+@pytest.mark.parametrize("document", ["README.md", "SECURITY.md", "docs/design.md"])
 def test_links_and_paths(document: str) -> None:
-    """Links within the project, and paths in code, lead somewhere."""
+    """Links within the project, and paths in code, lead somewhere. `make docs` looks at the other pages."""
     text = (ROOT / document).read_text(encoding="utf-8")
     places = [ROOT / document, ROOT / "x", ROOT / "python" / "adk_psqlpy" / "x"]
     links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
@@ -277,4 +335,14 @@ def test_links_and_paths(document: str) -> None:
 
 
 def test_the_readme_stays_short() -> None:
-    assert TEXT.count("\n") <= 520
+    assert README.count("\n") <= 160
+
+
+def test_the_excerpts_are_the_examples() -> None:
+    """docs/fastapi.md shows lines of examples/fastapi_service.py, unchanged."""
+    example = (ROOT / "examples/fastapi_service.py").read_text(encoding="utf-8")
+    for snippet in snippets("docs/fastapi.md"):
+        assert snippet.text in example, snippet
+    text = (DOCS / "fastapi.md").read_text(encoding="utf-8")
+    for name, value in re.findall(r"^\| `([a-z_]+)` \| (\d+) \|", text, re.MULTILINE):
+        assert f'"{name}": {value},' in example, name
