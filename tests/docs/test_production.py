@@ -203,7 +203,7 @@ async def test_a_user_is_forgotten(config: PsqlpyConfig, database: Database) -> 
         """SELECT table_name::text AS name FROM information_schema.columns
            WHERE table_schema = 'public' AND column_name = 'user_id'""",
     )
-    assert len(tables) == 9
+    assert {"adk_sessions", "adk_user_states", "adk_artifact_contents"} <= {each["name"] for each in tables}
     counts = run_sql(
         database.dsn,
         *(f"SELECT count(*)::int4 AS n FROM {table['name']} WHERE user_id = 'u1'" for table in tables),
