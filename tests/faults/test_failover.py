@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.adk.errors import StaleSessionError
 from google.adk.events.event import Event
 from psqlpy.exceptions import Error
 
@@ -133,4 +135,39 @@ async def test_a_demoted_primary(binaries: Path) -> None:
         await within(40, service.append_event(session, Event(author="agent")))
         found = await service.get_session(app_name=APP, user_id=user_of(identity), session_id=identity)
         assert found == session
+        await service.close()
+
+
+async def test_the_same_revision_of_another_history(binaries: Path) -> None:
+    """An asynchronous failover loses an append; another writer brings the session to the same revision. The
+    object of the lost append is refused, and stays refused."""
+    with CrashServer(binaries) as primary, Standby(binaries, primary) as standby:
+        service = service_on(primary, standby)
+        await service.store.create_tables()
+        (identity,) = await create_sessions(service, 1)
+        key = {"app_name": APP, "user_id": user_of(identity), "session_id": identity}
+        mine, theirs = await service.get_session(**key), await service.get_session(**key)
+        assert mine is not None
+        assert theirs is not None
+        # What an asynchronous standby has not received when the primary dies.
+        run_sql(primary.dsn, "ALTER SYSTEM SET synchronous_standby_names = ''", "SELECT pg_reload_conf()")
+        run_sql(standby.dsn, "ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
+
+        async def cut() -> bool:
+            streaming = "SELECT count(*) AS n FROM pg_stat_replication"
+            return bool((await asyncio.to_thread(run_sql, primary.dsn, streaming))[0][0]["n"] == 0)
+
+        await until(cut, 10, "the end of replication")
+        moment = time.time()
+        await service.append_event(mine, Event(author="user", id="lost", timestamp=moment))
+        await asyncio.to_thread(primary.kill)
+        await asyncio.to_thread(standby.promote)
+        await within(40, service.append_event(theirs, Event(author="user", id="theirs", timestamp=moment)))
+        for _ in range(2):
+            with pytest.raises(StaleSessionError):
+                await service.append_event(mine, Event(author="agent"))
+        found = await service.get_session(**key)
+        assert found == theirs
+        assert found is not None
+        assert found.events[-1].id == "theirs"
         await service.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from google.adk.events.event import Event
@@ -51,6 +52,22 @@ def which_events(after_timestamp: float | None, limit: int | None) -> tuple[str,
     if after is None:
         return ("all", []) if limit is None else ("newest", [limit])
     return ("after", [after]) if limit is None else ("newest_after", [after, limit])
+
+
+def seen(expected: Version, check: Callable[..., None]) -> list[bytes | None]:
+    """What a version says beside the revision: create_time, update_time and an event's id, in binary format.
+
+    Raises:
+        ValueError: naming what is wrong; of the event's id, what `check` raises.
+    """
+    created, updated, event_id = expected.create_time, expected.update_time, expected.last_event_id
+    if event_id is not None:
+        check(**{"expected.last_event_id": event_id})
+    return [
+        timestamptz(micros("create_time", created)),
+        None if updated is None else timestamptz(micros("update_time", updated)),
+        None if event_id is None else event_id.encode(),
+    ]
 
 
 def check_append(event: Event, expected: Version) -> None:

@@ -24,7 +24,7 @@ LONGEST: Final = 128
 LARGEST: Final = 1 << 20
 
 _TYPES: Final = (
-    *("varchar", "varchar", "varchar", "bigint", "timestamptz", "jsonb"),
+    *("varchar", "varchar", "varchar", "bigint", "timestamptz", "timestamptz", "varchar", "jsonb"),
     *(kind for _, kind in _native.EVENT_COLUMNS),
 )
 
@@ -37,7 +37,8 @@ class Append:
     __slots__ = ("future", "group_size", "key", "revision", "size", "values")
 
     def __init__(self, key: Key, revision: int, values: list[bytes | None]) -> None:
-        """`values`: the session's create_time, its delta, and the event's columns, in binary format."""
+        """`values`, in binary format: the session's create_time, its update_time, the id of an event that was
+        seen in it, its delta, and the event's columns."""
         self.key = key
         self.revision = revision
         self.values = values

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import uuid
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Literal
 from weakref import WeakValueDictionary
@@ -23,6 +24,7 @@ from google.adk.sessions.state import State
 from typing_extensions import Self, override
 
 from adk_psqlpy import _native
+from adk_psqlpy.sessions.marker import marked, marker
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sessions.stored import StoredSession, Version
 
@@ -180,7 +182,9 @@ class PsqlpySessionService(BaseSessionService):
                 if revision <= expected.revision:
                     return event
             session.last_update_time = round(event.timestamp * 1e6) / 1e6
-            session._storage_update_marker = _marker(revision, expected.create_time)
+            session._storage_update_marker = marker(
+                Version(revision, expected.create_time, session.last_update_time, event.id)
+            )
             self._update_session_state(session, event)
             session.events.append(event)
             return event
@@ -213,7 +217,7 @@ class PsqlpySessionService(BaseSessionService):
         session.state.clear()
         session.state.update(stored.state | temporary)
         session.last_update_time = stored.update_time
-        session._storage_update_marker = _marker(stored.revision, stored.create_time)
+        session._storage_update_marker = marker(_version(stored))
         return event
 
     def _turn(self, session: Session) -> asyncio.Lock:
@@ -227,18 +231,18 @@ class PsqlpySessionService(BaseSessionService):
         An object that was made by hand has none; it counts as current if its last event is the stored one's
         or its time is not behind, as in ADK's database service.
         """
-        marked = _marked(session)
-        if marked is not None:
-            return marked
+        known = marked(session)
+        if known is not None:
+            return known
         last = await self.store.last_event(session.app_name, session.user_id, session.id)
         if last is None:
             raise SessionNotFoundError(f"Session {session.id} not found.")
         version, update_time, last_event_id = last
-        known = session.events[-1].id if session.events else None
-        behind = update_time > session.last_update_time and last_event_id != known
+        newest = session.events[-1].id if session.events else None
+        behind = update_time > session.last_update_time and last_event_id != newest
         if behind and self.stale_policy == "raise":
             raise StaleSessionError(_STALE)
-        return version
+        return replace(version, update_time=update_time, last_event_id=last_event_id)
 
     async def _not_written(self, session: Session, event: Event, expected: Version) -> int:
         """Tell why an append wrote nothing; the event's `seq` where it had been stored before."""
@@ -301,20 +305,11 @@ def _session(stored: StoredSession) -> Session:
         state=stored.state,
         events=stored.events,
         last_update_time=stored.update_time,
-        marker=_marker(stored.revision, stored.create_time),
+        marker=marker(_version(stored)),
     )
 
 
-# ADK keeps a service's marker in a private attribute of the session, which copies and pickles take along.
-
-
-def _marker(revision: int, create_time: float) -> str:
-    return f"{revision}@{create_time!r}"
-
-
-def _marked(session: Session) -> Version | None:
-    """The version an object carries; `None` where it has no marker, or one of another service's."""
-    revision, at, create_time = (session._storage_update_marker or "").partition("@")
-    if not (at and revision.isdigit()):
-        return None
-    return Version(int(revision), float(create_time))
+def _version(stored: StoredSession) -> Version:
+    """The version that was read; its event is the last of those that came along."""
+    last = stored.events[-1].id if stored.events else None
+    return Version(stored.revision, stored.create_time, stored.update_time, last)

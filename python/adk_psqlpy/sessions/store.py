@@ -350,7 +350,7 @@ class PsqlpyADKStore:
     ) -> int | None:
         """Append an event and merge its state delta, if the session is still as expected.
 
-        With `merge`, also if others have appended since.
+        With `merge`, also if others have appended since to the history that `expected` names.
 
         Gives the new revision, which is the event's `seq`; `None` where nothing was written because the
         session is gone, has moved on, or holds the event already: `append_outcome` tells which. `temp:` keys
@@ -360,10 +360,8 @@ class PsqlpyADKStore:
         arguments.check_append(event, expected)
         columns = _native.encode_event(event, self.key_length)
         delta = scoped(event.actions.state_delta) if event.actions.state_delta else EMPTY
-        created = timestamptz(arguments.micros("create_time", expected.create_time))
-        append = Append(
-            (app_name, user_id, session_id), expected.revision, [created, delta.session, *columns]
-        )
+        seen = arguments.seen(expected, self._check)
+        append = Append((app_name, user_id, session_id), expected.revision, [*seen, delta.session, *columns])
         if append.size > JSONB_BYTES:
             check_event(event.id, columns, (delta.session, delta.app, delta.user))
         self._state_sizes.look(append.key, delta.session)

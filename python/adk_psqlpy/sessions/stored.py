@@ -32,10 +32,16 @@ class Version:
 
     A session that was deleted and made again under its id has another `create_time`, so that whoever holds
     the old one is stale even where the revisions are the same.
+
+    After a failover that lost commits, others may bring a session back to a revision that a writer has seen
+    with another history. `update_time` and `last_event_id`, an event that the writer has seen, tell the two
+    apart; `None` is not compared.
     """
 
     revision: int
     create_time: float
+    update_time: float | None = None
+    last_event_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,17 +99,21 @@ class Statements:
 
     @cache  # noqa: B019 - a store has one of these, for as long as it lives
     def append_event(self, *, app: bool, user: bool, merge: bool = False) -> str:
-        """`$4` expected revision, `$5` the session's create_time, `$6` session delta (NULL for none), `$7...`
-        the event's columns, then the app and user deltas where the statement has them (`app`, `user`).
+        """`$4` expected revision, `$5` the session's create_time, `$6` its update_time, `$7` the id of an event
+        of it (NULL: not compared), `$8` session delta (NULL for none), `$9...` the event's columns, then the
+        app and user deltas where the statement has them (`app`, `user`).
 
         Gives the new revision. No row, and nothing written, where the session is gone, was deleted and made
-        again (another create_time), has another revision (`merge`: an earlier one), or holds an event of this
-        id: `append_outcome` tells which.
+        again (another create_time), has another revision (`merge`: an earlier one), another update_time at that
+        revision, or not the event `$7`, or holds an event of this id: `append_outcome` tells which.
         """
         t = self.tables
-        event = ", ".join(f"${7 + place}" for place in range(len(_COLUMNS)))
-        at = f"${7 + _COLUMNS.index('timestamp')}"
-        further = 7 + len(_COLUMNS)
+        event = ", ".join(f"${9 + place}" for place in range(len(_COLUMNS)))
+        at = f"${9 + _COLUMNS.index('timestamp')}"
+        further = 9 + len(_COLUMNS)
+        as_seen = "revision = $4 AND update_time = coalesce($6, update_time)"
+        if merge:
+            as_seen = f"(revision > $4 OR ({as_seen}))"
         merges = []
         if app:
             merges.append(self._merge_app_state(f"${further}", at))
@@ -121,8 +125,9 @@ class Statements:
         return f"""
         WITH held AS (
             SELECT revision FROM {t.sessions}
-            WHERE app_name = $1 AND user_id = $2 AND id = $3 AND revision {">=" if merge else "="} $4
-                AND create_time = $5
+            WHERE app_name = $1 AND user_id = $2 AND id = $3 AND create_time = $5
+                AND {as_seen}
+                AND ($7::varchar IS NULL OR {self._holds("$1", "$2", "$3", "$7")})
             FOR NO KEY UPDATE
         ), e AS (
             INSERT INTO {t.events} (app_name, user_id, session_id, seq, {_quote(_COLUMNS)})
@@ -131,7 +136,7 @@ class Statements:
             RETURNING seq
         ), s AS (
             UPDATE {t.sessions} SET
-                state = CASE WHEN $6::jsonb IS NULL THEN state ELSE state || $6::jsonb END,
+                state = CASE WHEN $8::jsonb IS NULL THEN state ELSE state || $8::jsonb END,
                 revision = e.seq,
                 update_time = {at}
             FROM e
@@ -141,10 +146,27 @@ class Statements:
         SELECT revision FROM s
         """
 
+    def _holds(self, app: str, user: str, session: str, event: str) -> str:
+        """Whether a session holds an event of this id.
+
+        The revision alone does not tell histories apart: a failover may lose commits, and others may bring the
+        session to the same revision again. An event is stored only after what its writer had seen, so a session
+        that holds it has the history that led to it.
+
+        The primary key is named by `BETWEEN` and `ORDER BY`, and no `EXISTS`: without statistics the planner
+        filters the whole session by its other index, or hashes all events (1.4 times the time of a group).
+        """
+        return (
+            f"(SELECT seen.seq FROM {self.tables.events} AS seen WHERE seen.app_name = {app} "
+            f"AND seen.user_id = {user} AND seen.session_id = {session} AND seen.id BETWEEN {event} AND {event} "
+            "ORDER BY seen.id LIMIT 1) IS NOT NULL"
+        )
+
     @cached_property
     def append_group(self) -> str:
         """Appends to several sessions: an array each of app names, user ids, session ids, expected revisions,
-        create_times, session deltas (NULL for none), then one for each of the event's columns.
+        create_times, update_times, ids of events seen (NULL: not compared), session deltas (NULL for none), then
+        one for each of the event's columns.
 
         Gives place in the arrays (from 1) and new revision for each that was stored. The others are not
         there: what keeps `append_event` from writing keeps these, and so does a lock that somebody else holds
@@ -152,8 +174,8 @@ class Statements:
         session may be in a group once only.
         """
         t = self.tables
-        given = ("app_name", "user_id", "session_id", "expected", "created", "delta")
-        types = ("varchar", "varchar", "varchar", "bigint", "timestamptz", "jsonb")
+        given = ("app_name", "user_id", "session_id", "expected", "created", "updated", "last_event", "delta")
+        types = ("varchar", "varchar", "varchar", "bigint", "timestamptz", "timestamptz", "varchar", "jsonb")
         columns = (*given, *(f"event_{name}" for name in _COLUMNS))
         arrays = ", ".join(
             f"${place}::{kind}[]"
@@ -168,6 +190,8 @@ class Statements:
             FROM g JOIN {t.sessions} AS s
                 ON s.app_name = g.app_name AND s.user_id = g.user_id AND s.id = g.session_id
             WHERE s.revision = g.expected AND s.create_time = g.created
+                AND s.update_time = coalesce(g.updated, s.update_time)
+                AND (g.last_event IS NULL OR {self._holds("s.app_name", "s.user_id", "s.id", "g.last_event")})
             FOR NO KEY UPDATE OF s SKIP LOCKED
         ), e AS (
             INSERT INTO {t.events} (app_name, user_id, session_id, seq, {_quote(_COLUMNS)})

@@ -1,0 +1,34 @@
+"""The marker of a session object: which version of the stored session it holds.
+
+ADK keeps a service's marker in a private attribute of the session, which copies and pickles take along.
+"""
+
+from __future__ import annotations
+
+from google.adk.sessions.session import Session
+
+from adk_psqlpy.sessions.stored import Version
+
+# The first character of a marker that names more than revision and create_time. Older processes of this
+# package read what stands before an @ as the revision: to them such a marker is another service's.
+_FULL = "@"
+
+
+def marker(version: Version) -> str:
+    """The text for `Session._storage_update_marker`."""
+    updated = "" if version.update_time is None else repr(version.update_time)
+    # The id is last: it may hold any character.
+    return f"{_FULL}{version.revision}@{version.create_time!r}@{updated}@{version.last_event_id or ''}"
+
+
+def marked(session: Session) -> Version | None:
+    """The version an object carries; `None` where it has no marker, or one of another service's."""
+    text = session._storage_update_marker or ""
+    full = text.startswith(_FULL)
+    revision, *further = text.removeprefix(_FULL).split("@", 3)
+    if len(further) != (3 if full else 1) or not revision.isdigit():
+        return None
+    if not full:
+        return Version(int(revision), float(further[0]))
+    created, updated, event_id = further
+    return Version(int(revision), float(created), float(updated) if updated else None, event_id or None)
