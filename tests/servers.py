@@ -84,6 +84,14 @@ class Server(ABC):
         ((row,),) = run_sql(self.dsn, "SELECT current_setting('server_version_num')::int4 AS version")
         return int(row["version"])
 
+    def create_database(self, name: str) -> None:
+        """Make an empty database."""
+        run_sql(self.dsn, f'CREATE DATABASE "{name}"')
+
+    def drop_database(self, name: str) -> None:
+        """Drop it, whoever is connected."""
+        run_sql(self.dsn, f'DROP DATABASE "{name}" WITH (FORCE)')
+
     @abstractmethod
     def start(self) -> str:
         """Start, and return the superuser's DSN."""
