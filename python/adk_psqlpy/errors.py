@@ -1,10 +1,10 @@
-"""Errors of the package's own; each is also the driver's error that it takes the place of."""
+"""Errors of the package's own; each is also the driver's or Python's error that it takes the place of."""
 
 from __future__ import annotations
 
 from psqlpy.exceptions import BaseConnectionPoolError, DatabaseError
 
-__all__ = ["OperationTimeoutError", "PoolTimeoutError"]
+__all__ = ["NoSuchPointError", "OperationTimeoutError", "PoolTimeoutError", "UnknownStateError"]
 
 
 class OperationTimeoutError(DatabaseError, TimeoutError):
@@ -13,3 +13,11 @@ class OperationTimeoutError(DatabaseError, TimeoutError):
 
 class PoolTimeoutError(BaseConnectionPoolError, TimeoutError):
     """No connection came out of the pool within `acquire_timeout_sec`."""
+
+
+class NoSuchPointError(ValueError):
+    """The session has no such event, `seq` or invocation to go back to."""
+
+
+class UnknownStateError(ValueError):
+    """A session's state at an earlier point is not known: its beginning, or a change, is not recorded."""

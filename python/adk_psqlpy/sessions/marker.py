@@ -1,4 +1,4 @@
-"""The marker of a session object: which version of the stored session it holds.
+"""The objects that ADK works on, and their marker: which version of the stored session one holds.
 
 ADK keeps a service's marker in a private attribute of the session, which copies and pickles take along.
 """
@@ -7,11 +7,31 @@ from __future__ import annotations
 
 from google.adk.sessions.session import Session
 
-from adk_psqlpy.sessions.stored import Version
+from adk_psqlpy import _native
+from adk_psqlpy.sessions.stored import StoredSession, Version
 
 # The first character of a marker that names more than revision and create_time. Older processes of this
 # package read what stands before an @ as the revision: to them such a marker is another service's.
 _FULL = "@"
+
+
+def session_of(stored: StoredSession) -> Session:
+    """A stored session as ADK's object."""
+    return _native.make_session(
+        id=stored.id,
+        app_name=stored.app_name,
+        user_id=stored.user_id,
+        state=stored.state,
+        events=stored.events,
+        last_update_time=stored.update_time,
+        marker=marker(version_of(stored)),
+    )
+
+
+def version_of(stored: StoredSession) -> Version:
+    """The version that was read; its event is the last of those that came along."""
+    last = stored.events[-1].id if stored.events else None
+    return Version(stored.revision, stored.create_time, stored.update_time, last)
 
 
 def marker(version: Version) -> str:

@@ -23,10 +23,11 @@ from google.adk.sessions.session import Session
 from google.adk.sessions.state import State
 from typing_extensions import Self, override
 
-from adk_psqlpy import _native
-from adk_psqlpy.sessions.marker import marked, marker
+from adk_psqlpy.sessions.marker import marked, marker, session_of, version_of
 from adk_psqlpy.sessions.store import PsqlpyADKStore
-from adk_psqlpy.sessions.stored import StoredSession, Version
+from adk_psqlpy.sessions.stored import Version
+from adk_psqlpy.sessions.time_travel import TimeTravel
+from adk_psqlpy.sessions.travel import Travel
 
 _STALE: Final = (
     "The session has been modified in storage since it was loaded. "
@@ -34,8 +35,8 @@ _STALE: Final = (
 )
 
 
-class PsqlpySessionService(BaseSessionService):
-    """Sessions in PostgreSQL, as ADK's `BaseSessionService` defines them.
+class PsqlpySessionService(TimeTravel, BaseSessionService):
+    """Sessions in PostgreSQL, as ADK's `BaseSessionService` defines them, with forks and earlier states.
 
     The tables must exist (`await store.create_tables()`). One service may be used by any number of tasks, in
     several event loops one after another. Two services, in one process or in several, may use one database:
@@ -63,6 +64,7 @@ class PsqlpySessionService(BaseSessionService):
         if stale_policy not in ("raise", "merge"):
             raise ValueError(f"stale_policy must be 'raise' or 'merge', not {stale_policy!r}")
         self.store = store
+        self.travel = Travel(store)
         self.stale_policy = stale_policy
         # One append of a session at a time: agents that run in parallel share one session object, and each
         # append needs the revision that the one before it left there.
@@ -86,7 +88,7 @@ class PsqlpySessionService(BaseSessionService):
         stored = await self.store.create_session(app_name, user_id, session_id, state)
         if stored is None:
             raise AlreadyExistsError(f"Session with id {session_id} already exists.")
-        return _session(stored)
+        return session_of(stored)
 
     @override
     async def get_session(
@@ -110,7 +112,7 @@ class PsqlpySessionService(BaseSessionService):
             after_timestamp=config.after_timestamp if config else None,
             limit=config.num_recent_events if config else None,
         )
-        return _session(stored) if stored is not None else None
+        return session_of(stored) if stored is not None else None
 
     @override
     async def list_sessions(
@@ -134,7 +136,7 @@ class PsqlpySessionService(BaseSessionService):
             limit=limit,
             after=None if after is None else (after.last_update_time, after.user_id, after.id),
         )
-        return ListSessionsResponse(sessions=[_session(each) for each in stored])
+        return ListSessionsResponse(sessions=[session_of(each) for each in stored])
 
     @override
     async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
@@ -150,7 +152,9 @@ class PsqlpySessionService(BaseSessionService):
     async def append_event(self, session: Session, event: Event) -> Event:
         """Append an event to the stored session and to the object, and apply its state delta to both.
 
-        A partial event is returned as it is. `temp:` keys reach the object's state only. An event that the
+        A partial event is returned as it is. In the event of a rewind (`Runner.rewind_async`), the delta of
+        the session's own state is made anew: ADK's knows nothing of the state that the session was created
+        with, and of changes without an event. `temp:` keys reach the object's state only. An event that the
         session holds already, equal in all fields, is accepted once more and changes nothing: so an append
         whose answer was lost can be repeated.
 
@@ -160,6 +164,7 @@ class PsqlpySessionService(BaseSessionService):
             StaleSessionError: somebody appended since the object was loaded (with `stale_policy="merge"`:
                 the session was deleted and made again); nothing was written.
             AlreadyExistsError: the session holds another event of this id.
+            UnknownStateError: the event is of a rewind, and the state that it goes back to is not known.
         """
         _require("session", session, Session)
         _require_fields(session)
@@ -172,6 +177,8 @@ class PsqlpySessionService(BaseSessionService):
             event.id = Event.new_id()
         async with self._turn(session):
             expected = await self._expected_version(session)
+            if event.actions.rewind_before_invocation_id:
+                await self._complete_rewind(session, event, expected)
             revision = await self.store.append_event(
                 session.app_name, session.user_id, session.id, event, expected=expected
             )
@@ -217,7 +224,7 @@ class PsqlpySessionService(BaseSessionService):
         session.state.clear()
         session.state.update(stored.state | temporary)
         session.last_update_time = stored.update_time
-        session._storage_update_marker = marker(_version(stored))
+        session._storage_update_marker = marker(version_of(stored))
         return event
 
     def _turn(self, session: Session) -> asyncio.Lock:
@@ -295,21 +302,3 @@ def _require_fields(session: Session) -> None:
 def _stripped(session_id: str) -> str:
     _require("session_id", session_id, str)
     return session_id.strip()
-
-
-def _session(stored: StoredSession) -> Session:
-    return _native.make_session(
-        id=stored.id,
-        app_name=stored.app_name,
-        user_id=stored.user_id,
-        state=stored.state,
-        events=stored.events,
-        last_update_time=stored.update_time,
-        marker=marker(_version(stored)),
-    )
-
-
-def _version(stored: StoredSession) -> Version:
-    """The version that was read; its event is the last of those that came along."""
-    last = stored.events[-1].id if stored.events else None
-    return Version(stored.revision, stored.create_time, stored.update_time, last)

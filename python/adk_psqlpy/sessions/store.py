@@ -254,6 +254,15 @@ class PsqlpyADKStore:
             app_name, user_id, session_id, "since", [arguments.count("revision", revision)]
         )
 
+    async def get_until(
+        self, app_name: str, user_id: str, session_id: str, revision: int
+    ) -> StoredSession | None:
+        """Read a session as it is, with the events up to a revision; `None` where there is none."""
+        self._check_key(app_name, user_id, session_id)
+        return await self._get_session(
+            app_name, user_id, session_id, "until", [arguments.count("revision", revision)]
+        )
+
     @observed("sessions")
     async def list_sessions(
         self,

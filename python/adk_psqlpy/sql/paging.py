@@ -21,6 +21,7 @@ _FILTERS: Final = {
     "newest": "ORDER BY e.seq DESC LIMIT $6",
     "newest_after": "AND e.timestamp >= $6 ORDER BY e.seq DESC LIMIT $7",
     "since": "AND e.seq > $6",
+    "until": "AND e.seq <= $6",
 }
 
 

@@ -241,7 +241,7 @@ class Statements:
         """The session, both shared states, and the events in chunks, one array a column.
 
         `events` is `none`, `all`, `newest` (`$4` how many), `after` (`$4` the earliest time), `newest_after`
-        (`$4` the time, `$5` how many), `since` (`$4` a revision: those appended after it), `one` (`$4` an
+        (`$4` the time, `$5` how many), `since` (`$4` a revision: those appended after it), `until` (`$4` a revision: the others), `one` (`$4` an
         event id), `page` (`$4` to `$5` the `seq`s) or `page_after` (`$6` the earliest time as well). No row
         where the session does not exist, else a row a chunk, told apart by `number` (from 1; NULL where there
         are no events): the caller puts them in order. Only the first one carries the states. Within a chunk the events come in the order of
@@ -288,10 +288,13 @@ class Statements:
             "after": f"e.timestamp >= {_given(4, 'timestamptz')}",
             "newest_after": f"e.timestamp >= {_given(4, 'timestamptz')}",
             "since": f"e.seq > {_given(4)}",
+            "until": f"e.seq <= {_given(4)}",
             "page": f"e.seq >= {_given(4)} AND e.seq <= {_given(5)}",
             "page_after": f"e.seq >= {_given(4)} AND e.seq <= {_given(5)} AND e.timestamp >= {_given(6, 'timestamptz')}",
         }.get(events)
-        last = f"least(s.revision, {_given(5)})" if events.startswith("page") else "s.revision"
+        last = "s.revision"
+        if events == "until" or events.startswith("page"):
+            last = f"least(s.revision, {_given(4 if events == 'until' else 5)})"
         chunk = f"""{self._events(condition)} AND e.seq >= chunk.first
                 AND e.seq <= CASE WHEN chunk.first > s.revision - {CHUNK} THEN {_LAST_SEQ}
                     ELSE chunk.first + {CHUNK - 1} END

@@ -1,0 +1,201 @@
+"""Forks, earlier states and rewinds, as methods of the session service."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from google.adk.errors.session_not_found_error import SessionNotFoundError
+from google.adk.events.event import Event
+from google.adk.sessions.base_session_service import GetSessionConfig
+from google.adk.sessions.session import Session
+from google.adk.sessions.state import State
+
+from adk_psqlpy.errors import NoSuchPointError
+from adk_psqlpy.sessions.diff import SessionDiff, diff, same
+from adk_psqlpy.sessions.marker import marked, marker, session_of
+from adk_psqlpy.sessions.stored import Version
+from adk_psqlpy.sessions.travel import Fork, Key, Travel
+
+if TYPE_CHECKING:
+    from adk_psqlpy.artifacts import PsqlpyArtifactService
+    from adk_psqlpy.sessions.store import PsqlpyADKStore
+
+_SHARED = (State.APP_PREFIX, State.USER_PREFIX, State.TEMP_PREFIX)
+
+
+class TimeTravel:
+    """What `PsqlpySessionService` offers beyond ADK's contract, to go back in sessions.
+
+    Each method takes a `Session`, of which only the key is read, and the `create_time` it was loaded with: a
+    session that was made anew under the same id is another one. The point is named by one of three
+    arguments:
+
+    - `at_event`: an event or its id. The point is after it.
+    - `at_seq`: a revision. 0 is the session as it was created.
+    - `before_invocation_id`: the point is before the first event of this invocation, as in ADK's rewind.
+
+    Without any of them, the point is the session as it is stored now.
+
+    State at a point is what the session was created with, and the deltas of its events and of
+    `update_session_state` up to there, as they are stored: an event that was edited with SQL counts as
+    edited. (A value that is no JSON is as the event holds it: bytes are base64 there.) Keys of `app:` and
+    `user:` have no history of one session, so they are shown as they are now.
+    """
+
+    store: PsqlpyADKStore
+    travel: Travel
+
+    async def fork_session(
+        self,
+        session: Session,
+        *,
+        at_event: Event | str | None = None,
+        at_seq: int | None = None,
+        before_invocation_id: str | None = None,
+        session_id: str | None = None,
+        artifacts: PsqlpyArtifactService | None = None,
+        config: GetSessionConfig | None = None,
+    ) -> Session:
+        """Make a new session of the history up to a point, with the state as it was there, and read it.
+
+        One statement makes the fork, in the server, or nothing. It sees the session at one moment, and
+        waits for no append. Events keep their ids and their `seq`. The fork stands on its own: whatever
+        becomes of the one session does not touch the other.
+
+        Args:
+            session: the session to fork.
+            at_event, at_seq, before_invocation_id: the point; see the class.
+            session_id: the id of the fork; one is made where none is given.
+            artifacts: the artifact service, on the same `PsqlpyConfig`, whose artifacts of the session go
+                along, in the same statement: all versions but those that events after the point say they
+                saved. Bytes are not copied. References among the session's artifacts lead to the fork's.
+            config: which of the events the returned object holds. `GetSessionConfig(num_recent_events=0)`
+                saves reading the history back.
+
+        Raises:
+            SessionNotFoundError: the session is not stored, or was made anew since it was loaded.
+            NoSuchPointError: the session has no such point.
+            UnknownStateError: the state there is not known: what the session was created with is not, or
+                changes since then are not recorded.
+            AlreadyExistsError: there is a session with this id, or (with `artifacts`) artifacts of one.
+            ValueError: an argument is not of its type, more than one point is named, or `artifacts` is on
+                another configuration. Nothing was sent.
+        """
+        key, create_time = _loaded(session)
+        if config is not None and not isinstance(config, GetSessionConfig):
+            raise ValueError(f"config must be a GetSessionConfig, not {type(config).__name__}")
+        if session_id is not None and not isinstance(session_id, str):
+            raise ValueError(f"session_id must be a str, not {type(session_id).__name__}")
+        fork_id = (session_id or "").strip() or str(uuid.uuid4())
+        at = self.travel.point(at_event, at_seq, before_invocation_id)
+        await self.travel.fork(key, at, fork_id, create_time=create_time, artifacts=artifacts)
+        stored = await self.store.get_session(
+            key[0],
+            key[1],
+            fork_id,
+            after_timestamp=config.after_timestamp if config else None,
+            limit=config.num_recent_events if config else None,
+        )
+        if stored is None:
+            raise SessionNotFoundError(f"Session {fork_id} was forked, and deleted before it could be read.")
+        return session_of(stored)
+
+    async def state_at(
+        self,
+        session: Session,
+        *,
+        at_event: Event | str | None = None,
+        at_seq: int | None = None,
+        before_invocation_id: str | None = None,
+    ) -> dict[str, Any]:
+        """Tell the state at a point: the session's own keys as they were, those of app and user as they are.
+
+        Raises:
+            SessionNotFoundError: the session is not stored, or was made anew since it was loaded.
+            NoSuchPointError: the session has no such point.
+            UnknownStateError: the state there is not known.
+        """
+        key, create_time = _loaded(session)
+        at = self.travel.point(at_event, at_seq, before_invocation_id)
+        return (await self.travel.state_at(key, at, create_time=create_time)).state
+
+    async def get_session_at(
+        self,
+        session: Session,
+        *,
+        at_event: Event | str | None = None,
+        at_seq: int | None = None,
+        before_invocation_id: str | None = None,
+    ) -> Session:
+        """Read the session as it was at a point: its events up to there, and its state.
+
+        The object is for looking at. An append to it raises `StaleSessionError`, unless nothing came after
+        the point: to go on from there, fork.
+
+        Raises:
+            SessionNotFoundError: the session is not stored, or was made anew since it was loaded.
+            NoSuchPointError: the session has no such point.
+            UnknownStateError: the state there is not known.
+        """
+        key, create_time = _loaded(session)
+        at = self.travel.point(at_event, at_seq, before_invocation_id)
+        then = await self.travel.state_at(key, at, create_time=create_time)
+        stored = await self.store.get_until(*key, then.at)
+        if stored is None or stored.create_time != then.create_time:
+            raise SessionNotFoundError(f"Session {session.id} was deleted while it was being read.")
+        earlier = session_of(stored)
+        earlier.state = then.state
+        last = earlier.events[-1].timestamp if earlier.events else then.create_time
+        earlier.last_update_time = round(last * 1e6) / 1e6
+        seen = earlier.events[-1].id if earlier.events else None
+        earlier._storage_update_marker = marker(Version(then.at, then.create_time, last_event_id=seen))
+        return earlier
+
+    async def get_origin(self, session: Session) -> Fork | None:
+        """Tell which session this one was forked from, and where; `None` where it was not forked."""
+        key, _ = _loaded(session)
+        return await self.travel.origin(key)
+
+    async def list_forks(self, session: Session) -> list[Fork]:
+        """List the sessions that were forked from this one itself, oldest first; it may be gone."""
+        key, _ = _loaded(session)
+        return await self.travel.forks(key)
+
+    @staticmethod
+    def diff(a: Session, b: Session) -> SessionDiff:
+        """Compare two sessions as they are in memory: what both begin with, the other events, and state."""
+        return diff(a, b)
+
+    async def _complete_rewind(self, session: Session, event: Event, expected: Version) -> None:
+        """Give the event of a rewind the delta that leads to the state as it was.
+
+        ADK computes the delta from events alone. As there, a key that came after the point is set to `None`,
+        and shared state stays. An invocation that is not stored is none of ours to go back to.
+        """
+        at = self.travel.point(before_invocation_id=event.actions.rewind_before_invocation_id)
+        key = (session.app_name, session.user_id, session.id)
+        try:
+            then = await self.travel.state_at(key, at, create_time=expected.create_time)
+        except (NoSuchPointError, SessionNotFoundError):
+            return
+        current = {name: value for name, value in session.state.items() if not name.startswith(_SHARED)}
+        known = {name: value for name, value in then.own.items() if value is not None}
+        given = event.actions.state_delta
+        event.actions.state_delta = (
+            {name: value for name, value in given.items() if name.startswith(_SHARED)}
+            | {
+                name: value
+                for name, value in known.items()
+                if name not in current or not same(current[name], value)
+            }
+            | {name: None for name in current if name not in known}
+        )
+
+
+def _loaded(session: Session) -> tuple[Key, float | None]:
+    """Key and create_time that an object carries."""
+    if not isinstance(session, Session):
+        raise ValueError(f"session must be a Session, not {type(session).__name__}")
+    version = marked(session)
+    return (session.app_name, session.user_id, session.id), version.create_time if version else None

@@ -1,0 +1,206 @@
+"""Going back in stored sessions: the plain operations."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from google.adk.errors.already_exists_error import AlreadyExistsError
+from google.adk.errors.session_not_found_error import SessionNotFoundError
+from google.adk.events.event import Event
+
+from adk_psqlpy import _native
+from adk_psqlpy.artifacts import PsqlpyArtifactService
+from adk_psqlpy.connections.binary import parameter, raw, seconds, timestamptz
+from adk_psqlpy.connections.lanes import Decoders, Row
+from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.sessions.arguments import micros
+from adk_psqlpy.sessions.points import Point, check_point, point
+from adk_psqlpy.sql.artifact_tables import ArtifactTables
+from adk_psqlpy.sql.travel import TravelStatements
+from adk_psqlpy.telemetry import observed
+
+if TYPE_CHECKING:
+    from adk_psqlpy.sessions.store import PsqlpyADKStore
+
+_TIMES: Decoders = dict.fromkeys(("create_time", "origin_create_time"), seconds)
+_STATES: Decoders = _TIMES | dict.fromkeys(("state", "app_state", "user_state"), raw)
+
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Where a session was forked from.
+
+    `session_id` is the fork, `origin_id` the session that it was made of, at its revision
+    `origin_revision`: the `seq` of the last event that the two have in common. `create_time` is when, in
+    seconds since the Unix epoch. `origin_exists` says whether the origin is still there; one of its id that
+    was made anew is another session.
+    """
+
+    session_id: str
+    origin_id: str
+    origin_revision: int
+    create_time: float
+    origin_exists: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierState:
+    """A session's state at a point.
+
+    `state` has the session's own keys as they were, and those of app and user as they are now. `own` has the
+    session's own keys alone. `at` is the revision of the point, `revision` the session's now.
+    """
+
+    at: int
+    revision: int
+    create_time: float
+    own: dict[str, Any]
+    state: dict[str, Any]
+
+
+class Travel:
+    """Earlier points of the sessions of one store.
+
+    Where a method takes a `create_time`, the session must have been created then: another one that was made
+    under the same id is not there for it.
+    """
+
+    def __init__(self, store: PsqlpyADKStore) -> None:
+        """On the store's tables, by its connections."""
+        self._store = store
+        self._sql = TravelStatements(store.tables)
+        self._telemetry = store._telemetry
+        self._collections = store._collections
+
+    def point(
+        self,
+        at_event: Event | str | None = None,
+        at_seq: int | None = None,
+        before_invocation_id: str | None = None,
+    ) -> Point:
+        """The point that the arguments mean; none of them means the session as it is.
+
+        Raises:
+            ValueError: more than one is given, or one is not of its type.
+        """
+        return point(at_event, at_seq, before_invocation_id, self._store.key_length)
+
+    @observed("sessions")
+    async def state_at(self, key: Key, at: Point, *, create_time: float | None = None) -> EarlierState:
+        """Tell the state at a point.
+
+        Raises:
+            SessionNotFoundError: there is no such session.
+            NoSuchPointError: it has no such point.
+            UnknownStateError: the state there is not known.
+        """
+        self._store._check_key(*key)
+        sql = self._sql.state_at(kind=at.kind)
+        (row,) = await self._store._read(sql, [*key, _time(create_time), *at.parameters], _STATES)
+        revision, created, found, own, unknown, missing, app, user = row
+        place = _place(key)
+        _check(at, place, revision, found, unknown, missing)
+        return EarlierState(
+            at=found,
+            revision=revision,
+            create_time=created,
+            own=_native.decode_state(own, place=place),
+            state=_native.decode_state(own, app, user, place=place),
+        )
+
+    @observed("sessions")
+    async def fork(
+        self,
+        key: Key,
+        at: Point,
+        session_id: str,
+        *,
+        create_time: float | None = None,
+        artifacts: PsqlpyArtifactService | None = None,
+    ) -> None:
+        """Make a session of this id, with the history up to a point and the state there.
+
+        With `artifacts`, an artifact service on the same configuration, also with the versions of the
+        session's artifacts that were there. All of it is one statement.
+
+        Raises:
+            SessionNotFoundError: there is no such session to fork.
+            NoSuchPointError: it has no such point.
+            UnknownStateError: the state there is not known.
+            AlreadyExistsError: there is a session of the new id, or artifacts of one.
+            ValueError: `artifacts` is on another configuration.
+        """
+        store = self._store
+        store._check_key(*key)
+        store._check(session_id=session_id)
+        if not session_id:
+            raise ValueError("session_id must not be empty")
+        parameters: list[Any] = [*key, _time(create_time), *at.parameters]
+        parameters += [session_id, parameter(timestamptz(time.time_ns() // 1000))]
+        tables = None
+        if artifacts is not None:
+            tables = await _tables(artifacts, store)
+            parameters += [_uri(*key), _uri(key[0], key[1], session_id)]
+        sql = self._sql.fork(kind=at.kind, artifacts=tables)
+        (row,) = await store._write(sql, parameters, _TIMES, repeat=Repeat.AFTER_FAILURE)
+        revision, _, found, unknown, missing, made = row
+        _check(at, _place(key), revision, found, unknown, missing)
+        if not made:
+            raise AlreadyExistsError(
+                f"Session with id {session_id} already exists, or artifacts of one that was deleted do."
+            )
+
+    @observed("sessions")
+    async def origin(self, key: Key) -> Fork | None:
+        """Tell where a session was forked from; `None` where it was not, or is not there."""
+        self._store._check_key(*key)
+        rows = await self._store._read(self._sql.origin, list(key), _TIMES)
+        return _fork(rows[0]) if rows else None
+
+    @observed("sessions")
+    async def forks(self, key: Key) -> list[Fork]:
+        """List the sessions that were forked from one of this id, oldest first."""
+        self._store._check_key(*key)
+        return [_fork(row) for row in await self._store._read(self._sql.forks, list(key), _TIMES)]
+
+
+def _check(at: Point, place: str, revision: int | None, *found: Any) -> None:
+    if revision is None:
+        raise SessionNotFoundError(
+            f"{place} not found; if it was read before, it was deleted or made anew since then"
+        )
+    check_point(at, place, revision, *found)
+
+
+async def _tables(artifacts: PsqlpyArtifactService, store: PsqlpyADKStore) -> ArtifactTables:
+    """The tables of artifacts, made where they are missing."""
+    if not isinstance(artifacts, PsqlpyArtifactService) or artifacts.config is not store.config:
+        raise ValueError(
+            "artifacts must be a PsqlpyArtifactService on the PsqlpyConfig of the session store: a fork is "
+            "one statement, so the tables of both must be in one database"
+        )
+    await artifacts._ready()
+    return artifacts.tables
+
+
+def _time(create_time: float | None) -> Any:
+    return None if create_time is None else parameter(timestamptz(micros("create_time", create_time)))
+
+
+def _uri(app_name: str, user_id: str, session_id: str) -> str:
+    """How the URI of each artifact of a session begins (`google.adk.artifacts.artifact_util`)."""
+    return f"artifact://apps/{app_name}/users/{user_id}/sessions/{session_id}/artifacts/"
+
+
+def _place(key: Key) -> str:
+    app_name, user_id, session_id = key
+    return f"session {session_id!r} of user {user_id!r} in app {app_name!r}"
+
+
+def _fork(row: Row) -> Fork:
+    session_id, origin_id, _, revision, create_time, origin_exists = row
+    return Fork(session_id, origin_id, revision, create_time, origin_exists)
