@@ -1,10 +1,19 @@
-"""Errors of the package's own; each is also the driver's or Python's error that it takes the place of."""
+"""Errors of the package's own; each is also the error of the driver, of ADK or of Python that it stands for."""
 
 from __future__ import annotations
 
+from google.adk.errors.session_not_found_error import SessionNotFoundError
 from psqlpy.exceptions import BaseConnectionPoolError, DatabaseError
 
-__all__ = ["NoSuchPointError", "OperationTimeoutError", "PoolTimeoutError", "UnknownStateError"]
+__all__ = [
+    "FollowingClosedError",
+    "HistoryLostError",
+    "NoSuchPointError",
+    "OperationTimeoutError",
+    "PoolTimeoutError",
+    "SessionDeletedError",
+    "UnknownStateError",
+]
 
 
 class OperationTimeoutError(DatabaseError, TimeoutError):
@@ -21,3 +30,19 @@ class NoSuchPointError(ValueError):
 
 class UnknownStateError(ValueError):
     """A session's state at an earlier point is not known: its beginning, or a change, is not recorded."""
+
+
+class SessionDeletedError(SessionNotFoundError):
+    """A session that was followed has been deleted; `made_again`: and another one has its id."""
+
+    def __init__(self, message: str, *, made_again: bool = False) -> None:
+        super().__init__(message)
+        self.made_again = made_again
+
+
+class HistoryLostError(DatabaseError):
+    """The server no longer has what it had given: it was restored, or a failover lost commits."""
+
+
+class FollowingClosedError(BaseConnectionPoolError):
+    """The store was closed while a session of it was followed."""

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakMethod
 
 from psqlpy.exceptions import Error
 
@@ -42,6 +43,11 @@ class Lanes:
         self._pid = os.getpid()
         self.written = 0
         """How many writes have ended, well or not: a replica may lack what they did."""
+        self._closed: list[WeakMethod[Callable[[], None]]] = []
+
+    def on_close(self, tell: Callable[[], None]) -> None:
+        """Call a method at each `close`, for as long as its object lives."""
+        self._closed = [*(each for each in self._closed if each() is not None), WeakMethod(tell)]
 
     async def fetch(
         self,
@@ -156,6 +162,9 @@ class Lanes:
 
     def close(self) -> None:
         """Give the connections back; statements in flight are still answered, new ones open lanes anew."""
+        for method in self._closed:
+            if (tell := method()) is not None:
+                tell()
         with self._lock:
             self._sweep()
             here = asyncio.get_running_loop()

@@ -23,6 +23,7 @@ from google.adk.sessions.session import Session
 from google.adk.sessions.state import State
 from typing_extensions import Self, override
 
+from adk_psqlpy.following import Follower
 from adk_psqlpy.sessions.marker import marked, marker, session_of, version_of
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sessions.stored import Version
@@ -195,6 +196,35 @@ class PsqlpySessionService(TimeTravel, BaseSessionService):
             self._update_session_state(session, event)
             session.events.append(event)
             return event
+
+    def follow(
+        self, *, app_name: str, user_id: str, session_id: str, after: int | Session | Version | None = None
+    ) -> Follower:
+        """Follow a session: `async for event in service.follow(...)` gives events as anybody appends them.
+
+        In order, none lost and none twice, through reconnects and failovers, until the session is deleted,
+        the store is closed or the consumer has enough: `async with` or `aclose()` end it. `follower.seq` is
+        the `seq` of the event given last, to go on from later. What is edited or removed with SQL behind
+        that place is not told of.
+
+        Args:
+            app_name: of the session.
+            user_id: of the session.
+            session_id: of the session.
+            after: where to begin. A `seq`: with the event after it; 0 with the first. A session that this
+                service gave: after what it holds. `Follower.position` of an earlier follower: after that,
+                of that very session. `None`: with what is appended from now on, that is from `async with` or
+                the first `await`.
+
+        Raises:
+            ValueError: an identifier or `after` cannot be. While iterating: what `Follower.__anext__` says.
+        """
+        if isinstance(after, Session):
+            seen = marked(after)
+            if seen is None:
+                raise ValueError("after must be a session that this service gave; this one was made by hand")
+            after = seen
+        return self.store.follow(app_name, user_id, _stripped(session_id), after)
 
     async def _merged(self, session: Session, event: Event, expected: Version) -> Event:
         """Append after what others wrote, and bring the object up to date."""

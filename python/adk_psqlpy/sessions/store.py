@@ -22,6 +22,7 @@ from adk_psqlpy.connections.replica import reads_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind, LendsConnections
 from adk_psqlpy.errors import OperationTimeoutError, PoolTimeoutError
+from adk_psqlpy.following import Follower, Following, FollowSettings
 from adk_psqlpy.sessions import arguments
 from adk_psqlpy.sessions.groups import Append, AppendGroups
 from adk_psqlpy.sessions.limits import JSONB_BYTES, StateSizes, check_event, check_state
@@ -40,6 +41,7 @@ from adk_psqlpy.sql import (
     create_tables,
     made_with,
 )
+from adk_psqlpy.sql.following import change_notify
 from adk_psqlpy.sql.recorded import check_made_with, check_server, recorded_version
 from adk_psqlpy.telemetry import Telemetry, current, observed
 
@@ -79,6 +81,8 @@ class PsqlpyADKStore:
             Each is told its own outcome all the same, and a lone append is sent as it is.
         tables_on_first_use: whether the first operation calls `create_tables`, for callers that have no place
             to do it.
+        follow_settings: how often followers look for new events, and how long they wait for a server that is
+            away.
 
     Every method raises `ValueError` for arguments that cannot be stored, before anything is sent, and
     `psqlpy.exceptions.Error` for what goes wrong between here and the server.
@@ -93,6 +97,7 @@ class PsqlpyADKStore:
         key_length: int = 128,
         group_appends: bool = True,
         tables_on_first_use: bool = False,
+        follow_settings: FollowSettings | None = None,
     ) -> None:
         self.config = config
         self.tables = Tables(session_table, events_table)
@@ -108,12 +113,15 @@ class PsqlpyADKStore:
         self._pages = Pages(self._sql, self._read, partial(self._lanes.fetch, kind="read"), _SESSION)
         self._state_sizes = StateSizes()
         self._tables_wanted = tables_on_first_use
+        self.following = Following(
+            config, self._lanes, self.tables, self._read, follow_settings or FollowSettings()
+        )
         # One task makes them while the others of its event loop wait; other loops take turns in the server.
         self._making: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
     # Tables.
 
-    async def create_tables(self, *, index_set: IndexSet | None = None) -> None:
+    async def create_tables(self, *, index_set: IndexSet | None = None, notify: bool | None = None) -> None:
         """Make the tables and indexes, or bring them to the newest version. Safe to call from many processes.
 
         Args:
@@ -121,6 +129,9 @@ class PsqlpyADKStore:
                 pages of long lists, retention and `state @>` are fast, and each append writes to all of the
                 indexes. `"appending"`: appends write to none, and these queries read and sort more, up to
                 the whole table. `None` leaves the set as it is.
+            notify: whether each write to a session notifies those who follow it, by a trigger, so that they
+                need not look for it. Commits that notify wait for each other in PostgreSQL
+                (docs/following.md has numbers). `None` leaves it as it is; new tables do not notify.
 
         Every process should ask for the same set, or for none. A change is one transaction. Writes of
         sessions wait until it is done, reads only while the old indexes are dropped; it gives up, and
@@ -145,6 +156,8 @@ class PsqlpyADKStore:
             recorded = await self._recorded()
         if index_set is not None and recorded.get("index_set", READING) != index_set:
             await self._change_indexes(index_set)
+        if notify is not None and ("notify" in recorded) != notify:
+            await self._lanes.batch(change_notify(self.tables, wanted=notify))
         self._tables_wanted = False
 
     async def _ready(self) -> None:
@@ -338,11 +351,13 @@ class PsqlpyADKStore:
     async def delete_session(self, app_name: str, user_id: str, session_id: str) -> bool:
         """Delete a session and its events; whether it was there."""
         self._check_key(app_name, user_id, session_id)
-        return bool(
+        deleted = bool(
             await self._write(
                 self._sql.delete_session, [app_name, user_id, session_id], repeat=Repeat.AFTER_FAILURE
             )
         )
+        self.following.appended((app_name, user_id, session_id))
+        return deleted
 
     # Events.
 
@@ -378,12 +393,16 @@ class PsqlpyADKStore:
         if self.group_appends and not shared and not merge:
             await self._ready()
             revision = await self._explained(self._groups().append(append))
+            if revision is not None:
+                self.following.appended(append.key)
             if (operation := current()) is not None:
                 operation.group_size = append.group_size
                 operation.rows = int(revision is not None)
             return revision
         sql = self._sql.append_event(app=delta.app is not None, user=delta.user is not None, merge=merge)
         rows = await self._write(sql, [*append.parameters(), *shared], repeat=Repeat.GUARDED)
+        if rows:
+            self.following.appended(append.key)
         return int(rows[0][0]) if rows else None
 
     def _groups(self) -> AppendGroups:
@@ -446,6 +465,17 @@ class PsqlpyADKStore:
             return None
         revision, create_time, update_time, event_id = rows[0]
         return Version(revision, create_time), update_time, event_id
+
+    def follow(
+        self, app_name: str, user_id: str, session_id: str, after: int | Version | None = None
+    ) -> Follower:
+        """Follow a session as `PsqlpySessionService.follow` does."""
+        self._check_key(app_name, user_id, session_id)
+        if isinstance(after, Version):
+            arguments.micros("after.create_time", after.create_time)
+        if after is not None:
+            arguments.count("after", after.revision if isinstance(after, Version) else after)
+        return self.following.follow((app_name, user_id, session_id), after)
 
     # Shared state.
 

@@ -307,8 +307,9 @@ class Statements:
         LEFT JOIN LATERAL ({self._aggregated(chunk)}) AS e ON chunk.first IS NOT NULL
         """
 
-    def _aggregated(self, events: str) -> str:
-        columns = [f'array_agg(e."{name}") AS "{name}"' for name in _OWN]
+    def _aggregated(self, events: str, *further: str) -> str:
+        """Events as arrays; `further` columns stand in front."""
+        columns = [*further, *(f'array_agg(e."{name}") AS "{name}"' for name in _OWN)]
         rare = [f'e."{name}"' for name in _RARE]
         # As text: jsonb_build_object of all of them took 3.1 ms more for 1,000 rows that have some of them, this 0.2.
         members = ", ".join(f"""'"{name}":' || to_json(e."{name}")::text""" for name in _RARE)
