@@ -168,8 +168,10 @@ class Following:
     async def look(self, key: Key) -> Version | None:
         """How a session is now; `None` where there is none."""
         rows = await self.patiently(lambda: self._look([(key, None)]))
+        if not rows:  # no session, which is as known
+            return None
         ((_, revision, create_time),) = rows
-        return None if revision is None else Version(revision, create_time)
+        return Version(revision, create_time)
 
     async def patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
         """Wait for a server that is away, for `patience_sec` at most.

@@ -2,7 +2,7 @@
 
 What psqlpy 0.13's Listener does, as far as it matters here (tried):
 
-- It has a connection of its own, beside the pool.
+- It has a connection of its own, beside the pool. Each message holds that connection open.
 - `listen()`, its background task, ends without a word when the connection breaks. Iterating raises instead.
 - Any other message of the server, such as a warning, ends the iteration with an error as well.
 - A connection that is gone without a trace is not noticed. The watcher goes on looking, so events come
@@ -79,8 +79,10 @@ class Notifications:
         try:
             # The first look at the queue sends LISTEN; what was appended before is found by looking.
             async for message in listener:
+                payload = message.payload
+                del message  # it holds the connection
                 self._listener.listening(True)
-                self._listener.notified(message.payload)
+                self._listener.notified(payload)
         finally:
             self._listener.listening(False)
             await listener.shutdown()

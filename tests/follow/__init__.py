@@ -1,0 +1,1 @@
+"""Following: events of a session as others append them."""
