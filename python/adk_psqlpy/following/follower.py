@@ -45,7 +45,7 @@ class Follower(AsyncIterator[Event]):
         self._from_now = after is None
         self._created = after.create_time if isinstance(after, Version) else None
         self._seq = after.revision if isinstance(after, Version) else after or 0
-        self._id: str | None = None
+        self._id = after.last_event_id if isinstance(after, Version) else None
         self._known: Version | None = None
         self._page: deque[tuple[int, Event]] = deque()
         self._more = True
@@ -62,14 +62,16 @@ class Follower(AsyncIterator[Event]):
 
     @property
     def position(self) -> Version:
-        """`seq` with the session's create_time, which tells it from one made later under the same id.
+        """`seq` with the session's create_time and the id of the event given last.
+
+        They tell the session from one made later under its id, and its history from another one.
 
         Raises:
             RuntimeError: nothing has been read of the session yet.
         """
         if self._created is None:
             raise RuntimeError("position is known from the first event on, or within `async with`")
-        return Version(self._seq, self._created)
+        return Version(self._seq, self._created, last_event_id=self._id)
 
     async def __anext__(self) -> Event:
         """Wait for the next event.
