@@ -47,7 +47,7 @@ class FollowSettings:
 
     Args:
         fastest_sec: between two looks while things happen.
-        slowest_sec: between two looks when nothing has happened for long. In between, the wait is a fiftieth
+        slowest_sec: between two looks when nothing has happened for long. In between, the wait is a hundredth
             of the time for which nothing has happened.
         patience_sec: how long a follower waits for a server that is away before it raises the driver's error.
     """

@@ -10,8 +10,8 @@ from typing import Final, Generic, TypeVar
 from adk_psqlpy.errors import FollowingClosedError
 
 # The wait between two looks, as a share of the time for which nothing has happened. An event that comes after
-# 5 s of silence is seen 0.05 s later on the average.
-SHARE: Final = 1 / 50
+# 10 s of silence is seen 0.05 s later on the average, and there are 230 looks in these 10 s.
+SHARE: Final = 1 / 100
 # Looks take at most this share of the time, however many sessions are watched.
 MOST_OF_THE_TIME: Final = 1 / 4
 
