@@ -1,4 +1,4 @@
-"""Errors of the package's own; each is also the error of the driver, of ADK or of Python that it stands for."""
+"""Errors of the package's own; each is also an error of the driver, of ADK or of Python."""
 
 from __future__ import annotations
 
