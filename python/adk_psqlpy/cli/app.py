@@ -11,6 +11,9 @@ VERBS: Final = {
     "demo": "demo",
     "doctor": "doctor",
     "init": "init",
+    "show": "show",
+    "stats": "stats",
+    "views": "views",
     "completion": "completion",
 }
 """Each verb, in the order in which `--help` lists them, and its file in this folder."""

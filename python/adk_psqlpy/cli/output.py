@@ -31,9 +31,13 @@ def note(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def write_json(value: Any) -> None:
-    """Write one JSON document; what JSON has nothing for (times, say) as its text."""
-    write(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+def write_json(value: Any, *, indent: int | None = 2) -> None:
+    """Write one JSON document: times and the like as their text, NaN and infinities as null."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
+    if "NaN" in text or "Infinity" in text:
+        plain = json.loads(text, parse_constant=lambda _: None)
+        text = json.dumps(plain, indent=indent, ensure_ascii=False)
+    write(text)
 
 
 def console(stream: TextIO | None = None) -> Console:

@@ -43,6 +43,7 @@ from adk_psqlpy.sql import (
 )
 from adk_psqlpy.sql.following import change_notify
 from adk_psqlpy.sql.recorded import check_made_with, check_server, recorded_version
+from adk_psqlpy.sql.views import Views
 from adk_psqlpy.telemetry import Telemetry, current, observed
 
 _EVENT_NAMES: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
@@ -121,7 +122,9 @@ class PsqlpyADKStore:
 
     # Tables.
 
-    async def create_tables(self, *, index_set: IndexSet | None = None, notify: bool | None = None) -> None:
+    async def create_tables(
+        self, *, index_set: IndexSet | None = None, notify: bool | None = None, views: bool = False
+    ) -> None:
         """Make the tables and indexes, or bring them to the newest version. Safe to call from many processes.
 
         Args:
@@ -132,6 +135,8 @@ class PsqlpyADKStore:
             notify: whether each write to a session notifies those who follow it, by a trigger, so that they
                 need not look for it. Commits that notify wait for each other in PostgreSQL
                 (docs/following.md has numbers). `None` leaves it as it is; new tables do not notify.
+            views: make the SQL views over events too (`docs/views.md`), or bring them to this package's
+                definitions.
 
         Every process should ask for the same set, or for none. A change is one transaction. Writes of
         sessions wait until it is done, reads only while the old indexes are dropped; it gives up, and
@@ -158,6 +163,8 @@ class PsqlpyADKStore:
             await self._change_indexes(index_set)
         if notify is not None and ("notify" in recorded) != notify:
             await self._lanes.batch(change_notify(self.tables, wanted=notify))
+        if views:
+            await self._lanes.batch(Views(self.tables).create())
         self._tables_wanted = False
 
     async def _ready(self) -> None:

@@ -77,6 +77,16 @@ class Tables:
         """The table that records the schema version, quoted."""
         return quoted(self._beside("metadata"))
 
+    def beside(self, suffix: str) -> str:
+        """The name of what stands beside the session table: `adk_<suffix>`, as `session_table` is given.
+
+        Raises:
+            ValueError: it would be longer than 63 bytes.
+        """
+        name = self._beside(suffix)
+        split(f"the name derived from session_table {self.session_table!r}", name)
+        return name
+
     @property
     def schemas(self) -> list[str]:
         """The schemas that are named, quoted, each once."""

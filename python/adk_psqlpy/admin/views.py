@@ -1,0 +1,49 @@
+"""The SQL views over events: made, replaced, removed."""
+
+from __future__ import annotations
+
+from psqlpy.exceptions import DatabaseError, Error
+
+from adk_psqlpy.admin.tables import require_tables
+from adk_psqlpy.config import PsqlpyConfig
+from adk_psqlpy.connections.lanes import lanes_of
+from adk_psqlpy.sql import Tables
+from adk_psqlpy.sql.views import Views
+
+
+async def create_views(
+    config: PsqlpyConfig, session_table: str = "adk_sessions", events_table: str = "adk_events"
+) -> list[str]:
+    """Make the views, or bring them to this package's definitions; give their names, quoted.
+
+    Again is harmless, from many processes too. `docs/views.md` describes their columns.
+
+    Raises:
+        ValueError: a name is not one.
+        psqlpy.exceptions.DatabaseError: the tables are missing, or a table has the name of a view.
+        psqlpy.exceptions.Error: the server did not let them be made.
+    """
+    views = Views(Tables(session_table, events_table))
+    await require_tables(config, views.tables)
+    try:
+        await lanes_of(config).batch(views.create())
+    except Error as error:
+        raise DatabaseError(
+            f"the views {', '.join(views.names.values())} were not made: {error}. Making them takes the "
+            "right to create in their schema, and replacing them their owner"
+        ) from error
+    return list(views.names.values())
+
+
+async def drop_views(
+    config: PsqlpyConfig, session_table: str = "adk_sessions", events_table: str = "adk_events"
+) -> list[str]:
+    """Remove the views, if they are there; give their names.
+
+    Raises:
+        psqlpy.exceptions.Error: something else is built on one of them; then none was removed.
+    """
+    views = Views(Tables(session_table, events_table))
+    await require_tables(config, views.tables)
+    await lanes_of(config).batch(views.drop())
+    return list(views.names.values())

@@ -1,0 +1,1 @@
+"""The command: each verb against a real PostgreSQL."""
