@@ -8,7 +8,11 @@ import pytest
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 
+from .support import TARGETS, on_a_terminal
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from servers import Database
 
 # In this process too, the ADK has its say.
@@ -18,16 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.fixture(autouse=True)
 def no_other_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what a test says names a server, and nothing colours the output."""
-    for name in (
-        "DATABASE_URL",
-        "PGHOST",
-        "PGPORT",
-        "PGUSER",
-        "PGPASSWORD",
-        "PGDATABASE",
-        "NO_COLOR",
-        "FORCE_COLOR",
-    ):
+    for name in TARGETS:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -49,3 +44,9 @@ def service(store: PsqlpyADKStore) -> PsqlpySessionService:
 def dsn(database: Database) -> str:
     """The database, as `--dsn` takes it."""
     return database.dsn
+
+
+@pytest.fixture
+def terminal() -> Callable[..., tuple[int, str]]:
+    """Run the command on a terminal of 100 columns, answer its question, and give exit code and screen."""
+    return on_a_terminal

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from adk_psqlpy import PsqlpySessionService
 
 LIMIT_SEC = 60
+CTRL_C = "\x03"
 TARGETS = (
     "DATABASE_URL",
     "PGHOST",
@@ -82,7 +84,7 @@ def process(
         [sys.executable, "-m", "adk_psqlpy.cli", *arguments],
         env=surroundings | {"COLUMNS": "100"} | (environment or {}),
         text=True,
-        **{**streams, **options},
+        **{"preexec_fn": _ctrl_c_works, **streams, **options},
     )
 
 
@@ -138,3 +140,56 @@ def changes(**delta: Any) -> EventActions:
             for name, value in delta.items()
         }
     )
+
+
+def on_a_terminal(
+    answer: str | None, *arguments: str, environment: dict[str, str] | None = None
+) -> tuple[int, str]:
+    """Run the command on a terminal of 100 columns, type `answer` at its question; give code and screen."""
+    import fcntl
+    import pty
+    import select
+    import struct
+    import termios
+
+    def begin() -> None:
+        _ctrl_c_works()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    streams = {"stdin": slave, "stdout": slave, "stderr": slave}
+    started = process(
+        *arguments,
+        environment={"TERM": "xterm", **(environment or {})},
+        **streams,
+        start_new_session=True,
+        preexec_fn=begin,
+    )
+    os.close(slave)
+    shown, deadline, typed = b"", time.monotonic() + LIMIT_SEC, False
+    try:
+        while time.monotonic() < deadline:
+            readable, _, _ = select.select([master], [], [], 1)
+            if readable:
+                try:
+                    shown += os.read(master, 65536)
+                except OSError:  # the other side is closed
+                    break
+            # Ctrl-C is pressed again where nothing happens: Python loses one that comes just before it reads.
+            if (
+                answer is not None
+                and b"[y/N]: " in shown
+                and (not typed or (answer == CTRL_C and not readable))
+            ):
+                os.write(master, answer.encode() if answer == CTRL_C else f"{answer}\n".encode())
+                typed = True
+        return started.wait(LIMIT_SEC), shown.decode()
+    finally:
+        started.kill()
+        os.close(master)
+
+
+def _ctrl_c_works() -> None:
+    """What a shell starts in the background ignores it, and so do all of its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

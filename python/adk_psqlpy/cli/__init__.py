@@ -14,17 +14,10 @@ from collections.abc import Sequence
 
 import click
 
+from adk_psqlpy.cli.codes import FAILED, INTERRUPTED, OK, USAGE
 from adk_psqlpy.cli.redaction import Redaction
 
-__all__ = ["FAILED", "INTERRUPTED", "OK", "USAGE", "main"]
-
-OK = 0
-FAILED = 1
-"""Something failed, or needs doing."""
-USAGE = 2
-"""What was written on the command line, or stands in the environment, is not possible."""
-INTERRUPTED = 130
-"""Ctrl-C: 128 and the number of the signal, as shells have it."""
+__all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

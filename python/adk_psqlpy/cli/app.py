@@ -13,6 +13,8 @@ VERBS: Final = {
     "init": "init",
     "show": "show",
     "stats": "stats",
+    "prune": "prune",
+    "erase-user": "erase_user",
     "views": "views",
     "completion": "completion",
 }

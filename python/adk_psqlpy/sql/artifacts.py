@@ -268,7 +268,12 @@ class ArtifactStatements:
         """The same for all users of all apps. No parameters."""
         return self._collect("true")
 
-    def _collect(self, condition: str) -> str:
+    @cached_property
+    def collect_portion(self) -> str:
+        """The same, of at most `$1` contents."""
+        return self._collect("true", "LIMIT $1")
+
+    def _collect(self, condition: str, limit: str = "") -> str:
         t = self.tables
         return f"""
         WITH unused AS MATERIALIZED (
@@ -276,7 +281,7 @@ class ArtifactStatements:
             WHERE {condition} AND NOT EXISTS (
                 SELECT FROM {t.artifacts} AS v
                 WHERE v.app_name = c.app_name AND v.user_id = c.user_id AND v.hash = c.hash
-            )
+            ) {limit}
         ), gone AS (
             DELETE FROM {t.contents} AS c USING unused AS u
             WHERE c.app_name = u.app_name AND c.user_id = u.user_id AND c.hash = u.hash AND c.uses = u.uses

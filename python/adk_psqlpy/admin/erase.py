@@ -1,0 +1,131 @@
+"""A user is erased: every row of sessions, memory and artifacts, with a search afterwards as the proof."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psqlpy.exceptions import DatabaseError
+
+from adk_psqlpy.admin.tables import present_tables
+from adk_psqlpy.checks import LONGEST_KEY, check_identifier
+from adk_psqlpy.config import PsqlpyConfig
+from adk_psqlpy.connections.binary import arrays
+from adk_psqlpy.connections.lanes import lanes_of
+from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.sql import Tables
+from adk_psqlpy.sql import erase as sql
+from adk_psqlpy.sql.artifact_tables import ArtifactTables
+from adk_psqlpy.sql.memory import MemoryTable
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What was there of a user, and what is left.
+
+    `rows` is the number of rows by table before; `left` the rows that the search found afterwards, by table,
+    of every table in the same schemas that has the columns `app_name` and `user_id`; `searched` those
+    tables. A table of `left` that is not in `rows` is not the package's. `mentions` are keys of the app's
+    state, which belongs to no user, in whose values the user's id stands: look at them.
+    """
+
+    app_name: str
+    user_id: str
+    rows: dict[str, int]
+    left: dict[str, int]
+    searched: list[str]
+    mentions: list[str]
+
+    @property
+    def total(self) -> int:
+        """The number of rows that were there."""
+        return sum(self.rows.values())
+
+
+async def find_user(
+    config: PsqlpyConfig,
+    app_name: str,
+    user_id: str,
+    session_table: str = "adk_sessions",
+    events_table: str = "adk_events",
+    *,
+    memory_table: str = "adk_memories",
+    artifact_table: str = "adk_artifacts",
+) -> dict[str, int]:
+    """Count the user's rows in each table of sessions, memory and artifacts that is there.
+
+    Raises:
+        ValueError: a name or an id is not possible.
+        psqlpy.exceptions.Error: no such table is there, or the server could not be asked.
+    """
+    names = await _owned(config, app_name, user_id, session_table, events_table, memory_table, artifact_table)
+    rows = await lanes_of(config).fetch(sql.count(names.all), [app_name, user_id], repeat=Repeat.READ)
+    return _by_table(names, rows)
+
+
+async def erase_user(
+    config: PsqlpyConfig,
+    app_name: str,
+    user_id: str,
+    session_table: str = "adk_sessions",
+    events_table: str = "adk_events",
+    *,
+    memory_table: str = "adk_memories",
+    artifact_table: str = "adk_artifacts",
+) -> Erased:
+    """Delete every row of a user in an app, and search all tables for what is left.
+
+    The deletion is one transaction: all of it or nothing happens. A row that is left is one that was written
+    meanwhile, or stands in a table that is not the package's: stop what writes for this user, and call this
+    again. What is deleted stays in backups, in the write-ahead log, and on disk until VACUUM has run.
+
+    Raises:
+        ValueError: a name or an id is not possible.
+        psqlpy.exceptions.Error: no such table is there, or the server could not be asked or did not allow it.
+    """
+    names = await _owned(config, app_name, user_id, session_table, events_table, memory_table, artifact_table)
+    lanes, him = lanes_of(config), [app_name, user_id]
+    rows = await lanes.fetch(sql.erase(names), him, repeat=Repeat.AFTER_FAILURE)
+    known = arrays(("text",), ([table.encode()] for table in names.all))
+    searched = [table for (table,) in await lanes.fetch(sql.NAMING_USERS, known, repeat=Repeat.READ)]
+    found = await lanes.fetch(sql.count(searched), him, repeat=Repeat.READ)
+    tables, mentions = Tables(session_table, events_table), []
+    if await present_tables(config, tables.app_states):
+        mentions = [key for (key,) in await lanes.fetch(sql.mentioned(tables), him, repeat=Repeat.READ)]
+    return Erased(
+        app_name,
+        user_id,
+        _by_table(names, rows),
+        {searched[place]: count for place, count in found if count},
+        searched,
+        mentions,
+    )
+
+
+async def _owned(
+    config: PsqlpyConfig,
+    app_name: str,
+    user_id: str,
+    session_table: str,
+    events_table: str,
+    memory_table: str,
+    artifact_table: str,
+) -> sql.Owned:
+    """The tables that are there, after a look at what was given."""
+    for name, value in (("app_name", app_name), ("user_id", user_id)):
+        check_identifier(name, value, LONGEST_KEY, "PsqlpyADKStore")
+        if not value:
+            raise ValueError(f"{name} must not be empty")
+    tables = sql.owned(
+        Tables(session_table, events_table), MemoryTable(memory_table), ArtifactTables(artifact_table)
+    )
+    there = tables.among(await present_tables(config, *tables.all))
+    if not there.deleted:
+        raise DatabaseError(
+            "none of the tables of sessions, memory and artifacts is on the search path of this connection: "
+            "check the database and the names of the tables"
+        )
+    return there
+
+
+def _by_table(names: sql.Owned, rows: list[tuple[int, int]]) -> dict[str, int]:
+    return {names.all[place].replace('"', ""): count for place, count in rows}
