@@ -79,7 +79,7 @@ torture: $(STAMPS)/build $(STAMPS)/tools ## servers killed, connections cut, tas
 # Any Chromium or Chrome will do: CHROMIUM=/path/to/it.
 CHROMIUM ?= /usr/bin/chromium
 
-e2e: $(STAMPS)/build $(STAMPS)/e2e ## `adk web` in a headless Chromium (installed if root); writes docs/adk-web.png
+e2e: $(STAMPS)/build $(STAMPS)/e2e ## `adk web` and a chat in a headless Chromium (installed if root); writes docs/adk-web.png
 	@if [ ! -x "$(CHROMIUM)" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
 	fi </dev/null

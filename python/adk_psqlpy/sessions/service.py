@@ -23,7 +23,7 @@ from google.adk.sessions.session import Session
 from google.adk.sessions.state import State
 from typing_extensions import Self, override
 
-from adk_psqlpy.following import Follower
+from adk_psqlpy.following.follower import Follower
 from adk_psqlpy.sessions.marker import marked, marker, session_of, version_of
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sessions.stored import Version

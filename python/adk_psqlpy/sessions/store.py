@@ -22,7 +22,8 @@ from adk_psqlpy.connections.replica import reads_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind, LendsConnections
 from adk_psqlpy.errors import OperationTimeoutError, PoolTimeoutError
-from adk_psqlpy.following import Follower, Following, FollowSettings
+from adk_psqlpy.following.follower import Follower
+from adk_psqlpy.following.following import Following, FollowSettings
 from adk_psqlpy.sessions import arguments
 from adk_psqlpy.sessions.groups import Append, AppendGroups
 from adk_psqlpy.sessions.limits import JSONB_BYTES, StateSizes, check_event, check_state

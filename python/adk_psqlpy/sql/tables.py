@@ -30,7 +30,9 @@ class Tables:
             raise ValueError(
                 f"session_table and events_table are both {self.session_table!r}; they must differ"
             )
-        for derived in map(self._beside, ("app_states", "user_states", "state_log", "forks", "metadata")):
+        for derived in map(
+            self._beside, ("app_states", "user_states", "state_log", "forks", "partials", "metadata")
+        ):
             split(f"the name derived from session_table {self.session_table!r}", derived)
             if derived == self.events_table:
                 raise ValueError(
@@ -71,6 +73,11 @@ class Tables:
     def forks(self) -> str:
         """The table of where forked sessions come from, quoted."""
         return quoted(self.fork_table)
+
+    @property
+    def partials(self) -> str:
+        """The table of texts that are being streamed, quoted; made when it is first needed."""
+        return quoted(self._beside("partials"))
 
     @property
     def metadata(self) -> str:

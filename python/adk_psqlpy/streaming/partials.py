@@ -1,0 +1,150 @@
+"""The texts that agents are streaming, where every process sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from adk_psqlpy.connections import binary
+from adk_psqlpy.connections.lanes import Lanes, lanes_of
+from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.following.following import Key
+from adk_psqlpy.following.watcher import Watcher
+from adk_psqlpy.sessions.store import PsqlpyADKStore
+from adk_psqlpy.sql.partials import PartialStatements, create_partials
+
+STALE_SEC: Final = 3600.0
+"""A text that nobody has gone on with for so long belongs to a process that died."""
+
+_KNOWN: Final = ("varchar", "varchar", "varchar", "text")
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Whose text it is: one agent speaks one text at a time in an invocation."""
+
+    invocation_id: str
+    author: str
+    branch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What is being streamed in a session."""
+
+    token: str
+    """Changes whenever one of the texts does."""
+    json: str
+    """An array of objects: `invocation_id`, `author`, `branch`, `text`, `error` (null: none)."""
+
+
+class Partials:
+    """The texts of the sessions of one store. The table is made on first use."""
+
+    def __init__(self, store: PsqlpyADKStore) -> None:
+        """Keep them beside the tables of `store`."""
+        self._tables = store.tables
+        self._key_length = store.key_length
+        self._settings = store.following.settings
+        self._lanes: Lanes = lanes_of(store.config)
+        self._sql = PartialStatements(store.tables)
+        self._there = False
+        self._watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, Watcher[Key, str]] = WeakKeyDictionary()
+        self._lanes.on_close(self._close)
+
+    async def create_table(self) -> None:
+        """Make the table where it is missing. The session tables must be there.
+
+        Raises:
+            psqlpy.exceptions.Error: the server did not let it be made.
+        """
+        if self._there:
+            return
+        ((there,),) = await self._lanes.fetch(self._sql.present, [self._tables.partials], repeat=Repeat.READ)
+        if not there:
+            await self._lanes.batch(create_partials(self._tables, self._key_length))
+        self._there = True
+
+    async def put(self, key: Key, stream: Stream, text: str, error: str | None = None) -> None:
+        """Store the whole text so far; nothing where there is no such session."""
+        await self.create_table()
+        # A clock, so that texts of one process and its successor are in order.
+        version = time.time_ns()
+        # U+0000 and lone surrogates: the event will have them, this is only what is shown until then.
+        shown = text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+        now = binary.parameter(binary.timestamptz(version // 1000))
+        given = [stream.invocation_id, stream.author, stream.branch, shown, error, version, now]
+        await self._lanes.fetch(self._sql.put, [*key, *given])
+        self._wake(key)
+
+    async def finish(self, key: Key, stream: Stream, event_id: str) -> None:
+        """Say which event takes the place of a text as soon as it is stored."""
+        given = [stream.invocation_id, stream.author, stream.branch, event_id]
+        await self._lanes.fetch(self._sql.finish, [*key, *given], repeat=Repeat.AFTER_FAILURE)
+
+    async def clear(self, key: Key, invocation_id: str) -> None:
+        """Delete the texts of an invocation, and those that a process left that died."""
+        await self.create_table()
+        oldest = binary.timestamptz(round((time.time() - STALE_SEC) * 1e6))
+        given = [invocation_id, binary.parameter(oldest)]
+        await self._lanes.fetch(self._sql.clear, [*key, *given], repeat=Repeat.AFTER_FAILURE)
+        self._wake(key)
+
+    async def read(self, key: Key) -> Texts:
+        """What is being streamed now."""
+        await self.create_table()
+        rows = await self._lanes.fetch(self._sql.read, [*key], kind="read", repeat=Repeat.READ)
+        return Texts(*rows[0])
+
+    async def next(self, key: Key, known: Texts | None) -> Texts:
+        """Wait until something else is streamed than is known, and give it; `None`: nothing is known."""
+        watcher = self._watcher()
+        watcher.enter(key)
+        try:
+            while True:
+                changes = watcher.changes(key)
+                found = await self.read(key)
+                if known is None or found.token != known.token:
+                    return found
+                await watcher.wait(key, known.token, changes)
+        finally:
+            watcher.leave(key)
+
+    def _watcher(self) -> Watcher[Key, str]:
+        loop = asyncio.get_running_loop()
+        found = self._watchers.get(loop)
+        if found is None:
+            found = Watcher(self._changed, self._settings.fastest_sec, self._settings.slowest_sec)
+            self._watchers[loop] = found
+        return found
+
+    def _wake(self, key: Key) -> None:
+        watcher = self._watchers.get(asyncio.get_running_loop())
+        if watcher is not None:
+            watcher.wake(key)
+
+    def _close(self) -> None:
+        watcher = self._watchers.get(asyncio.get_running_loop())
+        if watcher is not None:
+            watcher.close("the store was closed")
+
+    async def _changed(self, known: Sequence[tuple[Key, str]]) -> list[Key]:
+        values: list[list[Any]] = [[*(part.encode() for part in key), token.encode()] for key, token in known]
+        given = list(binary.arrays(_KNOWN, values))
+        rows = await self._lanes.fetch(self._sql.changed, given, kind="read", repeat=Repeat.READ)
+        return [known[place - 1][0] for (place,) in rows]
+
+
+_partials: WeakKeyDictionary[PsqlpyADKStore, Partials] = WeakKeyDictionary()
+
+
+def partials_of(store: PsqlpyADKStore) -> Partials:
+    """The one of a store: whoever writes wakes whoever waits in the same process."""
+    found = _partials.get(store)
+    if found is None:
+        found = _partials[store] = Partials(store)
+    return found
