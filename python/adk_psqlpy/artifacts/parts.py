@@ -90,18 +90,24 @@ def refers_to(rest: dict[str, Any]) -> str | None:
     return uri if isinstance(uri, str) and uri.startswith("artifact://") else None
 
 
-def unpack(rest: dict[str, Any], payload: bytes | None) -> types.Part | None:
-    """Put a part together; `None` for the part that ADK stores to say that there is none any more.
-
-    ADK's session rewind saves an empty `application/octet-stream` for that (google-adk 2.13,
-    `artifact_util._is_rewind_tombstone`).
-    """
+def assembled(rest: dict[str, Any], payload: bytes | None) -> types.Part:
+    """Put a part together as it was saved."""
     part = types.Part.model_validate(rest)
     if payload is not None:
         if part.inline_data is not None:
             part.inline_data.data = payload
         else:
             part.text = payload.decode("utf-8", "surrogatepass")
+    return part
+
+
+def unpack(rest: dict[str, Any], payload: bytes | None) -> types.Part | None:
+    """Put a part together; `None` for the part that ADK stores to say that there is none any more.
+
+    ADK's session rewind saves an empty `application/octet-stream` for that (google-adk 2.13,
+    `artifact_util._is_rewind_tombstone`).
+    """
+    part = assembled(rest, payload)
     return None if part == _EMPTY_BLOB else part
 
 

@@ -193,7 +193,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         for _ in range(_TRIES):
             if rows := await self._write(self._sql.save_known, row):
                 return _version(rows)
-            blob_id = await self._blobs(name).upload(data, now, now - ABANDONED)
+            blob_id = await self.blobs(name).upload(data, now, now - ABANDONED)
             if blob_id is not None and (rows := await self._write(self._sql.save_uploaded, [*row, blob_id])):
                 return _version(rows)
         raise DatabaseError(
@@ -222,7 +222,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         """
         name = self._name(app_name, user_id, filename, session_id)
         for _ in range(MAX_REFERENCES + 1):
-            found = await self._load(name, checked_version(version))
+            found = await self.load_stored(name, checked_version(version))
             if found is None:
                 return None
             rest, payload = found
@@ -234,8 +234,10 @@ class PsqlpyArtifactService(BaseArtifactService):
             version = target.version
         raise InputValidationError(f"Exceeded maximum recursion depth resolving artifact reference: {uri}")
 
-    async def _load(self, name: Name, version: int | None) -> tuple[dict[str, Any], bytes | None] | None:
-        """The part without its bytes, and the bytes."""
+    async def load_stored(
+        self, name: Name, version: int | None
+    ) -> tuple[dict[str, Any], bytes | None] | None:
+        """Load a version as it is stored: the part without its bytes, and the bytes."""
         for _ in range(_TRIES):
             rows = await self._read(self._sql.load, [*name.key, version])
             if not rows:
@@ -247,7 +249,7 @@ class PsqlpyArtifactService(BaseArtifactService):
             if first is not None:
                 if len(first) == size:
                     return rest, first
-                payload = await self._blobs(name).download(blob_id, size, first)
+                payload = await self.blobs(name).download(blob_id, size, first)
                 if payload is not None:
                     return rest, payload
             # Deleted while it was being read: look again, there may be a new one.
@@ -366,7 +368,8 @@ class PsqlpyArtifactService(BaseArtifactService):
 
     # Beneath.
 
-    def _blobs(self, name: Name) -> Blobs:
+    def blobs(self, name: Name) -> Blobs:
+        """Uploads and downloads of the artifact's owner."""
         return Blobs(self._lanes, self._reads, self._sql, name.app_name, name.user_id)
 
     def _name(self, app_name: str, user_id: str, filename: str, session_id: str | None) -> Name:

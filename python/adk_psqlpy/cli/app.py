@@ -16,6 +16,9 @@ VERBS: Final = {
     "prune": "prune",
     "erase-user": "erase_user",
     "views": "views",
+    "migrate": "migrate",
+    "export": "export",
+    "import": "import_",
     "completion": "completion",
 }
 """Each verb, in the order in which `--help` lists them, and its file in this folder."""

@@ -33,6 +33,11 @@ def seconds(value: bytes) -> float:
     return (int.from_bytes(value, "big", signed=True) + _EPOCH_MICROS) / 1e6
 
 
+def unix_micros(value: bytes) -> int:
+    """A timestamptz as microseconds since the Unix epoch."""
+    return int.from_bytes(value, "big", signed=True) + _EPOCH_MICROS
+
+
 def timestamptz(unix_micros: int) -> bytes:
     """A time in microseconds since the Unix epoch as a timestamptz."""
     return (unix_micros - _EPOCH_MICROS).to_bytes(8, "big", signed=True)

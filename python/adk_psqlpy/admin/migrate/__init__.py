@@ -1,0 +1,35 @@
+"""Moving in and out: from the storage of ADK and of SQLSpec into adk-psqlpy's tables, and out as JSON Lines.
+
+`migrate` and `export` are the functions behind the commands; `migrate` reads an export back, too. Sources
+(`sources/`) turn what they find into one stream of records (`records`); writers (`states`, `sessions`,
+`memories`, `artifacts`) put these into the target and compare what is there.
+"""
+
+from adk_psqlpy.admin.migrate.export import ExportReport, export, load_export
+from adk_psqlpy.admin.migrate.records import Counts, Problem
+from adk_psqlpy.admin.migrate.report import (
+    MigrationProgress,
+    MigrationReport,
+    MigrationStoppedError,
+    Tally,
+)
+from adk_psqlpy.admin.migrate.run import MigrationOptions, migrate
+from adk_psqlpy.admin.migrate.sources import SourceError, SourceOptions
+from adk_psqlpy.admin.migrate.sources.own import TableNames
+
+__all__ = [
+    "Counts",
+    "ExportReport",
+    "MigrationOptions",
+    "MigrationProgress",
+    "MigrationReport",
+    "MigrationStoppedError",
+    "Problem",
+    "SourceError",
+    "SourceOptions",
+    "TableNames",
+    "Tally",
+    "export",
+    "load_export",
+    "migrate",
+]

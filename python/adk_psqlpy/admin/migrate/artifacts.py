@@ -1,0 +1,152 @@
+"""Versions of artifacts on their way into the target: with the numbers and times that they had."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from psqlpy.exceptions import DatabaseError, Error
+from psqlpy.extra_types import CustomType
+
+from adk_psqlpy import _native
+from adk_psqlpy.admin.migrate.records import ArtifactRecord, Problem
+from adk_psqlpy.admin.migrate.report import MigrationReport
+from adk_psqlpy.artifacts.blobs import CHUNK, digest, new_blob_id
+from adk_psqlpy.artifacts.names import Name, checked_name
+from adk_psqlpy.artifacts.parts import Packed, encode_metadata, pack
+from adk_psqlpy.artifacts.service import ABANDONED, PsqlpyArtifactService
+from adk_psqlpy.connections import binary
+from adk_psqlpy.connections.lanes import Decoders, Row
+from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.sql.carry_artifacts import CarryArtifactStatements
+
+DECODERS: Decoders = {
+    **dict.fromkeys(("part", "custom_metadata", "hash", "name_hash"), binary.raw),
+    "create_time": binary.unix_micros,
+}
+_TRIES = 5
+
+
+class ArtifactWriter:
+    """Takes versions as they come, one after another: each is there whole or not at all."""
+
+    def __init__(
+        self, service: PsqlpyArtifactService, report: MigrationReport, *, write: bool, tables_there: bool
+    ) -> None:
+        self._service = service
+        self._sql = CarryArtifactStatements(service.tables)
+        self._lanes = service.config.lanes
+        self._report = report
+        self._write = write
+        self._tables_there = tables_there
+
+    def refuse(self, problem: Problem) -> None:
+        """A version that cannot be carried."""
+        self._report.artifacts.count("left_out")
+        self._report.problem(problem)
+
+    async def add(self, record: ArtifactRecord) -> None:
+        """A version."""
+        try:
+            name = checked_name(
+                record.app_name, record.user_id, record.filename, record.session_id, self._service.key_length
+            )
+            packed = pack(record.part)
+            metadata = encode_metadata(record.custom_metadata)
+            if not 0 <= record.version < 2**62:
+                raise ValueError(f"its number {record.version} is none that a version can have")  # noqa: TRY301
+        except ValueError as error:
+            self.refuse(_problem(record, str(error)))
+            return
+        content = None if packed.payload is None else await digest(packed.payload)
+        there = await self._known(name, record.version)
+        if there is not None:
+            self._compare(record, packed, metadata, content, there, copied=False)
+        elif not self._write:
+            self._report.artifacts.count("copied")
+        else:
+            row = [*name.key, record.filename, _time(record.create_micros), packed.mime_type]
+            row += [CustomType(packed.rest), CustomType(metadata)]
+            await self._save(name, packed, row, content, record.version)
+            there = await self._known(name, record.version)
+            self._compare(record, packed, metadata, content, there, copied=True)
+
+    async def _known(self, name: Name, version: int) -> Row | None:
+        if not self._tables_there:
+            return None
+        rows = await self._lanes.fetch(self._sql.known, name.key, DECODERS, kind="list", repeat=Repeat.READ)
+        return next((row for row in rows if row[0] == version), None)
+
+    def _compare(
+        self,
+        record: ArtifactRecord,
+        packed: Packed,
+        metadata: bytes,
+        content: bytes | None,
+        there: Row | None,
+        *,
+        copied: bool,
+    ) -> None:
+        def same(one: bytes, other: bytes) -> bool:
+            return bool(
+                _native.decode_json(one, place="artifact") == _native.decode_json(other, place="artifact")
+            )
+
+        tally = self._report.artifacts
+        if (
+            there is not None
+            and there[1] == record.create_micros
+            and same(there[2], packed.rest)
+            and same(there[3], metadata)
+            and there[4] == content
+        ):
+            tally.count("copied" if copied else "equal")
+            return
+        tally.count("different")
+        self._report.problem(
+            _problem(record, "the target holds another version of this number, which was left as it is")
+        )
+
+    async def _save(
+        self, name: Name, packed: Packed, row: list[Any], content: bytes | None, version: int
+    ) -> None:
+        """Write a version; one that another process wrote meanwhile stays, and is compared afterwards."""
+        try:
+            await self._write_version(name, packed, row, content, version)
+        except Error:
+            if await self._known(name, version) is None:
+                raise
+
+    async def _write_version(
+        self, name: Name, packed: Packed, row: list[Any], content: bytes | None, version: int
+    ) -> None:
+        data = packed.payload
+        if data is None or content is None:
+            await self._lanes.fetch(self._sql.save_reference, [*row, version])
+            return
+        row = [*row, CustomType(content), len(data)]
+        if len(data) <= CHUNK:
+            await self._lanes.fetch(
+                self._sql.save_one_chunk, [*row, new_blob_id(), CustomType(data), version]
+            )
+            return
+        blobs = self._service.blobs(name)
+        for _ in range(_TRIES):
+            if await self._lanes.fetch(self._sql.save_known, [*row, version]):
+                return
+            now = datetime.now(timezone.utc)
+            blob_id = await blobs.upload(data, now, now - ABANDONED)
+            if blob_id is not None and await self._lanes.fetch(
+                self._sql.save_uploaded, [*row, blob_id, version]
+            ):
+                return
+        raise DatabaseError(f"the upload of {name.place} was cleared away {_TRIES} times")
+
+
+def _time(micros: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=micros)
+
+
+def _problem(record: ArtifactRecord, reason: str) -> Problem:
+    name = f"{record.filename} version {record.version}"
+    return Problem("artifact", record.app_name, record.user_id, record.session_id, name, reason)

@@ -1,0 +1,47 @@
+"""`adk-psqlpy import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from adk_psqlpy.cli.options import Target, examples, json_option, server_options
+
+
+@click.command(
+    epilog=examples(
+        "adk-psqlpy import agents.jsonl --dsn postgresql://me@localhost/agents",
+        "adk-psqlpy export - --dsn $A | adk-psqlpy import - --dsn $B",
+    )
+)
+@click.argument("file", metavar="FILE")
+@server_options("session_table", "events_table", "memory_table", "artifact_table")
+@click.option(
+    "--key-length", type=click.IntRange(1, 1024), help="Longest identifier of tables that are made now."
+)
+@click.option(
+    "--language", default="simple", show_default=True, help="Of the memory table, if it is made now."
+)
+@click.option("--dry-run", is_flag=True, help="Read and compare everything, write nothing.")
+@click.option(
+    "--keep-rest", is_flag=True, help="Carry sessions without those of their events that cannot be."
+)
+@click.option(
+    "--problems", metavar="FILE", type=click.Path(path_type=Path), help="Write every problem as JSON Lines."
+)
+@json_option
+def command(file: str, target: Target, as_json: bool, **given: Any) -> int:
+    """Read what export wrote into tables of adk-psqlpy, which are made where they are missing.
+
+    FILE is an export, or - for standard input. What is there already is compared, and left as it is.
+    """
+    import asyncio
+
+    from adk_psqlpy.admin.migrate import SourceOptions
+    from adk_psqlpy.admin.migrate.export import check_export
+    from adk_psqlpy.cli.migrate import carry
+
+    check_export(file)
+    return asyncio.run(carry(file, target, SourceOptions(), as_json=as_json, **given))

@@ -1,0 +1,174 @@
+"""`adk-psqlpy migrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from adk_psqlpy.cli.options import Target, examples, json_option, server_options
+from adk_psqlpy.cli.output import note, printable, table, write, write_json
+
+if TYPE_CHECKING:
+    from adk_psqlpy.admin.migrate import MigrationReport, SourceOptions
+
+SHOWN: Final = 20
+"""How many problems are printed; `--problems` has all."""
+
+
+@click.command(
+    epilog=examples(
+        "adk-psqlpy migrate agents/ postgresql://me@localhost/agents",
+        "adk-psqlpy migrate sqlite+aiosqlite:///sessions.db postgresql://me@localhost/agents --dry-run",
+        "adk-psqlpy migrate mysql+aiomysql://me:pw@db/adk postgresql://me@localhost/agents",
+        "adk-psqlpy migrate postgresql://me@localhost/agents postgresql://me@localhost/agents --kind sqlspec",
+    )
+)
+@click.argument("source", metavar="FROM")
+@click.argument("to", metavar="[TO]", required=False)
+@server_options("session_table", "events_table", "memory_table", "artifact_table")
+@click.option(
+    "--kind", type=click.Choice(["adk", "sqlspec", "adk-psqlpy"]), help="Whose tables FROM has, if several."
+)
+@click.option(
+    "--source-session-table", metavar="NAME", help="Of SQLSpec or adk-psqlpy, if not the usual one."
+)
+@click.option("--source-events-table", metavar="NAME", help="Of SQLSpec or adk-psqlpy, if not the usual one.")
+@click.option(
+    "--source-timezone",
+    metavar="ZONE",
+    default="UTC",
+    help="Of times without a zone in ADK's tables: before release 1.22 ADK wrote the local time of its host.",
+)
+@click.option(
+    "--key-length", type=click.IntRange(1, 1024), help="Longest identifier of tables that are made now."
+)
+@click.option(
+    "--language", default="simple", show_default=True, help="Of the memory table, if it is made now."
+)
+@click.option("--dry-run", is_flag=True, help="Read and compare everything, write nothing.")
+@click.option(
+    "--keep-rest", is_flag=True, help="Carry sessions without those of their events that cannot be."
+)
+@click.option(
+    "--problems", metavar="FILE", type=click.Path(path_type=Path), help="Write every problem as JSON Lines."
+)
+@json_option
+def command(source: str, to: str | None, target: Target, as_json: bool, **given: Any) -> int:
+    """Carry sessions, states, memories and artifacts from ADK's own storage, or SQLSpec's, into PostgreSQL.
+
+    FROM is a SQLAlchemy URL as ADK takes it, a postgresql:// URL, an SQLite file, a folder of agents that adk
+    web has stored in, the folder of a FileArtifactService, or an export. TO is where the tables are, or
+    are made; else --dsn and the environment say. Nothing that TO holds is changed. A migration that was
+    interrupted goes on when it is started again.
+    """
+    import asyncio
+
+    from adk_psqlpy.admin.migrate import SourceOptions
+
+    if to is not None:
+        if target.dsn is not None:
+            raise click.UsageError("TO and --dsn are both given: leave one of them out")
+        target = Target(to, target.given)
+    source_options = SourceOptions(
+        given.pop("kind"),
+        given.pop("source_session_table"),
+        given.pop("source_events_table"),
+        _zone(given.pop("source_timezone")),
+    )
+    return asyncio.run(carry(source, target, source_options, as_json=as_json, **given))
+
+
+async def carry(
+    source: str | Path,
+    target: Target,
+    source_options: SourceOptions,
+    *,
+    as_json: bool,
+    problems: Path | None,
+    key_length: int | None = None,
+    language: str = "simple",
+    dry_run: bool = False,
+    keep_rest: bool = False,
+) -> int:
+    """Migrate, and print the report; give the exit code."""
+    import json
+    from contextlib import ExitStack
+    from dataclasses import asdict
+
+    from adk_psqlpy.admin.migrate import MigrationOptions, MigrationStoppedError, Problem, TableNames, migrate
+    from adk_psqlpy.cli.progress import Progress
+
+    names = TableNames(
+        *(target.table(f"{name}_table") for name in ("session", "events", "memory", "artifact"))
+    )
+    with ExitStack() as stack:
+        file = stack.enter_context(problems.open("w", encoding="utf-8")) if problems is not None else None
+
+        def told(problem: Problem) -> None:
+            if file is not None:
+                file.write(json.dumps(asdict(problem)) + "\n")
+
+        options = MigrationOptions(
+            source=source_options,
+            names=names,
+            key_length=key_length or target.key_length(),
+            language=language,
+            dry_run=dry_run,
+            keep_rest=keep_rest,
+            on_progress=stack.enter_context(Progress()),
+            on_problem=told,
+        )
+        async with target.config() as config:
+            try:
+                report = await migrate(source, config, options)
+            except MigrationStoppedError as error:
+                stack.close()
+                _show(error.report, as_json=as_json)
+                raise
+    _show(report, as_json=as_json)
+    return 0 if report.complete else 1
+
+
+def _show(report: MigrationReport, *, as_json: bool) -> None:
+    if as_json:
+        write_json(report.as_dict())
+        return
+    write(f"{'would carry' if report.dry_run else 'carried'} {report.source} to {report.target}\n")
+    kinds = ("sessions", "events", "states", "memories", "artifacts")
+    rows = [
+        (name, tally.copied, tally.equal, tally.different, tally.left_out)
+        for name in kinds
+        if (tally := getattr(report, name)).seen
+    ]
+    if rows:
+        table(
+            ("", "would copy" if report.dry_run else "copied", "equal before", "different", "left out"), rows
+        )
+    else:
+        write("there was nothing to carry")
+    if not report.dry_run:
+        write(f"\n{report.verified:,} sessions were read back and are equal to the source's")
+    for text in [*report.uncounted, *(f"note: {each}" for each in report.differences)]:
+        write(text)
+    total = sum(report.reasons.values())
+    if total:
+        write(f"\n{total:,} problems:")
+        for problem in report.problems[:SHOWN]:
+            write(f"  {printable(str(problem))}")
+        if total > SHOWN:
+            note(f"  and {total - SHOWN:,} more: --problems FILE writes all of them")
+
+
+def _zone(name: str) -> Any:
+    from datetime import timezone
+
+    if name.upper() == "UTC":
+        return timezone.utc
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise click.UsageError(f"--source-timezone {name}: there is no such zone ({error})") from error
