@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events.event import Event
@@ -17,13 +16,12 @@ from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.binary import arrays
 from adk_psqlpy.connections.lanes import lanes_of
 from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.errors import SessionDeletedError
 from adk_psqlpy.sessions.store import PsqlpyADKStore
+from adk_psqlpy.sessions.stored import Version
 from adk_psqlpy.sql import Tables
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
 from adk_psqlpy.sql.inspect import InspectStatements, files
-
-POLL_SEC: Final = 1.0
-"""How often a session that is watched is looked at."""
 
 
 class AmbiguousSessionError(ValueError):
@@ -178,27 +176,23 @@ async def follow_conversation(
     conversation: Conversation,
     session_table: str = "adk_sessions",
     events_table: str = "adk_events",
-    *,
-    poll_sec: float = POLL_SEC,
 ) -> AsyncIterator[Event]:
-    """Give the events that are appended after a conversation was read, as they come.
+    """Give the events appended after a conversation was read, as they come (`PsqlpyADKStore.follow`).
 
-    It looks every `poll_sec` seconds, with one statement that reads what is new. It ends when the session
-    is deleted, or deleted and made again.
+    It ends when the session is deleted.
 
     Raises:
-        psqlpy.exceptions.Error: the server could not be asked, after the repeats that `retry_sec` allows.
+        HistoryLostError: the server no longer has what it had given.
+        psqlpy.exceptions.Error: the server was away for longer than following is patient.
     """
-    store = _store(config, session_table, events_table)
-    created, revision = conversation.summary.create_time.timestamp(), conversation.summary.revision
-    while True:
-        stored = await store.get_since(*conversation.summary.key, revision)
-        if stored is None or abs(stored.create_time - created) > 1e-6:
+    summary = conversation.summary
+    seen = Version(summary.revision, summary.create_time.timestamp())
+    async with _store(config, session_table, events_table).follow(*summary.key, seen) as follower:
+        try:
+            async for event in follower:
+                yield event
+        except SessionDeletedError:
             return
-        revision = stored.revision
-        for event in stored.events:
-            yield event
-        await asyncio.sleep(poll_sec)
 
 
 def _store(config: PsqlpyConfig, session_table: str, events_table: str) -> PsqlpyADKStore:

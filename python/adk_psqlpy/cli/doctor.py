@@ -1,101 +1,78 @@
-"""`adk-psqlpy doctor`: what is installed, what runs on the fast path, and what the server says."""
+"""`adk-psqlpy doctor`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from adk_psqlpy.cli.options import Target, examples, server_options
-from adk_psqlpy.cli.output import write as _print
+from adk_psqlpy.cli.codes import FAILED, OK
+from adk_psqlpy.cli.options import NO_SERVER, Target, examples, json_option, server_options
+from adk_psqlpy.cli.output import console, printable, write_json
 
 if TYPE_CHECKING:
-    from adk_psqlpy.config import PsqlpyConfig
-    from adk_psqlpy.sql import Tables
+    from adk_psqlpy.admin.doctor import Report
 
-FAST = "fast"
+_MARKS: Final = {"ok": ("ok  ", "green"), "note": ("note", "yellow"), "todo": ("TODO", "bold red")}
 
 
-@click.command(epilog=examples("adk-psqlpy doctor --dsn postgresql://me@localhost/agents"))
-@server_options("session_table")
-def command(target: Target) -> int:
-    """Show versions, fast paths, and what the server says."""
+@click.command(
+    epilog=examples(
+        "adk-psqlpy doctor",
+        "adk-psqlpy doctor --dsn postgresql://me@localhost/agents --verbose",
+        "adk-psqlpy doctor --json | jq '.findings[] | select(.status == \"todo\")'",
+    )
+)
+@click.option("-v", "--verbose", is_flag=True, help="More of each: packages, model classes, sessions.")
+@server_options("session_table", "events_table", "memory_table", "artifact_table")
+@json_option
+def command(target: Target, verbose: bool, as_json: bool) -> int:
+    """Say whether all is well, and what to do where it is not.
+
+    What is installed; then, of the server: connection, TLS, version, a pooler in the way, extensions,
+    tables, indexes, rights, vacuum, heap-only updates, the longest history, the largest state, the oldest
+    transaction. Nothing is changed. Exit code 1 where something needs doing.
+    """
     import asyncio
 
-    return asyncio.run(_run(target))
+    from adk_psqlpy.admin.doctor import examine
 
-
-async def _run(target: Target) -> int:
-    """Print the report; give 0, or 1 where a server was asked for and could not be asked.
-
-    Raises:
-        ValueError: the DSN, the environment or the table name is not possible.
-    """
-    from psqlpy.exceptions import Error
-
-    from adk_psqlpy.sql import Tables
-
-    tables = Tables(target.table("session_table"), "adk_events")
     config = target.config_if_given()
-    _print("\n".join([*_versions(), "", *_models(), ""]))
-    if config is None:
-        _print("server: none given (--dsn, DATABASE_URL or PGHOST and its kin)")
-        return 0
-    async with config:
+
+    async def run() -> Report:
+        names = (target.table("session_table"), target.table("events_table"))
+        others = {name: target.table(name) for name in ("memory_table", "artifact_table")}
         try:
-            lines = await _server(config, tables)
-        except Error as error:
-            _print(f"server: {error}")
-            return 1
-    _print("\n".join(lines))
-    return 0
+            return await examine(config, *names, **others)
+        finally:
+            if config is not None:
+                await config.close_pool()
+
+    report = asyncio.run(run())
+    if as_json:
+        findings = [asdict(finding) for finding in report.findings]
+        write_json({"well": report.well, "verdict": report.verdict, "findings": findings})
+    else:
+        _show(report, verbose=verbose, asked=config is not None)
+    return OK if report.well else FAILED
 
 
-def _versions() -> list[str]:
-    from adk_psqlpy.admin.diagnostics import versions
+def _show(report: Report, *, verbose: bool, asked: bool) -> None:
+    from rich.text import Text
 
-    return [f"{name:<18} {text}" for name, text in versions().items()]
-
-
-def _models() -> list[str]:
-    """The classes reachable from `Event`, those first that are not wholly on the fast path."""
-    from adk_psqlpy.admin.diagnostics import model_paths
-
-    paths = model_paths()
-    read = sum(path.reading is None for path in paths)
-    written = sum(path.writing is None for path in paths)
-    width = max(len(path.name) for path in paths)
-    return [
-        f"fast path: {read} of {len(paths)} model classes are read, {written} written by the crate; "
-        "pydantic does the others",
-        f"  {'class':<{width}}  {'written':<8}read",
-        *(
-            f"  {path.name:<{width}}  {_path(path.writing):<8}{_path(path.reading)}"
-            for path in sorted(paths, key=lambda path: path.fast)
-        ),
-    ]
-
-
-def _path(reason: str | None) -> str:
-    return FAST if reason is None else f"pydantic: {reason}"
-
-
-async def _server(config: PsqlpyConfig, tables: Tables) -> list[str]:
-    """Ask for the versions of the server and of the tables."""
-    from adk_psqlpy.connections.lanes import lanes_of
-    from adk_psqlpy.sql import READING, SCHEMA_VERSION, Statements
-
-    statements, lanes = Statements(tables), lanes_of(config)
-    ((number, metadata),) = await lanes.fetch(statements.version, [tables.metadata])
-    lines = [f"server: PostgreSQL {number // 10000}.{number % 10000}"]
-    if metadata is None:
-        return [*lines, f"tables: none beside {tables.sessions} (await store.create_tables() makes them)"]
-    recorded: dict[str, str] = dict(await lanes.fetch(statements.metadata, []))
-    stored = int(recorded.get("schema_version", 0))
-    state = "the one that this package reads and writes"
-    if stored < SCHEMA_VERSION:
-        state = f"behind {SCHEMA_VERSION}: await store.create_tables() brings it there"
-    elif stored > SCHEMA_VERSION:
-        state = f"newer than {SCHEMA_VERSION}, the newest that this package knows: upgrade adk-psqlpy"
-    indexes = f"indexes: the set for {recorded.get('index_set', READING)}"
-    return [*lines, f"tables: schema version {stored}, {state}", indexes]
+    screen = console()
+    screen.print(Text(report.verdict, style="bold green" if report.well else "bold red"))
+    screen.print()
+    width = max(len(finding.check) for finding in report.findings)
+    for finding in report.findings:
+        mark, style = _MARKS[finding.status]
+        head = f"  {finding.check:<{width}}  "
+        screen.print(Text.assemble((mark, style), head, printable(finding.text)))
+        if finding.advice is not None:
+            screen.print(Text(f"{' ' * (width + 8)}-> {printable(finding.advice)}"))
+        if verbose:
+            for line in finding.details:
+                screen.print(Text(f"{' ' * (width + 8)}{printable(line)}", style="dim"))
+    if not asked:
+        screen.print(f"\nNo server was looked at: {NO_SERVER.partition(': ')[2]}.")

@@ -152,10 +152,8 @@ def _document(conversation: Conversation) -> dict[str, Any]:
 
 
 def _as_json(event: Event) -> Any:
-    import json
-
-    # Through text: NaN, which JSON has not, is null in it.
-    return json.loads(event.model_dump_json(exclude_none=True))
+    # Not model_dump_json, which refuses lone surrogates.
+    return event.model_dump(mode="json", exclude_none=True)
 
 
 def _moment(seconds: float) -> str:

@@ -30,6 +30,11 @@ _DEFINITIONS: Final[dict[IndexSet, dict[str, str]]] = {
 }
 
 
+def index_definitions(index_set: IndexSet) -> dict[str, str]:
+    """The indexes of a set: suffix of the name, and what stands behind the table's name in CREATE INDEX."""
+    return _DEFINITIONS[index_set]
+
+
 def change_indexes(tables: Tables, wanted: IndexSet) -> str:
     """A batch that brings the session table to a set, whatever is recorded; all of it or nothing happens.
 
