@@ -53,7 +53,8 @@ class Opened:
 
 async def _connect_ours(dsn: str) -> tuple[BaseSessionService, Callable[[], Awaitable[None]]]:
     config = PsqlpyConfig(pool_config={"dsn": dsn, "max_db_pool_size": POOL})
-    store = PsqlpyADKStore(config)
+    # Each read is a full one, as the others' are; benches/reads.py has reads of what is new.
+    store = PsqlpyADKStore(config, history_cache_bytes=0)
     await store.create_tables()
     service = PsqlpySessionService(store)
     return service, service.close

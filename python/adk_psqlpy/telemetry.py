@@ -102,6 +102,11 @@ class _Instruments:
             description="Appends that travelled in one statement.",
             explicit_bucket_boundaries_advisory=_GROUP_BOUNDARIES,
         )
+        self.history_events = meter.create_counter(
+            "adk_psqlpy.history.events",
+            unit="{event}",
+            description="Events of whole sessions: kept from an earlier read, or sent by the server.",
+        )
         meter.create_observable_up_down_counter(
             "db.client.connection.count",
             [self._count],
@@ -209,6 +214,12 @@ class Telemetry:
     def record_group(self, size: int) -> None:
         """A statement with `size` appends in it was sent."""
         self.instruments.group_size.record(size, self.base)
+
+    def record_history(self, *, kept: int, sent: int) -> None:
+        """A session was read with so many events kept from earlier reads, and so many sent by the server."""
+        for source, events in (("kept", kept), ("server", sent)):
+            if events:
+                self.instruments.history_events.add(events, self.base | {"adk_psqlpy.history.source": source})
 
     def watch(self, pool: Pooled) -> None:
         """Report a pool's connections with each collection of metrics, for as long as this object lives.

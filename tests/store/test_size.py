@@ -13,7 +13,7 @@ from google.adk.events.event_actions import EventActions
 from google.genai import types
 from psqlpy.exceptions import ConnectionExecuteError, DatabaseError
 
-from adk_psqlpy import PsqlpyADKStore, PsqlpySessionService
+from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from adk_psqlpy.sessions import limits
 from adk_psqlpy.sessions.paging import Pages
 from adk_psqlpy.sessions.store import _SESSION
@@ -27,6 +27,20 @@ if TYPE_CHECKING:
     from adk_psqlpy.connections.lanes import Decoders, Row
 
 MB = 1 << 20
+
+
+@pytest.fixture
+async def store(config: PsqlpyConfig) -> PsqlpyADKStore:
+    """A store that reads everything each time: pages are what these tests are about."""
+    opened = PsqlpyADKStore(config, history_cache_bytes=0)
+    await opened.create_tables()
+    return opened
+
+
+@pytest.fixture
+def service(store: PsqlpyADKStore) -> PsqlpySessionService:
+    """A service on that store."""
+    return PsqlpySessionService(store)
 
 
 class Statements:

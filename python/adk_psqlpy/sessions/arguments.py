@@ -23,6 +23,21 @@ def count(name: str, value: int) -> int:
     return value
 
 
+def history_cache_bytes(value: int | None) -> int:
+    """Refuse what is no size of a cache; `None` is 0.
+
+    Raises:
+        ValueError: it is negative, or no integer.
+    """
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(
+            f"history_cache_bytes must be how many bytes of memory to use, 0 or None for none, not {value!r}"
+        )
+    return value
+
+
 def micros(name: str, seconds: float) -> int:
     """The nearest microsecond to seconds since the Unix epoch, as the encoder of events rounds.
 

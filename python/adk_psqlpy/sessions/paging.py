@@ -24,8 +24,9 @@ LARGE_BYTES: Final = 256 << 20
 """A session that was this large is paged from then on, which takes less memory on both sides."""
 
 _ATTEMPTS: Final = 3
-# Columns of `Statements.get_session` before the arrays.
-_HEAD: Final = 7
+HEAD: Final = 7
+"""Columns of `Statements.get_session` before the arrays."""
+
 _REMEMBERED: Final = 1_000
 
 
@@ -156,4 +157,4 @@ class Pages:
 def _taken_apart(rows: list[Row]) -> tuple[Row, list[Row]]:
     """The session's row, as far as it is the session's, and the arrays of the chunks in their order."""
     rows.sort(key=itemgetter(0))
-    return rows[0][:_HEAD], [row[_HEAD:] for row in rows if row[_HEAD:]]
+    return rows[0][:HEAD], [row[HEAD:] for row in rows if row[HEAD:]]

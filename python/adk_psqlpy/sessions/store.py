@@ -26,6 +26,8 @@ from adk_psqlpy.following.follower import Follower
 from adk_psqlpy.following.following import Following, FollowSettings
 from adk_psqlpy.sessions import arguments
 from adk_psqlpy.sessions.groups import Append, AppendGroups
+from adk_psqlpy.sessions.histories import HISTORY_CACHE_BYTES, Histories
+from adk_psqlpy.sessions.kept_reads import KeptReads
 from adk_psqlpy.sessions.limits import JSONB_BYTES, StateSizes, check_event, check_state
 from adk_psqlpy.sessions.paging import Pages
 from adk_psqlpy.sessions.state import EMPTY, scoped
@@ -81,6 +83,9 @@ class PsqlpyADKStore:
             made with it, so it is chosen before `create_tables`.
         group_appends: whether appends to several sessions that wait for the server travel in one statement.
             Each is told its own outcome all the same, and a lone append is sent as it is.
+        history_cache_bytes: how much memory to spend on the events of sessions that were read, so that the
+            next read brings only what is new. It is exact: the server compares all rows at each read. 0 or
+            `None` turns it off.
         tables_on_first_use: whether the first operation calls `create_tables`, for callers that have no place
             to do it.
         follow_settings: how often followers look for new events, and how long they wait for a server that is
@@ -98,6 +103,7 @@ class PsqlpyADKStore:
         *,
         key_length: int = 128,
         group_appends: bool = True,
+        history_cache_bytes: int | None = HISTORY_CACHE_BYTES,
         tables_on_first_use: bool = False,
         follow_settings: FollowSettings | None = None,
     ) -> None:
@@ -113,6 +119,10 @@ class PsqlpyADKStore:
         tables = ("sessions", "events", "app_states", "user_states")
         self._collections = {each: getattr(self.tables, each).replace('"', "") for each in tables}
         self._pages = Pages(self._sql, self._read, partial(self._lanes.fetch, kind="read"), _SESSION)
+        self._histories = Histories(arguments.history_cache_bytes(history_cache_bytes))
+        self._kept_reads = KeptReads(
+            self._sql, self._read, _SESSION, self._pages, self._histories, self._telemetry
+        )
         self._state_sizes = StateSizes()
         self._tables_wanted = tables_on_first_use
         self.following = Following(
@@ -254,7 +264,10 @@ class PsqlpyADKStore:
         self, app_name: str, user_id: str, session_id: str, which: str, parameters: list[Any]
     ) -> StoredSession | None:
         key, place = (app_name, user_id, session_id), _place(app_name, user_id, session_id)
-        found = await self._pages.get(key, which, parameters, place)
+        if which == "all" and self._histories.max_bytes:
+            found = await self._kept_reads.get(key, place)
+        else:
+            found = await self._pages.get(key, which, parameters, place)
         if found is None:
             return None
         (_, create_time, update_time, revision, state, app, user), events = found
@@ -359,6 +372,7 @@ class PsqlpyADKStore:
     async def delete_session(self, app_name: str, user_id: str, session_id: str) -> bool:
         """Delete a session and its events; whether it was there."""
         self._check_key(app_name, user_id, session_id)
+        self._histories.discard((app_name, user_id, session_id))
         deleted = bool(
             await self._write(
                 self._sql.delete_session, [app_name, user_id, session_id], repeat=Repeat.AFTER_FAILURE

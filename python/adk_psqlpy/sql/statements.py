@@ -258,22 +258,7 @@ class Statements:
         small, too few for JIT. `ORDER BY s.id` leaves only the primary key: without statistics the planner
         else takes any index that begins with the app and the user, and looks at all sessions of the user.
         """
-        t = self.tables
-        head = """
-        SELECT {number} AS number, s.create_time, s.update_time, s.revision,
-            {state} AS state,
-            {app_state} AS app_state,
-            {user_state} AS user_state"""
-        states = {
-            "state": "s.state",
-            "app_state": f"(SELECT a.state FROM {t.app_states} AS a WHERE a.app_name = $1)",
-            "user_state": f"(SELECT u.state FROM {t.user_states} AS u WHERE u.app_name = $1 AND u.user_id = $2)",
-        }
-        session = f"""
-        FROM (
-            SELECT s.app_name, s.id, s.state, s.create_time, s.update_time, s.revision FROM {t.sessions} AS s
-            WHERE s.app_name = $1 AND s.user_id = $2 AND s.id BETWEEN $3 AND $3 ORDER BY s.id LIMIT 1
-        ) AS s"""
+        head, states, session = self._head, self._states, self._session
         if events == "none":
             return head.format(number="NULL::bigint", **states) + session
         arrays = "".join(f', e."{name}"' for name in (*_OWN, "rare"))
@@ -306,6 +291,34 @@ class Statements:
         )) WITH ORDINALITY AS chunk (first, number) ON true
         LEFT JOIN LATERAL ({self._aggregated(chunk)}) AS e ON chunk.first IS NOT NULL
         """
+
+    @property
+    def _head(self) -> str:
+        """What a read gives of the session itself, with places for `{number}` and the keys of `_states`."""
+        return """
+        SELECT {number} AS number, s.create_time, s.update_time, s.revision,
+            {state} AS state,
+            {app_state} AS app_state,
+            {user_state} AS user_state"""
+
+    @property
+    def _states(self) -> dict[str, str]:
+        """The states that a session shows, by their names in `_head`."""
+        t = self.tables
+        return {
+            "state": "s.state",
+            "app_state": f"(SELECT a.state FROM {t.app_states} AS a WHERE a.app_name = $1)",
+            "user_state": f"(SELECT u.state FROM {t.user_states} AS u WHERE u.app_name = $1 AND u.user_id = $2)",
+        }
+
+    @property
+    def _session(self) -> str:
+        """The session `s` that `$1 $2 $3` name."""
+        return f"""
+        FROM (
+            SELECT s.app_name, s.id, s.state, s.create_time, s.update_time, s.revision FROM {self.tables.sessions} AS s
+            WHERE s.app_name = $1 AND s.user_id = $2 AND s.id BETWEEN $3 AND $3 ORDER BY s.id LIMIT 1
+        ) AS s"""
 
     def _aggregated(self, events: str, *further: str) -> str:
         """Events as arrays; `further` columns stand in front."""

@@ -8,6 +8,7 @@ use super::errors::{Converted, Failure};
 use super::instance::Instance;
 use super::objects;
 use super::plan::{Model, Node, Plan};
+use super::recording::{Mark, Recorder};
 use super::strings::{Cache, string};
 use crate::error::ErrorKind;
 use crate::escape;
@@ -23,6 +24,8 @@ pub struct Decoder<'py, 'p> {
     members: Vec<(Bound<'py, PyString>, Bound<'py, PyAny>)>,
     /// By model: the latest sets of field names, by bits. Instances come in a few shapes.
     fields_sets: Vec<[FieldsSet<'py>; 4]>,
+    /// What is read is recorded here, if it is to be made again.
+    pub recorder: Option<Recorder>,
 }
 
 /// A set of field names, and the bits it was made for.
@@ -42,7 +45,7 @@ impl<'py, 'p> Decoder<'py, 'p> {
     /// A decoder with an empty string cache.
     pub fn new(py: Python<'py>, plan: &'p Plan) -> Self {
         let fields_sets = plan.models.iter().map(|_| Default::default()).collect();
-        Self { py, plan, strings: Cache::new(), members: Vec::new(), fields_sets }
+        Self { py, plan, strings: Cache::new(), members: Vec::new(), fields_sets, recorder: None }
     }
 
     /// The interpreter's token.
@@ -58,6 +61,35 @@ impl<'py, 'p> Decoder<'py, 'p> {
     /// A short text that other rows are likely to repeat.
     pub fn repeated(&mut self, stored: &str) -> PyResult<Bound<'py, PyString>> {
         self.strings.get(self.py, stored)
+    }
+
+    /// Records a value that cannot be changed.
+    #[inline]
+    pub fn leaf(&mut self, value: Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.value(&value);
+        }
+        value
+    }
+
+    /// Where the recording is, if there is one.
+    pub fn mark(&self) -> Option<Mark> {
+        self.recorder.as_ref().map(Recorder::mark)
+    }
+
+    /// Forgets what was recorded after a mark.
+    pub fn rewind(&mut self, mark: Option<Mark>) {
+        if let (Some(recorder), Some(mark)) = (&mut self.recorder, mark) {
+            recorder.rewind(mark);
+        }
+    }
+
+    /// Records, in place of what came after a mark, the object that pydantic made of it.
+    pub fn copied(&mut self, since: Option<Mark>, made: &Bound<'py, PyAny>) -> PyResult<()> {
+        match (&mut self.recorder, since) {
+            (Some(recorder), Some(since)) => recorder.copied(since, made),
+            _ => Ok(()),
+        }
     }
 
     /// Reads the next value of a text that the caller goes on with.
@@ -76,11 +108,13 @@ impl<'py, 'p> Decoder<'py, 'p> {
     /// Reads a whole text as `node` says.
     pub fn document(&mut self, text: &str, node: &Node, hint: &Hint) -> Converted<Bound<'py, PyAny>> {
         let mut document = Document { reader: Reader::new(text), hint, keys: order::Document::default() };
+        let mark = self.mark();
         let value = self.value(&mut document, node, 0)?;
         document.reader.finish()?;
         if hint.is_empty() || hint.is_for(document.keys) {
             return Ok(value);
         }
+        self.rewind(mark);
         self.document(text, node, &Hint::default())
     }
 
@@ -101,17 +135,21 @@ impl<'py, 'p> Decoder<'py, 'p> {
             (Node::Any, _) | (Node::Bool, Kind::True | Kind::False) => self.any(doc, kind, depth),
             (Node::Nullable(_), Kind::Null) => {
                 doc.reader.literal(kind)?;
-                Ok(py.None().into_bound(py))
+                Ok(self.leaf(py.None().into_bound(py)))
             }
             (Node::Nullable(inner), _) => self.value(doc, inner, depth),
             (Node::Str, Kind::String) => {
                 let text = doc.reader.string()?;
-                Ok(string(py, &text)?.into_any())
+                Ok(self.leaf(string(py, &text)?.into_any()))
             }
             (Node::Model(index), _) => self.model(doc, *index, kind, depth),
             (Node::Int, Kind::Number) => {
                 let number = doc.reader.number()?;
-                if number.is_float { Err(Failure::Foreign) } else { self.integer(number.text) }
+                if number.is_float {
+                    return Err(Failure::Foreign);
+                }
+                let value = self.integer(number.text)?;
+                Ok(self.leaf(value))
             }
             (Node::Float, Kind::Number) => {
                 let number = doc.reader.number()?;
@@ -120,29 +158,29 @@ impl<'py, 'p> Decoder<'py, 'p> {
                 if value.is_infinite() {
                     Err(Failure::Foreign)
                 } else {
-                    Ok(PyFloat::new(py, value).into_any())
+                    Ok(self.leaf(PyFloat::new(py, value).into_any()))
                 }
             }
             (Node::Float, Kind::String) => {
                 let text = doc.reader.string()?;
                 let value = escape::float(&text).ok_or(Failure::Foreign)?;
-                Ok(PyFloat::new(py, value).into_any())
+                Ok(self.leaf(PyFloat::new(py, value).into_any()))
             }
             (Node::Bytes, Kind::String) => {
                 let text = doc.reader.string()?;
                 let bytes = base64_simd::URL_SAFE.decode_to_vec(text.as_bytes());
                 let bytes = bytes.map_err(|_| Failure::Foreign)?;
-                Ok(PyBytes::new(py, &bytes).into_any())
+                Ok(self.leaf(PyBytes::new(py, &bytes).into_any()))
             }
             (Node::Enum(enumeration), Kind::String) => {
                 let text = doc.reader.string()?;
                 let member = enumeration.members.get(text.as_ref()).ok_or(Failure::Foreign)?;
-                Ok(member.bind(py).clone())
+                Ok(self.leaf(member.bind(py).clone()))
             }
             (Node::Literal(expected), Kind::String) => {
                 let text = doc.reader.string()?;
                 let value = expected.get(text.as_ref()).ok_or(Failure::Foreign)?;
-                Ok(value.bind(py).clone())
+                Ok(self.leaf(value.bind(py).clone()))
             }
             (Node::List(items), Kind::Array) => self.list(doc, items, depth),
             (Node::Set(items), Kind::Array) => {
@@ -150,6 +188,9 @@ impl<'py, 'p> Decoder<'py, 'p> {
                 let set = PySet::empty(py)?;
                 for item in list.cast::<PyList>()?.iter() {
                     set.add(item)?;
+                }
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.list_is_set();
                 }
                 Ok(set.into_any())
             }
@@ -181,28 +222,30 @@ impl<'py, 'p> Decoder<'py, 'p> {
         match kind {
             Kind::Null => {
                 doc.reader.literal(kind)?;
-                Ok(py.None().into_bound(py))
+                Ok(self.leaf(py.None().into_bound(py)))
             }
             Kind::True | Kind::False => {
                 doc.reader.literal(kind)?;
                 let value = kind == Kind::True;
-                Ok(value.into_pyobject(py).map_err(PyErr::from)?.to_owned().into_any())
+                Ok(self.leaf(value.into_pyobject(py).map_err(PyErr::from)?.to_owned().into_any()))
             }
             Kind::Number => {
                 let number = doc.reader.number()?;
                 if !number.is_float {
-                    return self.integer(number.text);
+                    let value = self.integer(number.text)?;
+                    return Ok(self.leaf(value));
                 }
                 let value: f64 =
                     number.text.parse().map_err(|_| doc.reader.error(ErrorKind::InvalidNumber))?;
-                Ok(PyFloat::new(py, value).into_any())
+                Ok(self.leaf(PyFloat::new(py, value).into_any()))
             }
             Kind::String => {
                 let text = doc.reader.string()?;
-                match escape::float(&text) {
-                    Some(value) => Ok(PyFloat::new(py, value).into_any()),
-                    None => Ok(string(py, &text)?.into_any()),
-                }
+                let value = match escape::float(&text) {
+                    Some(value) => PyFloat::new(py, value).into_any(),
+                    None => string(py, &text)?.into_any(),
+                };
+                Ok(self.leaf(value))
             }
             Kind::Array => self.list(doc, &Node::Any, depth),
             Kind::Object => self.dict(doc, &Node::Any, depth),
@@ -230,6 +273,9 @@ impl<'py, 'p> Decoder<'py, 'p> {
             list.append(self.value(doc, items, depth + 1)?)?;
             more = doc.reader.next_element()?;
         }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.list(list.len());
+        }
         Ok(list.into_any())
     }
 
@@ -244,10 +290,16 @@ impl<'py, 'p> Decoder<'py, 'p> {
         let index = doc.reader.objects();
         let mut key = doc.reader.begin_object()?;
         if doc.hint.is_empty() {
+            let mut members = 0;
             while let Some(name) = key {
-                let name = self.repeated(&name)?;
+                let name = self.repeated(&name)?.into_any();
+                let name = self.leaf(name);
                 dict.set_item(name, self.value(doc, values, depth + 1)?)?;
+                members += 1;
                 key = doc.reader.next_key()?;
+            }
+            if let Some(recorder) = &mut self.recorder {
+                recorder.dict(members);
             }
             return Ok(dict.into_any());
         }
@@ -256,6 +308,7 @@ impl<'py, 'p> Decoder<'py, 'p> {
         while let Some(name) = key {
             keys.add(&name);
             let name = self.repeated(&name)?;
+            self.leaf(name.clone().into_any());
             let value = self.value(doc, values, depth + 1)?;
             self.members.push((name, value));
             key = doc.reader.next_key()?;
@@ -266,7 +319,13 @@ impl<'py, 'p> Decoder<'py, 'p> {
                 let (name, value) = &self.members[start + place];
                 dict.set_item(name, value)?;
             }
+            if let Some(recorder) = &mut self.recorder {
+                recorder.ordered_dict(order);
+            }
         } else {
+            if let Some(recorder) = &mut self.recorder {
+                recorder.dict(self.members.len() - start);
+            }
             for (name, value) in &self.members[start..] {
                 dict.set_item(name, value)?;
             }
@@ -283,19 +342,22 @@ impl<'py, 'p> Decoder<'py, 'p> {
         kind: Kind,
         depth: usize,
     ) -> Converted<Bound<'py, PyAny>> {
-        let start = (doc.reader, doc.keys);
+        let (start, mark) = ((doc.reader, doc.keys), self.mark());
         let model = &self.plan.models[index];
         if model.slow.is_none() && kind == Kind::Object {
             match self.instance(doc, index, depth) {
                 Err(Failure::Foreign) => (doc.reader, doc.keys) = start,
                 made => return made,
             }
+            self.rewind(mark);
         }
         let value = self.any(doc, kind, depth)?;
         // What pydantic refuses here may be gone from what it is given as a whole, where of two equal keys
         // the last one counts: so the refusal is left to the outermost model.
         let made = model.class.bind(self.py).call_method1(intern!(self.py, "model_validate"), (value,));
-        made.map_err(|_| Failure::Foreign)
+        let made = made.map_err(|_| Failure::Foreign)?;
+        self.copied(mark, &made)?;
+        Ok(made)
     }
 
     fn instance(
@@ -337,6 +399,9 @@ impl<'py, 'p> Decoder<'py, 'p> {
             known[0] = Some((instance.set, objects::copy_set(&names)?));
             names
         };
+        if let Some(recorder) = &mut self.recorder {
+            recorder.instance(instance.index, instance.fields(), &names)?;
+        }
         instance.finish(self.plan, names)
     }
 }

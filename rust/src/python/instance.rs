@@ -5,7 +5,7 @@ use pyo3::types::{PyDict, PyList, PySet};
 
 use super::errors::{Converted, Failure};
 use super::objects::{self, Contents};
-use super::plan::{Factory, Model, Plan};
+use super::plan::{Factory, MOST_FIELDS, Model, Plan};
 
 /// An instance in the making: a copy of the defaults, and which fields were set.
 pub struct Instance<'py, 'p> {
@@ -15,13 +15,16 @@ pub struct Instance<'py, 'p> {
     dict: Bound<'py, PyDict>,
     /// A bit for each field.
     pub set: u64,
+    /// Their indexes, in the order in which they were set, and how many.
+    order: ([u8; MOST_FIELDS], usize),
 }
 
 impl<'py, 'p> Instance<'py, 'p> {
     /// Starts from the defaults.
     pub fn begin(py: Python<'py>, plan: &'p Plan, index: usize) -> PyResult<Self> {
         let model = &plan.models[index];
-        Ok(Self { model, index, dict: model.defaults.bind(py).copy()?, set: 0 })
+        let dict = model.defaults.bind(py).copy()?;
+        Ok(Self { model, index, dict, set: 0, order: ([0; MOST_FIELDS], 0) })
     }
 
     /// Sets the field with this index.
@@ -32,7 +35,17 @@ impl<'py, 'p> Instance<'py, 'p> {
             return Err(Failure::Foreign);
         }
         self.set |= 1 << index;
+        #[expect(clippy::cast_possible_truncation, reason = "below MOST_FIELDS")]
+        {
+            self.order.0[self.order.1] = index as u8;
+        }
+        self.order.1 += 1;
         Ok(self.dict.set_item(self.model.fields[index].name.bind(value.py()), value)?)
+    }
+
+    /// The indexes of the fields that were set, in that order.
+    pub fn fields(&self) -> &[u8] {
+        &self.order.0[..self.order.1]
     }
 
     /// The names of the fields that were set.

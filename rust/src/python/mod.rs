@@ -9,6 +9,7 @@ mod event_to_row;
 mod instance;
 mod objects;
 mod plan;
+mod recording;
 mod row_to_event;
 mod schema;
 mod session;
@@ -39,7 +40,9 @@ mod _native {
     #[pymodule_export]
     use super::event_to_row::encode_event;
     #[pymodule_export]
-    use super::row_to_event::decode_events;
+    use super::recording::Recording;
+    #[pymodule_export]
+    use super::row_to_event::{decode_events, record_events};
     #[pymodule_export]
     use super::session::make_session;
     #[pymodule_export]

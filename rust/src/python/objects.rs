@@ -4,8 +4,9 @@
 use pyo3::Borrowed;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PySet, PyString, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyBytesMethods, PyDict, PyInt, PySet, PyString, PyTuple, PyType};
 
 /// Holds off the cyclic garbage collector until dropped.
 ///
@@ -307,4 +308,25 @@ pub fn ascii<'py>(py: Python<'py>, text: &str) -> PyResult<Option<Bound<'py, PyS
         std::ptr::copy_nonoverlapping(text.as_ptr(), data, text.len());
         Ok(Some(made.cast_into_unchecked()))
     }
+}
+
+/// What a value that cannot be changed weighs: the size of its object, rounded up.
+pub fn leaf_bytes(value: &Bound<'_, PyAny>) -> usize {
+    if let Ok(text) = value.cast::<PyString>() {
+        // SAFETY: a live string; both read its head.
+        let (length, kind) =
+            unsafe { (ffi::PyUnicode_GET_LENGTH(text.as_ptr()), ffi::PyUnicode_KIND(text.as_ptr())) };
+        // The kind is the size of a character in bytes.
+        return 80 + length.unsigned_abs() * kind as usize;
+    }
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        return 48 + bytes.as_bytes().len();
+    }
+    if value.is_exact_instance_of::<PyInt>() && value.extract::<i64>().is_err() {
+        // Decimal digits that a bigint does not hold: numeric has up to 131,072 of them.
+        let bits = value.call_method0(intern!(value.py(), "bit_length")).and_then(|bits| bits.extract());
+        return 48 + bits.unwrap_or(0usize) / 7;
+    }
+    // Floats and integers; `None`, booleans and members of enumerations are there anyway.
+    32
 }

@@ -10,6 +10,7 @@ use super::errors::{Converted, Failure};
 use super::instance::Instance;
 use super::objects::CollectorPause;
 use super::plan::{Model, Node};
+use super::recording::{Recorder, Recording};
 use super::strings::string;
 use crate::columns::{self, Array};
 use crate::error::{Error, ErrorKind};
@@ -36,6 +37,36 @@ pub fn decode_events<'py>(
         decode_chunk(&mut decoder, &chunk.cast_into::<PyTuple>()?, place, &events)?;
     }
     Ok(events)
+}
+
+/// The events of chunks, some of them recorded already, and a recording of each.
+#[pyfunction]
+#[pyo3(signature = (*chunks, place))]
+pub fn record_events<'py>(
+    py: Python<'py>,
+    chunks: &Bound<'py, PyTuple>,
+    place: &str,
+) -> PyResult<(Bound<'py, PyList>, Vec<Bound<'py, Recording>>)> {
+    let plan = super::plan(py)?;
+    let _pause = CollectorPause::new(py);
+    let events = PyList::empty(py);
+    let mut decoder = Decoder::new(py, plan);
+    let mut recordings = Vec::with_capacity(chunks.len());
+    for chunk in chunks.iter() {
+        let recording = match chunk.cast_into::<Recording>() {
+            Ok(recording) => {
+                recording.get().play(py, plan, &events)?;
+                recording
+            }
+            Err(other) => {
+                decoder.recorder = Some(Recorder::default());
+                decode_chunk(&mut decoder, &other.into_inner().cast_into::<PyTuple>()?, place, &events)?;
+                Bound::new(py, decoder.recorder.take().unwrap_or_default().finish())?
+            }
+        };
+        recordings.push(recording);
+    }
+    Ok((events, recordings))
 }
 
 fn decode_chunk<'py>(
@@ -71,6 +102,9 @@ fn decode_chunk<'py>(
                 .map_err(|error| malformed(place, &event_id(&values), column_name(index), error))?;
         }
         events.append(event(decoder, &values, place)?)?;
+        if let Some(recorder) = &mut decoder.recorder {
+            recorder.event();
+        }
     }
     match columns.iter().position(|column| !column.is_empty()) {
         None => Ok(()),
@@ -113,15 +147,20 @@ fn event<'py>(
     let at = |column: &str| format!("{place}, event {:?}, column {column}", event_id(values));
     let mut stored = StoredEvent::read(values).map_err(|(column, failure)| failure.raise(py, &at(column)))?;
     let model = &decoder.plan().models[decoder.plan().event];
+    let mark = decoder.mark();
     if model.slow.is_none() {
         match stored.instance(decoder) {
             Err((_, Failure::Foreign)) => {}
             made => return made.map_err(|(column, failure)| failure.raise(py, &at(column))),
         }
+        decoder.rewind(mark);
     }
     let fields = stored.plain(decoder).map_err(|(column, failure)| failure.raise(py, &at(column)))?;
     let made = model.class.bind(py).call_method1(intern!(py, "model_validate"), (fields,));
-    made.map_err(|error| Failure::Raised(error).raise(py, &format!("{place}, event {:?}", event_id(values))))
+    let place = || format!("{place}, event {:?}", event_id(values));
+    let made = made.map_err(|error| Failure::Raised(error).raise(py, &place()))?;
+    decoder.copied(mark, &made)?;
+    Ok(made)
 }
 
 /// A failure and the column it happened in.
@@ -265,7 +304,7 @@ impl<'b> StoredEvent<'b> {
                 let exact =
                     self.timestamp.filter(|exact| columns::micros_from_seconds(*exact) == Some(micros));
                 let seconds = exact.unwrap_or_else(|| columns::seconds_from_micros(micros));
-                Ok(PyFloat::new(py, seconds).into_any())
+                Ok(decoder.leaf(PyFloat::new(py, seconds).into_any()))
             }
             Type::Varchar => {
                 let text =
@@ -273,10 +312,11 @@ impl<'b> StoredEvent<'b> {
                 if let Some((_, whole)) = self.whole.iter().find(|(name, _)| name == key) {
                     let limit = column.limit.unwrap_or(usize::MAX);
                     if row::cut(whole, limit).0 == text {
-                        return Ok(string(py, whole)?.into_any());
+                        return Ok(decoder.leaf(string(py, whole)?.into_any()));
                     }
                 }
-                Ok(if index == 0 { string(py, &text)? } else { decoder.repeated(&text)? }.into_any())
+                let text = if index == 0 { string(py, &text)? } else { decoder.repeated(&text)? };
+                Ok(decoder.leaf(text.into_any()))
             }
             Type::Text => {
                 let text = Reader::from_bytes(value)?.string_value()?;

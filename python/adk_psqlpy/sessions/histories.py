@@ -1,0 +1,119 @@
+"""Histories that a process has read, kept so that the next read brings only what is new."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from adk_psqlpy._native import Recording
+
+Key = tuple[str, str, str]
+Arrays = tuple[bytes | None, ...]
+
+HISTORY_CACHE_BYTES: Final = 64 << 20
+"""What a store spends unless told otherwise: some 100,000 events that were read once, 30,000 read again."""
+
+_CHUNK_BYTES: Final = 700  # the object, its tuple, integers
+_HISTORY_BYTES: Final = 1_000  # key, object, its place in the dict
+_BYTES_OBJECT: Final = 33
+_REMEMBERED: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive events of a session, up to the next chunk's first `seq`.
+
+    `events` are as the server sent them, or, once they were wanted again, as steps that make them: a session
+    that is read once costs nothing more than bytes that are there anyway.
+    """
+
+    first_seq: int
+    digest: int
+    events: Arrays | Recording
+
+    @property
+    def nbytes(self) -> int:
+        """What it weighs."""
+        if isinstance(self.events, Recording):
+            return _CHUNK_BYTES + self.events.nbytes
+        arrays = sum(_BYTES_OBJECT + len(array) for array in self.events if array is not None)
+        return _CHUNK_BYTES + arrays
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The chunks of a session in order, and the `seq` after which nothing is known. Never changed."""
+
+    chunks: tuple[Chunk, ...]
+    next_seq: int
+    nbytes: int
+
+    @classmethod
+    def of(cls, chunks: Iterable[Chunk], next_seq: int) -> History:
+        """A history, weighed."""
+        chunks = tuple(chunks)
+        return cls(chunks, next_seq, _HISTORY_BYTES + sum(chunk.nbytes for chunk in chunks))
+
+
+class Histories:
+    """The histories read last, as many as fit. May be used by several threads."""
+
+    def __init__(self, max_bytes: int) -> None:
+        """Keep at most `max_bytes`."""
+        self.max_bytes = max_bytes
+        self.nbytes = 0
+        self._kept: OrderedDict[Key, History] = OrderedDict()
+        self._too_large: OrderedDict[Key, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self._kept)
+
+    def get(self, key: Key) -> History | None:
+        """What is kept of a session, which makes it the one read last."""
+        with self._lock:
+            history = self._kept.get(key)
+            if history is not None:
+                self._kept.move_to_end(key)
+            return history
+
+    def put(self, key: Key, history: History) -> None:
+        """Keep a history in place of the session's last one; let go of the least recently used."""
+        with self._lock:
+            self._discard(key)
+            if history.nbytes > self.max_bytes:
+                self._too_large[key] = None
+                if len(self._too_large) > _REMEMBERED:
+                    self._too_large.popitem(last=False)
+                return
+            self._kept[key] = history
+            self.nbytes += history.nbytes
+            while self.nbytes > self.max_bytes:
+                _, oldest = self._kept.popitem(last=False)
+                self.nbytes -= oldest.nbytes
+
+    def discard(self, key: Key) -> None:
+        """Let go of a session."""
+        with self._lock:
+            self._discard(key)
+
+    def clear(self) -> None:
+        """Let go of all."""
+        with self._lock:
+            self._kept.clear()
+            self._too_large.clear()
+            self.nbytes = 0
+
+    def is_too_large(self, key: Key) -> bool:
+        """Whether the session did not fit when it was last given."""
+        return key in self._too_large
+
+    def _discard(self, key: Key) -> None:
+        self._too_large.pop(key, None)
+        history = self._kept.pop(key, None)
+        if history is not None:
+            self.nbytes -= history.nbytes

@@ -1,0 +1,154 @@
+"""Reads that bring what is new, and take the rest from what the process has read before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Final
+
+from google.adk.events.event import Event
+from psqlpy.exceptions import BaseConnectionPoolError, Error
+from psqlpy.extra_types import CustomType
+
+from adk_psqlpy import _native
+from adk_psqlpy._native import Recording
+from adk_psqlpy.connections import binary
+from adk_psqlpy.connections.lanes import Decoders, Row
+from adk_psqlpy.sessions.histories import Chunk, Histories, History, Key
+from adk_psqlpy.sessions.paging import HEAD, Pages, Read
+from adk_psqlpy.sql.kept import FIRST_SEQ, LAST_SEQ, KeptStatements
+from adk_psqlpy.sql.statements import CHUNK, Statements
+from adk_psqlpy.telemetry import Telemetry
+
+logger: Final = logging.getLogger("adk_psqlpy")
+
+_GIVE_UP_AFTER: Final = 3
+
+
+class KeptReads:
+    """Reads whole sessions as `Pages` does, with less to ask of the server.
+
+    Each answer is what a full read would give: the server compares, in the statement that reads, the versions
+    of all rows with those that the events were made of (`KeptStatements.get_unknown`). What is kept is never
+    handed out, only events made anew from it.
+    """
+
+    def __init__(
+        self,
+        sql: Statements,
+        read: Read,
+        decoders: Decoders,
+        pages: Pages,
+        histories: Histories,
+        telemetry: Telemetry,
+    ) -> None:
+        """Read by `read(sql, parameters, decoders)`; `pages` reads what does not fit into one answer."""
+        self._sql = KeptStatements(sql.tables)
+        self._read = read
+        self._decoders = decoders
+        self._pages = pages
+        self._histories = histories
+        self._telemetry = telemetry
+        self._failures = 0
+
+    async def get(self, key: Key, place: str) -> tuple[Row, list[Event]] | None:
+        """Give the session's row without events and its events, as `Pages.get`.
+
+        Args:
+            key: app name, user id, session id.
+            place: what to call the session in an error.
+
+        Raises:
+            psqlpy.exceptions.Error: the server refused the read.
+        """
+        if self._failures >= _GIVE_UP_AFTER or self._histories.is_too_large(key):
+            return await self._pages.get(key, "all", [], place)
+        known = self._histories.get(key)
+        firsts = [FIRST_SEQ] if known is None else [*_firsts(known.chunks), known.next_seq]
+        digests = [] if known is None else [chunk.digest for chunk in known.chunks]
+        parameters = [*key, _bigints(firsts), _bigints(digests)]
+        try:
+            rows = await self._read(self._sql.get_unknown, parameters, self._decoders)
+        except (TimeoutError, BaseConnectionPoolError):
+            raise
+        except Error as error:
+            return await self._plain(key, place, error)
+        self._failures = 0
+        if not rows:
+            self._histories.discard(key)
+            return None
+        rows.sort(key=itemgetter(0))
+        head, *changed = rows
+        history, events, sent = _assembled(known, changed, place)
+        self._histories.put(key, history)
+        self._telemetry.record_history(kept=len(events) - sent, sent=sent)
+        return head[:HEAD], events
+
+    async def _plain(self, key: Key, place: str, error: Error) -> tuple[Row, list[Event]] | None:
+        """Read without what is kept, after that has failed: it is too large, say, or the table is a view."""
+        self._histories.discard(key)
+        found = await self._pages.get(key, "all", [], place)
+        self._failures += 1
+        if self._failures == _GIVE_UP_AFTER:
+            logger.warning(
+                "sessions are read in full from now on: reading what is new failed %d times in a row where a "
+                "full read did not (%s). history_cache_bytes=0 of the store turns it off",
+                _GIVE_UP_AFTER,
+                error,
+            )
+        return found
+
+
+def _assembled(known: History | None, changed: list[Row], place: str) -> tuple[History, list[Event], int]:
+    """The history as it is now, its events, and how many of them the server sent.
+
+    `changed` are the answer's rows of chunks.
+    """
+    by_number = {} if known is None else dict(enumerate(known.chunks, start=1))
+    next_seq = FIRST_SEQ if known is None else known.next_seq
+    sent: set[int] = set()
+    for number, *row in changed:
+        first_seq, last_seq, digest, *arrays = row[HEAD - 1 :]
+        if digest is None:
+            del by_number[number]
+            continue
+        by_number[number] = Chunk(first_seq, digest, tuple(arrays))
+        next_seq = max(next_seq, min(last_seq, LAST_SEQ - 1) + 1)
+        sent.add(number)
+    numbers = sorted(by_number)
+    chunks = [by_number[number] for number in numbers]
+    if known is None:
+        arrays_only = (chunk.events for chunk in chunks if not isinstance(chunk.events, Recording))
+        events = _native.decode_events(*arrays_only, place=place)
+        return History.of(chunks, next_seq), events, len(events)
+    events, recordings = _native.record_events(*(chunk.events for chunk in chunks), place=place)
+    sizes = dict(zip(numbers, map(len, recordings), strict=True))
+    history = History.of(_joined(chunks, recordings), next_seq)
+    return history, events, sum(sizes[number] for number in sent)
+
+
+def _joined(chunks: list[Chunk], recordings: list[Recording]) -> list[Chunk]:
+    """The chunks as recordings, neighbours made one as long as they are no larger than the server's chunks.
+
+    Else there would be one for the few events of every turn, each looked up by itself.
+    """
+    joined: list[Chunk] = []
+    for chunk, recording in zip(chunks, recordings, strict=True):
+        last = joined[-1] if joined else None
+        if last and isinstance(last.events, Recording) and len(last.events) + len(recording) <= CHUNK:
+            events = Recording.joined(last.events, recording)
+            joined[-1] = Chunk(last.first_seq, last.digest ^ chunk.digest, events)
+        else:
+            joined.append(Chunk(chunk.first_seq, chunk.digest, recording))
+    return joined
+
+
+def _firsts(chunks: Sequence[Chunk]) -> list[int]:
+    """Where each chunk begins; the first one has whatever is before the second."""
+    return [FIRST_SEQ, *(chunk.first_seq for chunk in chunks[1:])] if chunks else []
+
+
+def _bigints(values: Sequence[int]) -> CustomType:
+    """A parameter of the type bigint[]."""
+    return binary.arrays(["bigint"], [[value.to_bytes(8, "big", signed=True)] for value in values])[0]

@@ -1,0 +1,115 @@
+"""Reading a session of which a part is known already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from adk_psqlpy import _native
+from adk_psqlpy.sql.statements import CHUNK, Statements
+
+_COLUMNS: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
+_ARRAYS: Final = (*_COLUMNS[: _native.OWN_ARRAYS], "rare")
+
+FIRST_SEQ: Final = -(2**63)
+"""No `seq` is lower."""
+
+LAST_SEQ: Final = 2**63 - 1
+"""No `seq` is higher."""
+
+_XIDS_BITS: Final = 30
+"""Transaction numbers are 32 bits in a row. Fewer than 2^30 of them lie between two reads that are compared."""
+
+_VERSION: Final = (
+    "hashtidextended(e.ctid, hash_array_extended(ARRAY[e.xmin], hashoidextended(e.tableoid, origin.seed)))"
+)
+"""64 bits for one version of one row of the events table `e`."""
+
+
+@dataclass(frozen=True)
+class KeptStatements(Statements):
+    """The statement for one set of tables. Parameters `$1 $2 $3` are app, user and session id."""
+
+    @cached_property
+    def get_unknown(self) -> str:
+        """The session, both shared states, and those of its events that are not known already.
+
+        The caller knows events as chunks of consecutive `seq`s. `$4` (bigint[]) has the first `seq` of each
+        chunk, the lowest bigint for the first chunk, and behind them the `seq` after which nothing is known.
+        `$5` (bigint[], one element less) has the digest of each. No row where the session does not exist.
+        Else a row with `number` 0, which alone carries the states, and then a row for each chunk that is not
+        as known: `number` from 1 in the order of `$4`, then on with what comes after, `CHUNK` values of
+        `seq` a row. Such a row has the first `seq` of the chunk, the last that there is, its digest, and arrays as in
+        `Statements.get_session`; all but the first are NULL where the chunk has no events any more.
+
+        The digests, the comparison, the events and the states are of one snapshot, as it is one statement.
+
+        Why equal digests mean equal events: a version of a row never changes, and `xmin` is the transaction
+        that made it. What a transaction made becomes visible all at once. So if every `xmin` that is seen now
+        was seen before, nothing new has come since; if also nothing is missing, all is as before. This holds
+        while numbers of transactions are not used again, and while all is read on one server that does not go
+        back in time. `origin.seed`, which every digest depends on, differs where that is in doubt:
+
+        - another server, or the same after a start (a restore, a failover, pg_resetwal): `pg_postmaster_start_time`,
+        - a restart after a crash without a new postmaster, which may lose commits that were not flushed
+          (`synchronous_commit = off`): the server begins its statistics anew, `pg_stat_get_bgwriter_stat_reset_time`,
+        - another quarter of the 2^32 numbers of transactions: the next one's upper bits,
+        - columns dropped, added or renamed, which changes what rows say without writing them: the rows of
+          `pg_attribute`.
+
+        `ctid` and `tableoid` are in the digest for what is left: a row whose `xmin` is billions of
+        transactions old, and a table put in the place of another. VACUUM FULL and CLUSTER move rows, so
+        they make the next read a full one.
+
+        An `xmin` is not indexed, so the rows are looked at, 0.2 ms of the server for 1,000; hashing them
+        takes 0.05 of that. docs/design.md has the alternatives. Known chunks are read once more only where the
+        digests differ (a one-time filter in the plan), and new ones are hashed while their columns are read.
+        """
+        states = {
+            name: f"CASE WHEN chunk.number > 0 THEN NULL ELSE {value} END"
+            for name, value in self._states.items()
+        }
+        head = self._head.format(number="chunk.number", **states)
+        arrays = "".join(f', e."{name}"' for name in _ARRAYS)
+        within = "e.seq >= chunk.first AND e.seq <= chunk.last"
+        rest = self._events("e.seq >= origin.firsts[cardinality(origin.firsts)]", ("seq",))
+        known = f"""SELECT bit_xor({_VERSION}) AS digest
+            FROM ({self._events(within, ("ctid", "xmin", "tableoid"))} AND chunk.known IS NOT NULL) AS e"""
+        of_chunk = ("max(e.seq) AS last_seq", f"bit_xor({_VERSION}) AS digest")
+        found = f"""{self._events(within, (*_COLUMNS, "seq", "ctid", "xmin", "tableoid"))}
+                AND (chunk.known IS NULL OR known.digest IS DISTINCT FROM chunk.known) AND chunk.number > 0
+            ORDER BY e.seq"""
+        return f"""{head}, chunk.first AS first_seq, e.last_seq, e.digest{arrays}{self._session}
+        CROSS JOIN (
+            SELECT {self._seed} AS seed, $4::bigint[] AS firsts, $5::bigint[] AS digests OFFSET 0
+        ) AS origin
+        CROSS JOIN LATERAL (
+            SELECT 0::bigint, NULL::bigint, NULL::bigint, NULL::bigint
+            UNION ALL
+            SELECT k.number, k.first, origin.firsts[k.number + 1] - 1, k.known
+            FROM unnest(origin.firsts, origin.digests) WITH ORDINALITY AS k (first, known, number)
+            WHERE k.known IS NOT NULL
+            UNION ALL
+            SELECT cardinality(origin.digests) + new.number, new.first,
+                CASE WHEN new.first > s.revision - {CHUNK} THEN {LAST_SEQ} ELSE new.first + {CHUNK - 1} END, NULL
+            FROM unnest(ARRAY(
+                SELECT generate_series(start.seq, greatest(start.seq, s.revision), {CHUNK})
+                FROM ({rest} ORDER BY e.seq LIMIT 1) AS start
+            )) WITH ORDINALITY AS new (first, number)
+        ) AS chunk (number, first, last, known)
+        LEFT JOIN LATERAL ({known}) AS known ON true
+        LEFT JOIN LATERAL ({self._aggregated(found, *of_chunk)}) AS e ON true
+        WHERE chunk.number = 0 OR e.digest IS NOT NULL OR known.digest IS DISTINCT FROM chunk.known
+        """
+
+    @property
+    def _seed(self) -> str:
+        """What all digests depend on, as 64 bits."""
+        events = self.tables.events
+        return f"""hash_record_extended(ROW(
+                pg_postmaster_start_time(), pg_stat_get_bgwriter_stat_reset_time(),
+                pg_snapshot_xmax(pg_current_snapshot())::text::bigint >> {_XIDS_BITS},
+                (SELECT bit_xor(hashtidextended(a.ctid, hash_array_extended(ARRAY[a.xmin], a.attnum)))
+                 FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = '{events}'::regclass)
+            ), 0)"""
