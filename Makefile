@@ -148,6 +148,8 @@ bench: bench-crate ## the crate, then all services side by side on one server ea
 	$(BIN)/python benches/memory.py
 	$(BIN)/python benches/artifacts.py
 	$(BIN)/python benches/append_cost.py
+	$(BIN)/python benches/reads.py
+	$(BIN)/python benches/turn.py
 
 bench-crate: $(STAMPS)/build $(STAMPS)/bench $(STAMPS)/cargo-env ## decoding and encoding beside pydantic and orjson
 	$(CARGO) bench --target-dir target/bench --bench crate -- --quick

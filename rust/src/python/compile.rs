@@ -223,6 +223,7 @@ impl<'py> Compiler<'py> {
             stored_names: Vec::new(),
             rank: Vec::new(),
             defaults: PyDict::new(self.py).unbind(),
+            default_values: Vec::new(),
             factories: Vec::new(),
             required: Vec::new(),
             private: None,
@@ -273,6 +274,14 @@ impl<'py> Compiler<'py> {
             model.rank[*index] = place;
         }
         model.stored_order = stored_order;
+        let defaults = model.defaults.bind(self.py);
+        let is_made = |index: usize| {
+            model.required.contains(&index) || model.factories.iter().any(|(field, _)| *field == index)
+        };
+        for (index, name) in model.names.iter().enumerate() {
+            let default = defaults.get_item(name)?.filter(|_| !is_made(index));
+            model.default_values.push(default.map(Bound::unbind));
+        }
         Ok(())
     }
 
@@ -306,7 +315,7 @@ impl<'py> Compiler<'py> {
             self.default(model, &key, outer)?;
             value = dict(outer, "schema");
         } else {
-            model.defaults.bind(self.py).set_item(&key, self.py.None())?;
+            model.defaults.bind(self.py).set_item(PyString::intern(self.py, &key), self.py.None())?;
             model.required.push(model.fields.len());
         }
         let Some(value) = value else {
@@ -328,12 +337,14 @@ impl<'py> Compiler<'py> {
 
     fn default(&self, model: &mut Model, key: &str, schema: &Bound<'py, PyDict>) -> Understood<()> {
         let defaults = model.defaults.bind(self.py);
+        // Interned, as code that reads an attribute has the name: it is found by its address.
+        let name = PyString::intern(self.py, key);
         if let Some(default) = schema.get_item("default")? {
             let is_model = default.hasattr(intern!(self.py, "__pydantic_fields_set__"))?;
             if !default.is_none() && (is_model || default.hash().is_err()) {
                 return because(format!("its field {key} has a default that must be copied"));
             }
-            return Ok(defaults.set_item(key, default)?);
+            return Ok(defaults.set_item(name, default)?);
         }
         let Some(factory) = schema.get_item("default_factory")? else {
             return because(format!("its field {key} has no default"));
@@ -342,7 +353,7 @@ impl<'py> Compiler<'py> {
             return because(format!("its field {key} has a default made from other fields"));
         }
         // Holds the field's place in the order of `__dict__`.
-        defaults.set_item(key, self.py.None())?;
+        defaults.set_item(name, self.py.None())?;
         let factory = if factory.is(self.py.get_type::<PyDict>()) {
             Factory::Dict
         } else if factory.is(self.py.get_type::<PyList>()) {

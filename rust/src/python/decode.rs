@@ -400,7 +400,8 @@ impl<'py, 'p> Decoder<'py, 'p> {
             names
         };
         if let Some(recorder) = &mut self.recorder {
-            recorder.instance(instance.index, instance.fields(), &names)?;
+            let fields = self.plan.models[instance.index].fields.len();
+            recorder.instance((instance.index, fields), instance.fields(), &names)?;
         }
         instance.finish(self.plan, names)
     }

@@ -7,6 +7,7 @@ mod encode;
 mod errors;
 mod event_to_row;
 mod instance;
+mod lent;
 mod objects;
 mod plan;
 mod recording;

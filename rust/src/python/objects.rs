@@ -138,6 +138,40 @@ pub fn new_instance<'py>(
     Ok(instance)
 }
 
+/// What an instance has in the three slots of `pydantic.BaseModel`: set names, extra, private attributes; `None`
+/// where one of them is empty.
+pub fn slots<'py>(instance: &Bound<'py, PyAny>, offsets: &SlotOffsets) -> Option<[Bound<'py, PyAny>; 3]> {
+    let slot = |offset: ffi::Py_ssize_t| {
+        // SAFETY: the caller has an instance of a subclass of `pydantic.BaseModel`, so the offset is that of an
+        // object slot within it; a slot that is not null owns a reference to a live object.
+        unsafe {
+            let value = *instance.as_ptr().byte_offset(offset).cast::<*mut ffi::PyObject>();
+            Bound::from_borrowed_ptr_or_opt(instance.py(), value)
+        }
+    };
+    Some([slot(offsets.fields_set)?, slot(offsets.extra)?, slot(offsets.private)?])
+}
+
+/// How many references there are to an object.
+pub fn references(object: &Bound<'_, PyAny>) -> isize {
+    // SAFETY: a live object.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) }
+}
+
+/// Whether there is a weak reference to an object.
+pub fn has_weak_references(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: a live object; where its type says that it has a list of weak references, the list's head is at
+    // that offset. Types that keep the list before the object say so by another flag and a negative offset.
+    unsafe {
+        let offset = (*(*object.as_ptr()).ob_type).tp_weaklistoffset;
+        if offset == 0 {
+            return false;
+        }
+        let list = object.as_ptr().byte_offset(offset).cast::<*mut ffi::PyObject>();
+        !(*list).is_null()
+    }
+}
+
 /// A set equal to `names`: copying one takes a third of the time of adding its elements.
 pub fn copy_set<'py>(names: &Bound<'py, PySet>) -> PyResult<Bound<'py, PySet>> {
     // SAFETY: `names` is a live set; the result is a new reference to an exact set, or null with an

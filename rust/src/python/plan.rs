@@ -48,6 +48,8 @@ pub struct Model {
     pub rank: Vec<usize>,
     /// A `__dict__` with every field that has a plain default; copied for each instance.
     pub defaults: Py<PyDict>,
+    /// The plain default of each field; `None` where it is made anew, or there is none.
+    pub default_values: Vec<Option<Py<PyAny>>>,
     /// Fields whose default is made anew for each instance.
     pub factories: Vec<(usize, Factory)>,
     /// Fields without a default.

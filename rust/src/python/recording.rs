@@ -6,6 +6,8 @@
 //! container or an instance takes its parts from a stack. No step parses, looks up a name, or makes a string.
 //! It weighs a fifth of the instances, and the garbage collector does not walk it.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -13,11 +15,12 @@ use pyo3::types::{PyDict, PyList, PySet, PyTuple};
 
 use super::errors::{Converted, Failure};
 use super::instance::Instance;
+use super::lent::is_untouched;
 use super::objects;
 use super::plan::Plan;
 
 /// What to do with a stack of values.
-enum Step {
+pub enum Step {
     /// Push a value that cannot be changed.
     Value(Py<PyAny>),
     /// Push a deep copy of what pydantic made.
@@ -37,15 +40,25 @@ enum Step {
 }
 
 /// Which model an instance is of, and which fields its values are for.
-struct Shape {
-    model: usize,
-    fields: Box<[u8]>,
-    names: Py<PySet>,
+pub struct Shape {
+    /// Its index in the plan.
+    pub model: usize,
+    /// In the order in which their values were read.
+    pub fields: Box<[u8]>,
+    /// The same as bits.
+    pub set: u64,
+    /// The same by name.
+    pub names: Py<PySet>,
 }
 
 impl Shape {
     fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self { model: self.model, fields: self.fields.clone(), names: self.names.clone_ref(py) }
+        Self {
+            model: self.model,
+            fields: self.fields.clone(),
+            set: self.set,
+            names: self.names.clone_ref(py),
+        }
     }
 }
 
@@ -55,8 +68,11 @@ pub struct Recorder {
     steps: Vec<Step>,
     shapes: Vec<Shape>,
     orders: Vec<Box<[u32]>>,
-    events: usize,
+    /// For each event, the step behind its last one.
+    ends: Vec<usize>,
     bytes: usize,
+    /// What the events made of it weigh.
+    event_bytes: usize,
 }
 
 /// A place in a recording to go back to.
@@ -64,6 +80,7 @@ pub struct Recorder {
 pub struct Mark {
     steps: usize,
     bytes: usize,
+    event_bytes: usize,
 }
 
 /// What an object that pydantic made weighs beside its texts: that of an event with nothing in it was 4,700.
@@ -76,13 +93,14 @@ const SHAPE_BYTES: usize = 900;
 impl Recorder {
     /// The end, so far.
     pub fn mark(&self) -> Mark {
-        Mark { steps: self.steps.len(), bytes: self.bytes }
+        Mark { steps: self.steps.len(), bytes: self.bytes, event_bytes: self.event_bytes }
     }
 
     /// Forgets what came after a mark.
     pub fn rewind(&mut self, mark: Mark) {
         self.steps.truncate(mark.steps);
         self.bytes = mark.bytes;
+        self.event_bytes = mark.event_bytes;
     }
 
     /// A value that cannot be changed: a string, number, bytes, boolean, `None`, member of an enumeration.
@@ -98,12 +116,14 @@ impl Recorder {
         self.rewind(since);
         self.bytes += bytes;
         let copy = made.py().import("copy")?.getattr(intern!(made.py(), "deepcopy"))?.call1((made,))?;
+        self.event_bytes += bytes;
         self.steps.push(Step::Copy(copy.unbind()));
         Ok(())
     }
 
     /// The list of the last items.
     pub fn list(&mut self, items: usize) {
+        self.event_bytes += 96 + 16 * items;
         self.steps.push(Step::List(count(items)));
     }
 
@@ -116,11 +136,13 @@ impl Recorder {
 
     /// The dict of the last members.
     pub fn dict(&mut self, members: usize) {
+        self.event_bytes += dict_bytes(members);
         self.steps.push(Step::Dict(count(members)));
     }
 
     /// The dict of the last members, put in in this order.
     pub fn ordered_dict(&mut self, order: &[usize]) {
+        self.event_bytes += dict_bytes(order.len());
         let order: Box<[u32]> = order.iter().copied().map(count).collect();
         let known = self.orders.iter().rposition(|known| *known == order).unwrap_or_else(|| {
             self.bytes += 32 + 4 * order.len();
@@ -131,7 +153,14 @@ impl Recorder {
     }
 
     /// The instance whose fields the last values are.
-    pub fn instance(&mut self, model: usize, fields: &[u8], names: &Bound<'_, PySet>) -> PyResult<()> {
+    pub fn instance(
+        &mut self,
+        (model, of_model): (usize, usize),
+        fields: &[u8],
+        names: &Bound<'_, PySet>,
+    ) -> PyResult<()> {
+        // The object, its dict, its set of names.
+        self.event_bytes += 120 + dict_bytes(of_model) + if fields.len() > 4 { 760 } else { 240 };
         // Instances come in few shapes, and the next event's are mostly those of a recent one.
         let shapes = &self.shapes;
         let known = shapes.iter().position(|shape| shape.model == model && *shape.fields == *fields);
@@ -139,7 +168,8 @@ impl Recorder {
             shape
         } else {
             let names = objects::copy_set(names)?.unbind();
-            self.shape(Shape { model, fields: fields.into(), names })
+            let set = fields.iter().fold(0, |set, field| set | 1 << field);
+            self.shape(Shape { model, fields: fields.into(), set, names })
         };
         self.steps.push(Step::Instance(count(shape)));
         Ok(())
@@ -153,20 +183,21 @@ impl Recorder {
 
     /// An event is done.
     pub fn event(&mut self) {
-        self.events += 1;
         self.steps.push(Step::Event);
+        self.ends.push(self.steps.len());
     }
 
     /// The recording, of no more than its size.
     pub fn finish(mut self) -> Recording {
         self.steps.shrink_to_fit();
+        self.ends.shrink_to_fit();
         self.shapes.shrink_to_fit();
-        Recording(self)
+        Recording { recorder: self, lent: Mutex::default() }
     }
 
     /// Adds the steps of another recording.
     fn extend(&mut self, py: Python<'_>, other: &Self) {
-        let orders = self.orders.len();
+        let (steps, orders) = (self.steps.len(), self.orders.len());
         self.orders.extend(other.orders.iter().cloned());
         let shapes: Vec<u32> = other
             .shapes
@@ -188,30 +219,36 @@ impl Recorder {
             Step::Instance(shape) => Step::Instance(shapes[*shape as usize]),
             Step::Event => Step::Event,
         }));
-        self.events += other.events;
+        self.ends.extend(other.ends.iter().map(|end| steps + end));
+        self.event_bytes += other.event_bytes;
         self.bytes += other.bytes.saturating_sub(SHAPE_BYTES * other.shapes.len());
     }
 
-    /// Makes the events.
-    fn play<'py>(&self, py: Python<'py>, plan: &Plan, events: &Bound<'py, PyList>) -> Converted<()> {
-        let mut stack: Vec<Bound<'py, PyAny>> = Vec::with_capacity(64);
-        for step in &self.steps {
+    /// Makes an event.
+    fn play<'py>(
+        &self,
+        py: Python<'py>,
+        plan: &Plan,
+        steps: &[Step],
+        stack: &mut Vec<Bound<'py, PyAny>>,
+    ) -> Converted<Bound<'py, PyAny>> {
+        for step in steps {
             let made = match step {
                 Step::Value(value) => value.bind(py).clone(),
                 Step::Copy(made) => {
                     py.import("copy")?.getattr(intern!(py, "deepcopy"))?.call1((made.bind(py),))?
                 }
-                Step::List(items) => PyList::new(py, top(&mut stack, *items as usize)?)?.into_any(),
+                Step::List(items) => PyList::new(py, top(stack, *items as usize)?)?.into_any(),
                 Step::Set(items) => {
                     let set = PySet::empty(py)?;
-                    for item in top(&mut stack, *items as usize)? {
+                    for item in top(stack, *items as usize)? {
                         set.add(item)?;
                     }
                     set.into_any()
                 }
                 Step::Dict(members) => {
                     let dict = PyDict::new(py);
-                    let mut parts = top(&mut stack, *members as usize * 2)?;
+                    let mut parts = top(stack, *members as usize * 2)?;
                     while let (Some(key), Some(value)) = (parts.next(), parts.next()) {
                         dict.set_item(key, value)?;
                     }
@@ -220,7 +257,7 @@ impl Recorder {
                 Step::OrderedDict(order) => {
                     let order = &self.orders[*order as usize];
                     let dict = PyDict::new(py);
-                    let parts = top(&mut stack, order.len() * 2)?;
+                    let parts = top(stack, order.len() * 2)?;
                     let parts = parts.as_slice();
                     for place in order {
                         let place = *place as usize * 2;
@@ -229,21 +266,41 @@ impl Recorder {
                     dict.into_any()
                 }
                 Step::Instance(shape) => {
-                    let Shape { model, fields, names } = &self.shapes[*shape as usize];
+                    let Shape { model, fields, names, .. } = &self.shapes[*shape as usize];
                     let mut instance = Instance::begin(py, plan, *model)?;
-                    for (field, value) in fields.iter().zip(top(&mut stack, fields.len())?) {
+                    for (field, value) in fields.iter().zip(top(stack, fields.len())?) {
                         instance.set((*field).into(), &value)?;
                     }
                     instance.finish(plan, objects::copy_set(names.bind(py))?)?
                 }
-                Step::Event => {
-                    events.append(stack.pop().ok_or_else(damaged)?)?;
-                    continue;
-                }
+                Step::Event => break,
             };
             stack.push(made);
         }
-        Ok(())
+        Ok(stack.pop().ok_or_else(damaged)?)
+    }
+
+    /// The events, of those that were lent what is untouched, and which are lent now.
+    fn events<'py>(
+        &self,
+        py: Python<'py>,
+        plan: &Plan,
+        lent: &[Py<PyAny>],
+        events: &Bound<'py, PyList>,
+    ) -> Converted<Vec<Py<PyAny>>> {
+        let (mut stack, mut lending) = (Vec::with_capacity(64), Vec::with_capacity(self.ends.len()));
+        let mut start = 0;
+        for (index, end) in self.ends.iter().enumerate() {
+            let steps = &self.steps[start..end - 1];
+            start = *end;
+            let event = match lent.get(index).map(|event| event.bind(py)) {
+                Some(event) if is_untouched(event, steps, &self.orders, &self.shapes, plan)? => event.clone(),
+                _ => self.play(py, plan, steps, &mut stack)?,
+            };
+            events.append(&event)?;
+            lending.push(event.unbind());
+        }
+        Ok(lending)
     }
 }
 
@@ -257,6 +314,11 @@ fn damaged() -> PyErr {
     PyRuntimeError::new_err("a recording of events takes more values than it has made: a bug in adk-psqlpy")
 }
 
+/// What a dict of so many members weighs in memory: a power of two of places, of which two thirds are used.
+fn dict_bytes(members: usize) -> usize {
+    if members == 0 { 80 } else { 120 + 20 * (members * 3 / 2 + 1).next_power_of_two().max(8) }
+}
+
 /// A text has fewer items than this, since PostgreSQL's values are below 1 GB.
 fn count(items: usize) -> u32 {
     u32::try_from(items).unwrap_or(u32::MAX)
@@ -265,15 +327,32 @@ fn count(items: usize) -> u32 {
 /// Events as the steps that make them. Nothing that it hands out is shared with it or with what it hands out
 /// at another time, apart from values that cannot be changed.
 #[pyclass(frozen, module = "adk_psqlpy._native")]
-pub struct Recording(Recorder);
+pub struct Recording {
+    recorder: Recorder,
+    /// The events handed out last, for `super::lent`; empty while they are looked at.
+    lent: Mutex<Vec<Py<PyAny>>>,
+}
 
 impl Recording {
-    /// Makes the events anew, and appends them to a list.
+    /// Appends the events to a list: made anew, or taken back from whoever had them before.
     pub fn play<'py>(&self, py: Python<'py>, plan: &Plan, events: &Bound<'py, PyList>) -> PyResult<()> {
-        self.0.play(py, plan, events).map_err(|failure| match failure {
+        // Not locked meanwhile: pydantic may run Python code, which may let another thread in.
+        let lent = std::mem::take(&mut *self.lent());
+        let lending = self.recorder.events(py, plan, &lent, events).map_err(|failure| match failure {
             Failure::Raised(error) => error,
             _ => damaged(),
-        })
+        })?;
+        *self.lent() = lending;
+        Ok(())
+    }
+
+    /// Notes events that were made along with the recording.
+    pub fn lend(&self, events: Vec<Py<PyAny>>) {
+        *self.lent() = events;
+    }
+
+    fn lent(&self) -> MutexGuard<'_, Vec<Py<PyAny>>> {
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -281,24 +360,44 @@ impl Recording {
 impl Recording {
     /// How many events.
     fn __len__(&self) -> usize {
-        self.0.events
+        self.recorder.ends.len()
     }
 
     /// What it weighs, at least: a string that it shares with others counts for each.
     #[getter]
     fn nbytes(&self) -> usize {
         const STEP: usize = size_of::<Step>();
-        size_of::<Self>() + self.0.bytes + self.0.steps.capacity() * STEP
+        let Recorder { steps, ends, bytes, .. } = &self.recorder;
+        size_of::<Self>() + bytes + steps.capacity() * STEP + ends.capacity() * size_of::<usize>()
     }
 
-    /// One recording of the events of several.
+    /// What the events that it handed out weigh, which it keeps until they are taken back.
+    #[getter]
+    fn lent_nbytes(&self) -> usize {
+        self.recorder.event_bytes + 8 * self.recorder.ends.len()
+    }
+
+    /// Lets go of the events that it handed out.
+    fn release(&self) {
+        let lent = std::mem::take(&mut *self.lent());
+        drop(lent);
+    }
+
+    /// One recording of the events of several, which give their lent events to it.
     #[staticmethod]
     #[pyo3(signature = (*recordings))]
     fn joined(py: Python<'_>, recordings: &Bound<'_, PyTuple>) -> PyResult<Self> {
-        let mut joined = Recorder::default();
+        let (mut joined, mut lent) = (Recorder::default(), Vec::new());
         for recording in recordings.iter() {
-            joined.extend(py, &recording.cast::<Self>().map_err(PyErr::from)?.get().0);
+            let recording = recording.cast::<Self>().map_err(PyErr::from)?.get();
+            joined.extend(py, &recording.recorder);
+            lent.append(&mut recording.lent());
         }
-        Ok(joined.finish())
+        let joined = joined.finish();
+        // Each has its place: a part of them would be taken for other events.
+        if lent.len() == joined.recorder.ends.len() {
+            joined.lend(lent);
+        }
+        Ok(joined)
     }
 }

@@ -59,9 +59,12 @@ pub fn record_events<'py>(
                 recording
             }
             Err(other) => {
+                let first = events.len();
                 decoder.recorder = Some(Recorder::default());
                 decode_chunk(&mut decoder, &other.into_inner().cast_into::<PyTuple>()?, place, &events)?;
-                Bound::new(py, decoder.recorder.take().unwrap_or_default().finish())?
+                let recording = decoder.recorder.take().unwrap_or_default().finish();
+                recording.lend(events.iter().skip(first).map(Bound::unbind).collect());
+                Bound::new(py, recording)?
             }
         };
         recordings.push(recording);
