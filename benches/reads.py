@@ -9,12 +9,13 @@
 | full | a store that keeps nothing (`history_cache_bytes=0`) |
 | first | a store that keeps histories, and has not read this session |
 | unchanged | it has read the session, and nothing has changed |
+| held | the same, while the caller still has the session of the read before |
 | one new | it has read the session, and another process has appended an event |
 
-All are compared with a full read before they are timed, and run in turns. A call replaces the session of
-the call before, so that freeing it counts, as do the passes of the collector. CPU is that of this process and
-that of the backends of this database (Linux, server on this machine). Bytes are what the server
-sends, counted by a proxy in calls of their own, which are not timed.
+All are compared with a full read before they are timed, and run in turns. A call lets go of the session of
+the call before and then reads, as the turns of a Runner do, so that freeing counts, as do the passes of the
+collector. CPU is that of this process and that of the backends of this database (Linux, server on this
+machine). Bytes are what the server sends, counted by a proxy in calls of their own, which are not timed.
 
 Needs the dependency group `bench`: pip install --group bench
 """
@@ -50,8 +51,8 @@ from comparison.report import number, summary  # noqa: E402
 from comparison.services import APP, OURS, USER, Opened, fill, run_sql  # noqa: E402
 
 SIZES = (1_000, 5_000)
-FULL, FIRST, UNCHANGED, ONE_NEW = "full", "first", "unchanged", "one new"
-CASES = (FULL, FIRST, UNCHANGED, ONE_NEW)
+FULL, FIRST, UNCHANGED, HELD, ONE_NEW = "full", "first", "unchanged", "held", "one new"
+CASES = (FULL, FIRST, UNCHANGED, HELD, ONE_NEW)
 CALLS = 4  # of a case in a round
 
 Read = Callable[[], Awaitable[Session | None]]
@@ -73,7 +74,7 @@ class Taken:
 
 
 class Readers:
-    """The four reads of one session, on one pool."""
+    """The reads of one session, on one pool."""
 
     def __init__(self, config: PsqlpyConfig, session_id: str, size: int) -> None:
         self._config = config
@@ -128,6 +129,8 @@ async def measure(
                 read = await readers.before(case)
                 pids = await _backends(config)
                 server, client, start = _server_cpu(pids), time.process_time(), time.perf_counter()
+                if case != HELD:
+                    session = None
                 session = await read()
                 taken[case].wall.append((time.perf_counter() - start) * 1e3)
                 taken[case].client_cpu.append((time.process_time() - client) * 1e3)

@@ -6,6 +6,7 @@ ADK keeps a service's marker in a private attribute of the session, which copies
 from __future__ import annotations
 
 from google.adk.sessions.session import Session
+from google.adk.sessions.state import State
 
 from adk_psqlpy import _native
 from adk_psqlpy.sessions.stored import StoredSession, Version
@@ -52,3 +53,12 @@ def marked(session: Session) -> Version | None:
         return Version(int(revision), float(further[0]))
     created, updated, event_id = further
     return Version(int(revision), float(created), float(updated) if updated else None, event_id or None)
+
+
+def show(stored: StoredSession, session: Session) -> None:
+    """Give an object the state and the version that are stored; `temp:` keys of its state stay."""
+    temporary = {key: value for key, value in session.state.items() if key.startswith(State.TEMP_PREFIX)}
+    session.state.clear()
+    session.state.update(stored.state | temporary)
+    session.last_update_time = stored.update_time
+    session._storage_update_marker = marker(version_of(stored))

@@ -20,11 +20,10 @@ from google.adk.sessions.base_session_service import (
     ListSessionsResponse,
 )
 from google.adk.sessions.session import Session
-from google.adk.sessions.state import State
 from typing_extensions import Self, override
 
 from adk_psqlpy.following.follower import Follower
-from adk_psqlpy.sessions.marker import marked, marker, session_of, version_of
+from adk_psqlpy.sessions.marker import marked, marker, session_of, show
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sessions.stored import Version
 from adk_psqlpy.sessions.time_travel import TimeTravel
@@ -250,12 +249,40 @@ class PsqlpySessionService(TimeTravel, BaseSessionService):
         session.events.extend(
             event if missed.id == event.id else missed for missed in stored.events if missed.id not in known
         )
-        temporary = {key: value for key, value in session.state.items() if key.startswith(State.TEMP_PREFIX)}
-        session.state.clear()
-        session.state.update(stored.state | temporary)
-        session.last_update_time = stored.update_time
-        session._storage_update_marker = marker(version_of(stored))
+        show(stored, session)
         return event
+
+    async def refresh(self, session: Session, *, config: GetSessionConfig | None = None) -> Session:
+        """Bring a session object up to date in place, and give it back.
+
+        Afterwards it is as `get_session` with this `config` would give it: events, state, time of the last
+        update, and the marker by which appends tell whether they are stale. The object stays the same one, as
+        do its list of events and its dict of state. Its `temp:` keys are kept, as they are stored nowhere.
+        What the caller did to the object or to its events is gone: they are replaced.
+
+        It costs what `get_session` costs: with kept histories, what is new. An append to the object that is
+        under way ends first.
+
+        Raises:
+            ValueError: an argument or a field of the session is of the wrong type; nothing was sent.
+            SessionNotFoundError: the session is not stored (any more); the object is as it was.
+        """
+        _require("session", session, Session)
+        _require_fields(session)
+        _require("config", config, GetSessionConfig, optional=True)
+        async with self._turn(session):
+            stored = await self.store.get_session(
+                session.app_name,
+                session.user_id,
+                session.id,
+                after_timestamp=config.after_timestamp if config else None,
+                limit=config.num_recent_events if config else None,
+            )
+            if stored is None:
+                raise SessionNotFoundError(f"Session {session.id} not found.")
+            session.events[:] = stored.events
+            show(stored, session)
+        return session
 
     def _turn(self, session: Session) -> asyncio.Lock:
         # A lock belongs to an event loop, and lives as long as somebody holds or awaits it.

@@ -24,8 +24,8 @@ use super::recording::{Shape, Step};
 const UNSHARED: isize = 2;
 
 /// Whether an event that these steps made is as they made it, and nobody has a part of it.
-pub fn is_untouched<'py>(
-    event: &Bound<'py, PyAny>,
+pub fn is_untouched(
+    event: &Bound<'_, PyAny>,
     steps: &[Step],
     orders: &[Box<[u32]>],
     shapes: &[Shape],
@@ -60,7 +60,7 @@ pub fn is_untouched<'py>(
 
 fn list<'py>(found: &Bound<'py, PyAny>, items: usize, stack: &mut Vec<Bound<'py, PyAny>>) -> bool {
     let Ok(list) = found.cast_exact::<PyList>() else { return false };
-    let as_made = list.len() == items && objects::references(&list) == UNSHARED;
+    let as_made = list.len() == items && objects::references(list) == UNSHARED;
     if as_made {
         stack.extend(list.iter());
     }
@@ -74,7 +74,7 @@ fn dict<'py>(
     stack: &mut Vec<Bound<'py, PyAny>>,
 ) -> bool {
     let Ok(dict) = found.cast_exact::<PyDict>() else { return false };
-    if dict.len() != members || objects::references(&dict) != UNSHARED {
+    if dict.len() != members || objects::references(dict) != UNSHARED {
         return false;
     }
     let base = stack.len();
@@ -139,17 +139,21 @@ fn is_default(model: &Model, field: usize, value: &Bound<'_, PyAny>) -> bool {
     }
     let factory = model.factories.iter().find(|(index, _)| *index == field).map(|(_, factory)| factory);
     // Looked at where it lies: its owner's is the only reference.
-    let unshared = objects::references(&value) == 1;
+    let unshared = objects::references(value) == 1;
     match factory {
-        Some(Factory::Dict) => unshared && value.cast_exact::<PyDict>().is_ok_and(|dict| dict.is_empty()),
-        Some(Factory::List) => unshared && value.cast_exact::<PyList>().is_ok_and(|list| list.is_empty()),
+        Some(Factory::Dict) => {
+            unshared && value.cast_exact::<PyDict>().is_ok_and(pyo3::types::PyDictMethods::is_empty)
+        }
+        Some(Factory::List) => {
+            unshared && value.cast_exact::<PyList>().is_ok_and(pyo3::types::PyListMethods::is_empty)
+        }
         _ => false,
     }
 }
 
 fn is_set_of(found: &Bound<'_, PyAny>, names: &Bound<'_, PySet>) -> PyResult<bool> {
     let Ok(found) = found.cast_exact::<PySet>() else { return Ok(false) };
-    if found.len() != names.len() || objects::references(&found) != UNSHARED {
+    if found.len() != names.len() || objects::references(found) != UNSHARED {
         return Ok(false);
     }
     found.as_any().eq(names)
@@ -160,13 +164,13 @@ fn is_private(found: &Bound<'_, PyAny>, model: &Model) -> bool {
     let (Ok(found), private) = (found.cast_exact::<PyDict>(), private.bind(found.py())) else {
         return false;
     };
-    if found.len() != private.len() || objects::references(&found) != UNSHARED {
+    if found.len() != private.len() || objects::references(found) != UNSHARED {
         return false;
     }
     objects::while_items(found, |name, value| {
         let mut same = false;
         objects::while_items(private, |known, default| {
-            same |= name.is(&known) && value.is(&default);
+            same |= name.is(known) && value.is(default);
             true
         });
         same
