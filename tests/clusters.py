@@ -5,10 +5,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import os
+from abc import abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from servers import BinaryServer, Server, run_sql
+from adk_psqlpy import PsqlpyConfig
+from adk_psqlpy.admin.distribution import distribute_tables
+from faults.crash import CrashServer
+from servers import Database, GivenServer, Server, run_sql
 
 WORKERS = 2
 # Fewer than Citus' own 32, since every test makes its tables anew.
@@ -34,16 +42,62 @@ def binaries_of(installation: Path) -> Path:
     return found if found.is_dir() else installation
 
 
-class CitusCluster(Server):
-    """A coordinator and two workers. `.dsn` leads to the coordinator; databases are made on all nodes."""
+class Cluster(Server):
+    """A cluster whose one database all tests share: distributed once, and emptied for each test.
+
+    Making a database on three nodes, and the shards of twelve tables, would take seconds a test.
+    """
+
+    @abstractmethod
+    def shared(self) -> Database:
+        """The database, its extension and nodes ready."""
+
+    def emptied(self) -> Database:
+        """The same, with all tables of the package there, distributed and empty, and no others."""
+        database = self.shared()
+        known = _distributed(database.dsn)
+        (tables,) = run_sql(
+            database.dsn,
+            "SELECT format('%I.%I', schemaname, tablename) AS name, tablename FROM pg_tables"
+            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema', 'citus', 'columnar_internal')",
+        )
+        others = [row["name"] for row in tables if row["tablename"] not in known]
+        full = [name for name in known if not name.endswith("metadata")]
+        run_sql(
+            database.dsn,
+            *(f"DROP TABLE IF EXISTS {name} CASCADE" for name in others),
+            f"TRUNCATE {', '.join(full)} CASCADE",
+        )
+        return database
+
+
+_known: dict[str, list[str]] = {}
+
+
+def _distributed(dsn: str) -> list[str]:
+    """The tables, made and distributed at the first call."""
+    if dsn not in _known:
+
+        async def distribute() -> list[str]:
+            async with PsqlpyConfig({"dsn": dsn}) as config:
+                return list(await distribute_tables(config))
+
+        with ThreadPoolExecutor(1) as thread:
+            _known[dsn] = thread.submit(lambda: asyncio.run(distribute())).result()
+    return _known[dsn]
+
+
+class CitusCluster(Cluster):
+    """A coordinator and two workers, started here. `.dsn` leads to the coordinator."""
 
     def __init__(self, binaries: Path) -> None:
-        self.coordinator = BinaryServer(binaries, OPTIONS)
-        self.workers = [BinaryServer(binaries, OPTIONS) for _ in range(WORKERS)]
+        self.coordinator = CrashServer(binaries, OPTIONS)
+        self.workers = [CrashServer(binaries, OPTIONS) for _ in range(WORKERS)]
         self._running = ExitStack()
+        self._made = False
 
     @property
-    def nodes(self) -> list[BinaryServer]:
+    def nodes(self) -> list[CrashServer]:
         """All servers, the coordinator first."""
         return [self.coordinator, *self.workers]
 
@@ -56,6 +110,38 @@ class CitusCluster(Server):
 
     def stop(self) -> None:
         self._running.close()
+
+    def up(self) -> None:
+        """Start again the nodes that tests left down."""
+        for node in self.nodes:
+            node.up()
+
+    def worker_of(self, database: Database, user_id: str) -> CrashServer:
+        """The worker that has a user's rows."""
+        ((row,),) = run_sql(
+            database.dsn,
+            "SELECT n.nodeport AS port FROM pg_dist_placement AS p JOIN pg_dist_node AS n USING (groupid) "
+            f"WHERE p.shardid = get_shard_id_for_distribution_column('adk_sessions', '{user_id}')",
+        )
+        (found,) = [worker for worker in self.workers if worker.port == row["port"]]
+        return found
+
+    def users_on_each(self, database: Database, number: int) -> list[list[str]]:
+        """As many user ids for each worker, in the order of the workers."""
+        users: list[list[str]] = [[] for _ in self.workers]
+        names = (f"user-{n}" for n in itertools.count())
+        while any(len(each) < number for each in users):
+            name = next(names)
+            mine = users[self.workers.index(self.worker_of(database, name))]
+            if len(mine) < number:
+                mine.append(name)
+        return users
+
+    def shared(self) -> Database:
+        if not self._made:
+            self.create_database("adk_citus")
+            self._made = True
+        return Database("adk_citus", self.database_dsn("adk_citus"), self)
 
     def create_database(self, name: str) -> None:
         for node in self.nodes:
@@ -73,3 +159,29 @@ class CitusCluster(Server):
             f"SELECT 1 AS done FROM citus_set_coordinator_host('127.0.0.1', {self.coordinator.port})",
             *(f"SELECT 1 AS done FROM citus_add_node('127.0.0.1', {worker.port})" for worker in self.workers),
         )
+
+
+class GivenCluster(GivenServer, Cluster):
+    """One that runs already: `ADK_PSQLPY_TEST_CITUS_DSN` leads to a database of it that tests may empty."""
+
+    def __init__(self, dsn: str) -> None:
+        super().__init__(dsn)
+        self._dsn_given = dsn
+
+    def shared(self) -> Database:
+        ((row,),) = run_sql(self._dsn_given, "SELECT current_database()::text AS name")
+        return Database(row["name"], self._dsn_given, self)
+
+
+NOT_HERE = (
+    "there is no Citus: build one with tools/from_source.py and give --citus=FOLDER, or name the coordinator "
+    "in ADK_PSQLPY_TEST_CITUS_DSN"
+)
+
+
+def choose_cluster(installation: str | None) -> Cluster | None:
+    """What `--pg=citus` runs on; `None` where there is nothing."""
+    given = os.environ.get("ADK_PSQLPY_TEST_CITUS_DSN")
+    if given:
+        return GivenCluster(given)
+    return CitusCluster(binaries_of(Path(installation))) if installation else None

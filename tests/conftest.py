@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from adk_psqlpy.config import PsqlpyConfig
-from servers import Database, Server, choose_server, run_sql
+from clusters import NOT_HERE, Cluster, choose_cluster
+from servers import Database, Server, choose_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -24,7 +25,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--pg",
         metavar="WHICH",
-        help="the server: embedded, container, a major version under /usr/lib/postgresql, or a bin directory",
+        help="the server: embedded, container, citus, a major version under /usr/lib/postgresql, "
+        "or a bin directory",
+    )
+    parser.addoption(
+        "--citus", metavar="FOLDER", help="what tools/from_source.py built, for --pg=citus and tests/citus"
     )
     parser.addoption("--pg-image", default="postgres:18", metavar="IMAGE", help="image of --pg=container")
 
@@ -32,17 +37,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """The PostgreSQL server of this session."""
-    with choose_server(request.config.getoption("--pg"), request.config.getoption("--pg-image")) as started:
+    kind = request.config.getoption("--pg")
+    chosen: Server | None
+    if kind == "citus":
+        chosen = choose_cluster(request.config.getoption("--citus"))
+        if chosen is None:
+            pytest.skip(NOT_HERE)
+    else:
+        chosen = choose_server(kind, request.config.getoption("--pg-image"))
+    with chosen as started:
         yield started
 
 
 @pytest.fixture
 def database(server: Server) -> Iterator[Database]:
     """An empty database of the test's own. Measured: 0.06 s to make and drop, with fsync."""
+    if isinstance(server, Cluster):
+        yield server.emptied()
+        return
     name = f"adk_test_{os.getpid()}_{next(_numbers)}"
-    run_sql(server.dsn, f'CREATE DATABASE "{name}"')
+    server.create_database(name)
     yield Database(name, server.database_dsn(name), server)
-    run_sql(server.dsn, f'DROP DATABASE "{name}" WITH (FORCE)')
+    server.drop_database(name)
 
 
 @pytest.fixture

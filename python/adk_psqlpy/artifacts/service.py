@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
@@ -44,6 +45,8 @@ from adk_psqlpy.sql.artifact_tables import (
     made_with,
 )
 from adk_psqlpy.sql.artifacts import ArtifactStatements
+from adk_psqlpy.sql.distribution import digest as digest_of
+from adk_psqlpy.sql.distribution import distribute, drop_local_copies
 from adk_psqlpy.sql.recorded import check_made_with, check_server, recorded_version
 from adk_psqlpy.telemetry import observed
 
@@ -102,8 +105,12 @@ class PsqlpyArtifactService(BaseArtifactService):
 
     # Tables.
 
-    async def create_tables(self) -> None:
+    async def create_tables(self, *, distributed: bool = False) -> None:
         """Make the tables, or bring them to the newest version. Safe to call from many processes.
+
+        Args:
+            distributed: whether to distribute the tables by `user_id` over the nodes of a Citus cluster. They
+                stay so. Filled tables are copied, and writes to them wait meanwhile.
 
         Every other method does it on the first use of the service; calling it when a program starts finds
         missing rights early.
@@ -120,8 +127,17 @@ class PsqlpyArtifactService(BaseArtifactService):
         recorded = await self._recorded() if metadata is not None else {}
         if recorded_version(recorded, SCHEMA_VERSION, self.tables.artifacts) < SCHEMA_VERSION:
             await self._lanes.batch(create_tables(self.tables, self.key_length))
-            await self._recorded()
+            recorded = await self._recorded()
+        if distributed or "distributed" in recorded:
+            await self._distribute(recorded)
         self._created = True
+
+    async def _distribute(self, recorded: Mapping[str, str]) -> None:
+        """Distribute what is not distributed yet."""
+        t = self.tables
+        if recorded.get("functions") != digest_of(t.by_user):
+            await self._lanes.batch(distribute(t.metadata, t.by_user, [], []))
+            await self._lanes.batch(drop_local_copies([*t.by_user, t.metadata]))
 
     async def _recorded(self) -> dict[str, str]:
         recorded: dict[str, str] = dict(await self._lanes.fetch(self._sql.metadata, [], repeat=Repeat.READ))

@@ -10,6 +10,7 @@ import click
 VERBS: Final = {
     "demo": "demo",
     "doctor": "doctor",
+    "distribute": "distribute",
     "init": "init",
     "show": "show",
     "stats": "stats",

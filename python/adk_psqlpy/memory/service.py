@@ -28,6 +28,7 @@ from adk_psqlpy.memory import entries
 from adk_psqlpy.memory.entries import Stored
 from adk_psqlpy.memory.vectors import MOST_DIMENSIONS, Embed, embedded
 from adk_psqlpy.memory.words import LONGEST_QUERY, LONGEST_TEXT, terms
+from adk_psqlpy.sql.distribution import distribute, drop_local_copies
 from adk_psqlpy.sql.memory import (
     MEMORY_SCHEMA_VERSION,
     MemoryStatements,
@@ -107,8 +108,12 @@ class PsqlpyMemoryService(BaseMemoryService):
 
     # Tables.
 
-    async def create_tables(self) -> None:
+    async def create_tables(self, *, distributed: bool = False) -> None:
         """Make the table and its indexes, or bring them up to date. Safe to call from many processes.
+
+        Args:
+            distributed: whether to distribute the table by `user_id` over the nodes of a Citus cluster. It
+                stays so. A filled table is copied, and writes to it wait meanwhile.
 
         Raises:
             psqlpy.exceptions.NotSupportedError: the server is older than PostgreSQL 15, the table was made
@@ -140,6 +145,10 @@ class PsqlpyMemoryService(BaseMemoryService):
                 create_memory_table(self.table, self.key_length, self.language, self.dimensions)
             )
             recorded = await self._recorded(sql)
+        if distributed and "distributed" not in recorded:
+            t = self.table
+            await self._lanes.batch(distribute(t.metadata, [t.memories], [], [], prefix=f"{t.name}."))
+            await self._lanes.batch(drop_local_copies([t.memories, t.metadata]))
         dimensions = recorded.get("dimensions")
         self._sql = MemoryStatements(self.table, None if dimensions is None else int(dimensions))
 

@@ -29,6 +29,7 @@ from adk_psqlpy.sessions.groups import Append, AppendGroups
 from adk_psqlpy.sessions.histories import HISTORY_CACHE_BYTES, Histories
 from adk_psqlpy.sessions.kept_reads import KeptReads
 from adk_psqlpy.sessions.limits import JSONB_BYTES, StateSizes, check_event, check_state
+from adk_psqlpy.sessions.nodes import Queues
 from adk_psqlpy.sessions.paging import Pages
 from adk_psqlpy.sessions.state import EMPTY, scoped
 from adk_psqlpy.sessions.stored import AppendOutcome, StoredSession, Version
@@ -44,6 +45,8 @@ from adk_psqlpy.sql import (
     create_tables,
     made_with,
 )
+from adk_psqlpy.sql.delegated import DelegatedStatements
+from adk_psqlpy.sql.distribution import distribute, drop_local_copies
 from adk_psqlpy.sql.following import change_notify
 from adk_psqlpy.sql.recorded import check_made_with, check_server, recorded_version
 from adk_psqlpy.sql.views import Views
@@ -112,7 +115,7 @@ class PsqlpyADKStore:
         self.key_length = whole("key_length", key_length, LONGEST_KEY)
         self.group_appends = group_appends
         self._sql = Statements(self.tables)
-        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, AppendGroups] = WeakKeyDictionary()
+        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, Queues] = WeakKeyDictionary()
         self._lanes = lanes_of(config)
         self._reads = reads_of(config, self._lanes)
         self._telemetry = config.telemetry if isinstance(config, PsqlpyConfig) else Telemetry()
@@ -134,11 +137,19 @@ class PsqlpyADKStore:
     # Tables.
 
     async def create_tables(
-        self, *, index_set: IndexSet | None = None, notify: bool | None = None, views: bool = False
+        self,
+        *,
+        index_set: IndexSet | None = None,
+        notify: bool | None = None,
+        views: bool = False,
+        distributed: bool = False,
     ) -> None:
         """Make the tables and indexes, or bring them to the newest version. Safe to call from many processes.
 
         Args:
+            distributed: whether to distribute the tables by `user_id` over the nodes of a Citus cluster.
+                Tables that are distributed stay so, and every store that calls this finds out by itself.
+                Filled tables are copied, and writes to them wait meanwhile.
             index_set: what the indexes over the session table are for. `"reading"`, which new tables have:
                 pages of long lists, retention and `state @>` are fast, and each append writes to all of the
                 indexes. `"appending"`: appends write to none, and these queries read and sort more, up to
@@ -174,9 +185,21 @@ class PsqlpyADKStore:
             await self._change_indexes(index_set)
         if notify is not None and ("notify" in recorded) != notify:
             await self._lanes.batch(change_notify(self.tables, wanted=notify))
+        if distributed or "distributed" in recorded:
+            await self._distribute(recorded)
         if views:
             await self._lanes.batch(Views(self.tables).create())
         self._tables_wanted = False
+
+    async def _distribute(self, recorded: Mapping[str, str]) -> None:
+        """Distribute what is not distributed yet, and write through functions from now on."""
+        sql = DelegatedStatements(self.tables)
+        if recorded.get("functions") != sql.version_of_functions:
+            t = self.tables
+            await self._lanes.batch(distribute(t.metadata, t.by_user, [t.app_states], sql.functions))
+            await self._lanes.batch(drop_local_copies([*t.by_user, t.app_states, t.metadata]))
+        self._sql = sql
+        self._queues.clear()
 
     async def _ready(self) -> None:
         if not self._tables_wanted:
@@ -414,26 +437,27 @@ class PsqlpyADKStore:
         shared = [parameter(scope) for scope in (delta.app, delta.user) if scope is not None]
         if self.group_appends and not shared and not merge:
             await self._ready()
-            revision = await self._explained(self._groups().append(append))
-            if revision is not None:
-                self.following.appended(append.key)
-            if (operation := current()) is not None:
-                operation.group_size = append.group_size
-                operation.rows = int(revision is not None)
-            return revision
+            if (groups := self._groups(user_id)) is not None:
+                revision = await self._explained(groups.append(append))
+                if revision is not None:
+                    self.following.appended(append.key)
+                if (operation := current()) is not None:
+                    operation.group_size = append.group_size
+                    operation.rows = int(revision is not None)
+                return revision
         sql = self._sql.append_event(app=delta.app is not None, user=delta.user is not None, merge=merge)
         rows = await self._write(sql, [*append.parameters(), *shared], repeat=Repeat.GUARDED)
         if rows:
             self.following.appended(append.key)
         return int(rows[0][0]) if rows else None
 
-    def _groups(self) -> AppendGroups:
-        """The queue of the event loop that runs."""
+    def _groups(self, user_id: str) -> AppendGroups | None:
+        """The queue for a user's appends in the event loop that runs; `None` to send an append by itself."""
         loop = asyncio.get_running_loop()
         found = self._queues.get(loop)
         if found is None:
-            found = self._queues[loop] = AppendGroups(self._lanes, self._sql, self._telemetry)
-        return found
+            found = self._queues[loop] = Queues(self._lanes, self._sql, self._telemetry)
+        return found.of(user_id)
 
     @observed("events")
     async def append_outcome(

@@ -70,6 +70,11 @@ class ArtifactTables:
         return quoted(self._beside("metadata"))
 
     @property
+    def by_user(self) -> list[str]:
+        """The tables that have a `user_id`, quoted; those that others refer to first."""
+        return [self.names, self.artifacts, self.blobs, self.contents, self.chunks]
+
+    @property
     def schema(self) -> str | None:
         """The schema that is named, quoted."""
         schema, _ = split("artifact_table", self.artifact_table)

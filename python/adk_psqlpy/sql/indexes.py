@@ -54,6 +54,7 @@ def change_indexes(tables: Tables, wanted: IndexSet) -> str:
     return f"""
     SET LOCAL client_min_messages = warning;
     SELECT pg_advisory_xact_lock({LOCK});
+    SET LOCAL citus.multi_shard_modify_mode = 'sequential';
     SET LOCAL lock_timeout = '{LOCK_SEC}s';
     DO $index_set$ BEGIN
         IF coalesce((SELECT value FROM {tables.metadata} WHERE key = 'index_set'), '{READING}') != '{wanted}' THEN

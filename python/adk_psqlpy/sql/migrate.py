@@ -8,6 +8,18 @@ from typing import Final
 # The lock's key: "adkpsqlp" in ASCII, as a bigint. One lock for all table names: creation is rare.
 LOCK: Final = int.from_bytes(b"adkpsqlp", "big")
 
+REFUSE_WORKER: Final = """
+    DO $worker$ BEGIN
+        IF to_regclass('pg_catalog.pg_dist_local_group') IS NOT NULL THEN
+            IF (SELECT groupid FROM pg_catalog.pg_dist_local_group) > 0 THEN
+                RAISE EXCEPTION 'this server is a worker node of a Citus cluster, so no table was made'
+                    USING HINT = 'Connect to the coordinator to make or change tables.';
+            END IF;
+        END IF;
+    END $worker$;
+    """
+"""Refuses to make tables on a worker node, where they would be local and nobody else would see them."""
+
 
 def migrate(
     metadata: str,
@@ -38,6 +50,9 @@ def migrate(
         # Or every statement that finds its table tells the server's log so.
         "SET LOCAL client_min_messages = warning;",
         f"SELECT pg_advisory_xact_lock({LOCK});",
+        # Of Citus; another server takes no notice. Changes of several distributed tables at once need it.
+        "SET LOCAL citus.multi_shard_modify_mode = 'sequential';",
+        REFUSE_WORKER,
         *map(_create_schema, schemas),
         f"CREATE TABLE IF NOT EXISTS {metadata} (key varchar(128) PRIMARY KEY, value varchar(256) NOT NULL);",
     ]

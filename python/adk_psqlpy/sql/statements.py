@@ -352,6 +352,8 @@ class Statements:
         """`$1` app, then the user (`one_user`), then time, user and id of the last session seen (`after`),
         then how many (`limited`).
 
+        Where tables are distributed, one that is not for one user visits every shard.
+
         Gives one row: an array a column of the sessions, oldest update first, ties by user and id (in code
         point order, as Python sorts), the app state, and the states of the users in it.
         """
@@ -371,7 +373,7 @@ class Statements:
                 f"""(s.update_time, s.user_id COLLATE "C", s.id COLLATE "C") > (${place}, ${place + 1}, ${place + 2})"""
             )
             place += 3
-        limit = f"LIMIT {_given(place)}" if limited else ""
+        limit = self._limit(place) if limited else ""
         users = "u.user_id = $2" if one_user else "u.user_id IN (SELECT page.user_id FROM page)"
         return f"""
         WITH page AS MATERIALIZED (
@@ -390,6 +392,9 @@ class Statements:
                 WHERE u.app_name = $1 AND {users}) AS user_states
         FROM page
         """
+
+    def _limit(self, place: int) -> str:
+        return f"LIMIT {_given(place)}"
 
     @cached_property
     def delete_session(self) -> str:

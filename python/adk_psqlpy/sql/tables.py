@@ -95,6 +95,11 @@ class Tables:
         return name
 
     @property
+    def by_user(self) -> list[str]:
+        """The tables that have a `user_id`, quoted; those that others refer to first."""
+        return [self.sessions, self.events, self.state_log, self.forks, self.user_states]
+
+    @property
     def schemas(self) -> list[str]:
         """The schemas that are named, quoted, each once."""
         named = (split("table", table)[0] for table in (self.session_table, self.events_table))

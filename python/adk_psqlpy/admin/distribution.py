@@ -1,0 +1,71 @@
+"""All tables of a database over the nodes of a Citus cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from adk_psqlpy.artifacts import PsqlpyArtifactService
+from adk_psqlpy.config import PsqlpyConfig
+from adk_psqlpy.connections.lanes import Lanes
+from adk_psqlpy.memory import PsqlpyMemoryService
+from adk_psqlpy.sessions.store import PsqlpyADKStore
+from adk_psqlpy.sql import Tables
+from adk_psqlpy.sql.artifact_tables import ArtifactTables
+from adk_psqlpy.sql.distribution import READY, distribute, drop_local_copies, recorded_in, shards, there
+from adk_psqlpy.sql.memory import MemoryTable
+
+
+@dataclass(frozen=True)
+class TableNames:
+    """The tables of the three services, as each of them takes its own."""
+
+    sessions: str = "adk_sessions"
+    events: str = "adk_events"
+    memories: str = "adk_memories"
+    artifacts: str = "adk_artifacts"
+
+
+async def distribute_tables(
+    config: PsqlpyConfig, names: TableNames | None = None, key_length: int = 128
+) -> dict[str, int]:
+    """Distribute the tables of sessions, memory and artifacts by `user_id`; make those that are missing.
+
+    Tables that are there keep the settings that they were made with. Safe to call again, and from many
+    processes. `key_length` is for tables that are made.
+
+    Returns:
+        How many shards each table has; 0 for those that are copied to every node.
+
+    Raises:
+        psqlpy.exceptions.Error: the database has no extension citus, the cluster has no worker nodes, this
+            server is one of them, or the role may not distribute the tables. The message says which.
+    """
+    names = names or TableNames()
+    lanes = config.lanes
+    await lanes.batch(READY)
+    tables, artifacts = Tables(names.sessions, names.events), ArtifactTables(names.artifacts)
+    memories = MemoryTable(names.memories)
+    length = int((await _recorded(lanes, tables.metadata)).get("key_length", key_length))
+    store = PsqlpyADKStore(config, names.sessions, names.events, key_length=length)
+    await store.create_tables(distributed=True)
+    length = int((await _recorded(lanes, artifacts.metadata)).get("key_length", key_length))
+    await PsqlpyArtifactService(config, names.artifacts, key_length=length).create_tables(distributed=True)
+    recorded = await _recorded(lanes, memories.metadata)
+    if f"{memories.name}.schema_version" in recorded:
+        # Whatever its language and vectors are.
+        if f"{memories.name}.distributed" not in recorded:
+            prefix = f"{memories.name}."
+            await lanes.batch(distribute(memories.metadata, [memories.memories], [], [], prefix))
+            await lanes.batch(drop_local_copies([memories.memories, memories.metadata]))
+    else:
+        service = PsqlpyMemoryService(config, names.memories, key_length=key_length)
+        await service.create_tables(distributed=True)
+    everywhere = [tables.app_states, tables.metadata, artifacts.metadata]
+    listed = [*tables.by_user, *everywhere, *artifacts.by_user, memories.memories]
+    found: dict[str, int] = dict(await lanes.fetch(shards(), [listed], kind="read"))
+    return {table.replace('"', ""): int(found[table]) for table in listed}
+
+
+async def _recorded(lanes: Lanes, metadata: str) -> dict[str, str]:
+    ((found,),) = await lanes.fetch(there(), [metadata], kind="read")
+    return dict(await lanes.fetch(recorded_in(metadata), [], kind="read")) if found else {}

@@ -1,0 +1,36 @@
+"""`adk-psqlpy distribute`: the tables over the nodes of a Citus cluster."""
+
+from __future__ import annotations
+
+import click
+
+from adk_psqlpy.cli.options import Target, examples, server_options
+from adk_psqlpy.cli.output import write
+
+
+@click.command(epilog=examples("adk-psqlpy distribute --dsn postgresql://me@coordinator/agents"))
+@server_options("session_table", "events_table", "memory_table", "artifact_table")
+def command(target: Target) -> int:
+    """Distribute the tables by user over the nodes of a Citus cluster.
+
+    Tables that are missing are made. Filled ones are copied, and writes to them wait meanwhile. Tables that
+    are distributed already stay as they are.
+    """
+    import asyncio
+
+    return asyncio.run(_run(target))
+
+
+async def _run(target: Target) -> int:
+    from adk_psqlpy.admin.distribution import TableNames, distribute_tables
+
+    names = TableNames(
+        sessions=target.table("session_table"),
+        events=target.table("events_table"),
+        memories=target.table("memory_table"),
+        artifacts=target.table("artifact_table"),
+    )
+    async with target.config() as config:
+        for table, shards in (await distribute_tables(config, names, target.key_length())).items():
+            write(f"{table}: {'on every node' if shards == 0 else f'by user_id, {shards} shards'}")
+    return 0

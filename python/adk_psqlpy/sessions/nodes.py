@@ -1,0 +1,85 @@
+"""Which node of a Citus cluster has a user's rows, so that appends to one node travel together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from functools import partial
+from typing import Final
+
+from psqlpy.exceptions import Error
+
+from adk_psqlpy.connections.lanes import Lanes
+from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.sessions.groups import AppendGroups
+from adk_psqlpy.sql import Statements
+from adk_psqlpy.sql.delegated import DelegatedStatements
+from adk_psqlpy.telemetry import Telemetry
+
+logger = logging.getLogger("adk_psqlpy.sessions.nodes")
+
+# Shards move when a cluster is rebalanced. A group that is sent to the old node is still stored, more slowly.
+_FRESH_SEC: Final = 600.0
+_REMEMBERED: Final = 100_000
+_AT_ONCE: Final = 1_000
+
+
+class Nodes:
+    """What one event loop knows about where users are. Nobody waits for a look-up."""
+
+    def __init__(self, lanes: Lanes, sql: DelegatedStatements) -> None:
+        """Ask by `lanes`."""
+        self._lanes = lanes
+        self._sql = sql
+        self._known: dict[str, int] = {}
+        self._since = time.monotonic()
+        self._wanted: dict[str, None] = {}
+        self._asking: asyncio.Task[None] | None = None
+
+    def of(self, user_id: str) -> int | None:
+        """The user's node; `None` where it is not known yet, and is asked for in the background."""
+        if time.monotonic() - self._since > _FRESH_SEC or len(self._known) > _REMEMBERED:
+            self._known = {}
+            self._since = time.monotonic()
+        node = self._known.get(user_id)
+        if node is None and len(self._wanted) < _AT_ONCE:
+            self._wanted[user_id] = None
+            if self._asking is None:
+                self._asking = asyncio.get_running_loop().create_task(self._ask())
+        return node
+
+    async def _ask(self) -> None:
+        try:
+            while self._wanted:
+                users, self._wanted = list(self._wanted), {}
+                rows = await self._lanes.fetch(
+                    self._sql.node_of_users, [users], kind="read", repeat=Repeat.READ
+                )
+                self._known.update(zip(users, (int(group) for (group,) in rows), strict=True))
+        except Error as error:
+            # Appends go one by one until it is known.
+            self._wanted = {}
+            logger.debug("the nodes of users were not found: %s", error)
+        finally:
+            self._asking = None
+
+
+class Queues:
+    """The queues of appends of one event loop: one, or one for each node of a cluster."""
+
+    def __init__(self, lanes: Lanes, sql: Statements, telemetry: Telemetry) -> None:
+        """Send by `lanes`; tell `telemetry` how large the groups are."""
+        self._nodes = Nodes(lanes, sql) if isinstance(sql, DelegatedStatements) else None
+        self._new = partial(AppendGroups, lanes, sql, telemetry)
+        self._queues: dict[int | None, AppendGroups] = {}
+
+    def of(self, user_id: str) -> AppendGroups | None:
+        """The queue of the user's node; `None` where the node is not known yet."""
+        node = None
+        if self._nodes is not None and (node := self._nodes.of(user_id)) is None:
+            return None
+        found = self._queues.get(node)
+        if found is None:
+            found = self._queues[node] = self._new()
+        return found

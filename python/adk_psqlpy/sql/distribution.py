@@ -1,0 +1,141 @@
+"""Tables distributed over the nodes of a Citus cluster: by `user_id`, co-located, so that a user's rows share a node.
+
+What belongs to no user, the state of apps and what is recorded about the tables, is copied to every node: each
+statement then finds it where the user's rows are. Writing it is a two-phase commit on all nodes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from adk_psqlpy.sql.migrate import LOCK
+
+BY_USER: Final = "user_id"
+"""What `adk_metadata` records under `distributed`, and the column by which the tables are distributed."""
+
+_NEEDS: Final = (
+    "Distributed tables need the extension citus in the database of every node (CREATE EXTENSION citus) and worker "
+    "nodes (SELECT citus_add_node(host, port) on the coordinator)."
+)
+
+
+READY: Final = f"""
+    DO $ready$ BEGIN
+        IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') THEN
+            RAISE EXCEPTION 'this database has no extension citus, so nothing was distributed'
+                USING HINT = '{_NEEDS}';
+        END IF;
+        IF (SELECT groupid FROM pg_dist_local_group) > 0 THEN
+            RAISE EXCEPTION 'this server is a worker node of a Citus cluster, so nothing was distributed'
+                USING HINT = 'Connect to the coordinator to make or distribute tables.';
+        END IF;
+        IF NOT EXISTS (
+            SELECT FROM pg_dist_node WHERE noderole = 'primary' AND isactive AND shouldhaveshards
+        ) THEN
+            RAISE EXCEPTION 'no node of this Citus cluster takes shards, so nothing was distributed'
+                USING HINT = '{_NEEDS}';
+        END IF;
+    END $ready$;
+    """
+"""A batch that fails, and says what is missing, where tables cannot be distributed."""
+
+
+def distribute(
+    metadata: str,
+    by_user: Sequence[str],
+    everywhere: Sequence[str],
+    functions: Sequence[str],
+    prefix: str = "",
+) -> str:
+    """A batch that distributes tables which are there, filled or empty; all of it or nothing happens.
+
+    Tables that are distributed already stay as they are, so it can be run again, by many processes.
+
+    Args:
+        metadata: the table that records, quoted; becomes a reference table.
+        by_user: tables with a `user_id`, quoted, those that others refer to first.
+        everywhere: further reference tables, quoted.
+        functions: definitions that `sql.delegated` made.
+        prefix: before the key of what is recorded.
+    """
+    steps = [
+        READY,
+        *(_distribute(table, by_user[0]) for table in by_user),
+        *(_copy_everywhere(table) for table in (*everywhere, metadata)),
+        *functions,
+        _record(metadata, f"{prefix}distributed", BY_USER),
+        _record(metadata, f"{prefix}functions", digest((*functions, *by_user))),
+    ]
+    return "\n".join(
+        [
+            "SET LOCAL client_min_messages = warning;",
+            f"SELECT pg_advisory_xact_lock({LOCK});",
+            # Tables that refer to each other, and DDL of several tables in one transaction, take this.
+            "SET LOCAL citus.multi_shard_modify_mode = 'sequential';",
+            *steps,
+        ]
+    )
+
+
+def _distribute(table: str, first: str) -> str:
+    beside = "'default'" if table == first else f"'{first}'"
+    return f"""
+    DO $table$ BEGIN
+        IF NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = '{table}'::regclass) THEN
+            PERFORM create_distributed_table('{table}', '{BY_USER}', colocate_with => {beside});
+        END IF;
+    END $table$;
+    """
+
+
+def _copy_everywhere(table: str) -> str:
+    return f"""
+    DO $table$ BEGIN
+        IF NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = '{table}'::regclass) THEN
+            PERFORM create_reference_table('{table}');
+        END IF;
+    END $table$;
+    """
+
+
+def drop_local_copies(tables: Iterable[str]) -> str:
+    """Deletes what distributed tables held before: Citus leaves it on the coordinator, where nobody sees it."""
+    listed = ", ".join(f"'{table}'" for table in tables)
+    return f"""
+    SET LOCAL client_min_messages = warning;
+    SELECT truncate_local_data_after_distributing_table(t::regclass) FROM unnest(ARRAY[{listed}]) AS t
+    WHERE pg_relation_size(t::regclass) > 0;
+    """
+
+
+def shards() -> str:
+    """`$1` tables, quoted: each with the number of its shards, 0 for one that is copied to every node."""
+    return """
+    SELECT t.name, CASE WHEN p.partmethod = 'n' THEN 0 ELSE
+        (SELECT count(*) FROM pg_dist_shard AS s WHERE s.logicalrelid = p.logicalrelid) END
+    FROM unnest($1::text[]) AS t (name) JOIN pg_dist_partition AS p ON p.logicalrelid = t.name::regclass
+    """
+
+
+def there() -> str:
+    """`$1` a table, quoted: whether it can be seen."""
+    return "SELECT to_regclass($1) IS NOT NULL"
+
+
+def recorded_in(metadata: str) -> str:
+    """What a metadata table says: keys and values."""
+    return f"SELECT key, value FROM {metadata}"
+
+
+def _record(metadata: str, key: str, value: str) -> str:
+    return f"""
+    INSERT INTO {metadata} (key, value) VALUES ('{key}', '{value}')
+        ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+    """
+
+
+def digest(functions: Iterable[str]) -> str:
+    """What tells one version of the functions from another."""
+    return hashlib.sha256("\n".join(functions).encode()).hexdigest()[:16]

@@ -1,0 +1,159 @@
+"""Each operation of one user is one task on one node, and a write one plain commit there."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from google.adk.events.event import Event
+from google.adk.events.event_actions import EventActions
+
+from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
+from adk_psqlpy.sessions.nodes import Nodes
+from adk_psqlpy.sql import Tables
+from adk_psqlpy.sql.artifact_tables import ArtifactTables
+from adk_psqlpy.sql.artifacts import ArtifactStatements
+from adk_psqlpy.sql.delegated import DelegatedStatements
+from adk_psqlpy.sql.memory import MemoryStatements, MemoryTable
+from adk_psqlpy.sql.paging import PagingStatements
+from servers import Database, run_sql
+
+if TYPE_CHECKING:
+    from clusters import CitusCluster
+
+TABLES = Tables("adk_sessions", "adk_events")
+SQL = DelegatedStatements(TABLES)
+MEMORY = MemoryStatements(MemoryTable("adk_memories"), None)
+ARTIFACTS = ArtifactStatements(ArtifactTables("adk_artifacts"))
+NOW, NO_EVENT = "now()", "'none'"
+
+# One statement each, and its parameters from $4 (of memory and artifacts from $3), as SQL.
+OF_ONE_USER: dict[str, tuple[str, list[str]]] = {
+    "append_outcome": (SQL.append_outcome, ["'e'"]),
+    "last_event": (SQL.last_event, []),
+    "get none": (SQL.get_session(events="none"), []),
+    "get all": (SQL.get_session(events="all"), []),
+    "get newest": (SQL.get_session(events="newest"), ["20"]),
+    "get after": (SQL.get_session(events="after"), [NOW]),
+    "get newest_after": (SQL.get_session(events="newest_after"), [NOW, "20"]),
+    "get since": (SQL.get_session(events="since"), ["5"]),
+    "get one": (SQL.get_session(events="one"), ["'e'"]),
+    "get page": (SQL.get_session(events="page"), ["1", "9"]),
+    "pages": (PagingStatements(TABLES).pages(which="all"), ["9", "1000"]),
+    "delete": (SQL.delete_session, []),
+    "user state": (SQL.user_state, []),
+    "memory search": (MEMORY.search(vectors=False), ["'simple'", "ARRAY['a']", "''", NOW, "10", "NULL"]),
+    "memory unknown": (MEMORY.unknown, ["'s'", "ARRAY['a']"]),
+    "memory delete": (MEMORY.delete, ["'a'"]),
+    "artifact load": (ARTIFACTS.load, ["'s'", "'\\x00'", "NULL"]),
+    "artifact chunk": (ARTIFACTS.load_chunk, ["gen_random_uuid()", "0"]),
+    "artifact names": (ARTIFACTS.list_names, ["'s'"]),
+    "artifact versions": (ARTIFACTS.list_versions, ["'s'", "'\\x00'"]),
+    "artifact description": (ARTIFACTS.describe_version, ["'s'", "'\\x00'", "NULL"]),
+}
+
+
+def with_values(sql: str, values: list[str]) -> str:
+    """The statement with its parameters in their places."""
+    return re.sub(r"\$(\d+)", lambda found: f"({values[int(found[1]) - 1]})", sql)
+
+
+@pytest.fixture
+async def service(citus: Database) -> PsqlpySessionService:
+    """A service on distributed tables."""
+    from adk_psqlpy.admin.distribution import distribute_tables
+
+    config = PsqlpyConfig({"dsn": citus.dsn, "max_db_pool_size": 4})
+    await distribute_tables(config)
+    service = PsqlpySessionService(PsqlpyADKStore(config))
+    await service.store.create_tables()
+    return service
+
+
+async def test_one_task(service: PsqlpySessionService, citus: Database) -> None:
+    """EXPLAIN says so of each statement that is for one user."""
+    tasks: dict[str, list[str]] = {}
+    for name, (sql, further) in OF_ONE_USER.items():
+        key = ["'app'", "'user'"] if name.startswith(("memory", "artifact")) else ["'app'", "'user'", "'s'"]
+        (rows,) = run_sql(citus.dsn, "EXPLAIN (VERBOSE off, COSTS off) " + with_values(sql, [*key, *further]))
+        plan = "\n".join(row["QUERY PLAN"] for row in rows)
+        tasks[name] = re.findall(r"Task Count: (\d+)", plan)
+    assert tasks == {name: ["1"] for name in OF_ONE_USER}
+    await service.close()
+
+
+def remote_commands(cluster: CitusCluster, since: dict[int, int]) -> dict[int, list[str]]:
+    """By worker's port: what the coordinator sent there since."""
+    sent = {}
+    for worker in cluster.workers:
+        log = (worker.directory / "log").read_text()[since[worker.port] :]
+        statements = re.findall(r"LOG:  (?:statement|execute [^:]*): (.*)", log)
+        sent[worker.port] = [each for each in statements if "pg_catalog" not in each]
+    return sent
+
+
+async def test_a_write_is_one_plain_commit(
+    service: PsqlpySessionService, cluster: CitusCluster, citus: Database
+) -> None:
+    """The workers' logs: the node of the user gets the call, in a transaction of its own; no other gets
+    anything, and nothing is prepared."""
+    await service.close()
+    for worker in cluster.workers:
+        run_sql(worker.dsn, "ALTER SYSTEM SET log_statement = 'all'", "SELECT pg_reload_conf()")
+    home = cluster.worker_of(citus, "user")
+    start = {worker.port: (worker.directory / "log").stat().st_size for worker in cluster.workers}
+    config = PsqlpyConfig({"dsn": citus.dsn, "max_db_pool_size": 2})
+    service = PsqlpySessionService(PsqlpyADKStore(config))
+    await service.store.create_tables()
+    session = await service.create_session(
+        app_name="app", user_id="user", session_id="s", state={"user:u": 1}
+    )
+    await service.append_event(session, Event(author="user"))
+    delta = EventActions(state_delta={"k": 1, "user:u": 2})
+    await service.append_event(session, Event(author="user", actions=delta))
+    await service.close()
+    for worker in cluster.workers:
+        run_sql(worker.dsn, "ALTER SYSTEM RESET log_statement", "SELECT pg_reload_conf()")
+    sent = remote_commands(cluster, start)
+    (other,) = [worker.port for worker in cluster.workers if worker is not home]
+    assert [each for each in sent[other] if "adk_" in each] == []
+    everything = "\n".join(sent[home.port] + sent[other])
+    assert "PREPARE TRANSACTION" not in everything
+    assert len([each for each in sent[home.port] if "adk_create_session_" in each and "FROM" in each]) == 1
+    assert len([each for each in sent[home.port] if "adk_append_" in each and "FROM" in each]) == 2
+
+
+async def test_groups_go_to_the_users_node(
+    service: PsqlpySessionService, cluster: CitusCluster, citus: Database
+) -> None:
+    """A user's node is looked up in the background, and is the one that has the shard."""
+    nodes = Nodes(service.store._lanes, SQL)
+    users = [each for worker in cluster.users_on_each(citus, 3) for each in worker]
+    assert [nodes.of(each) for each in users] == [None] * 6
+    assert nodes._asking is not None
+    await nodes._asking
+    found = [nodes.of(each) for each in users]
+    (rows,) = run_sql(citus.dsn, "SELECT groupid, nodeport FROM pg_dist_node")
+    ports = {row["groupid"]: row["nodeport"] for row in rows}
+    assert [ports[each] for each in found] == [w.port for w in cluster.workers for _ in range(3)]
+    await service.close()
+
+
+async def test_the_state_of_an_app_is_on_every_node(service: PsqlpySessionService, citus: Database) -> None:
+    """Racing writers of `app:` keys, on both nodes, lose nothing."""
+    import asyncio
+
+    sessions = [
+        await service.create_session(app_name="app", user_id=f"u{n}", session_id="s") for n in range(8)
+    ]
+    await asyncio.gather(
+        *(
+            service.append_event(
+                each, Event(author="user", actions=EventActions(state_delta={f"app:{n}": n}))
+            )
+            for n, each in enumerate(sessions)
+        )
+    )
+    assert await service.store.get_app_state("app") == {str(n): n for n in range(8)}
+    await service.close()
