@@ -31,6 +31,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--citus", metavar="FOLDER", help="what tools/from_source.py built, for --pg=citus and tests/citus"
     )
+    parser.addoption(
+        "--pooler", metavar="PROGRAM", help="pgbouncer: tests/pooler runs, and other suites go through it"
+    )
     parser.addoption("--pg-image", default="postgres:18", metavar="IMAGE", help="image of --pg=container")
 
 

@@ -25,6 +25,7 @@ from adk_psqlpy.connections.keys import KEYS, TARGET_KEYS, key_table
 from adk_psqlpy.connections.knock import BUSY, sqlstate
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.lease import GRACE_SEC, Lease
+from adk_psqlpy.connections.pooler import is_pgbouncer
 from adk_psqlpy.connections.replica import PrimaryOnly, Reads, Replica
 from adk_psqlpy.connections.retry import RetryPolicy
 from adk_psqlpy.connections.sources import LaneSettings
@@ -115,6 +116,7 @@ class PsqlpyConfig:
         self._embedded: EmbeddedServer | None = None
         self._cleaning: set[asyncio.Task[None]] = set()
         self._reached = False
+        self._pooled: bool | None = None
         self.lane_settings = LaneSettings(
             limit=self._settings["max_db_pool_size"],
             retry=RetryPolicy(total_sec=self._settings["retry_sec"]),
@@ -311,6 +313,25 @@ class PsqlpyConfig:
             *(sqlstate(host, port, user, database, limit) for host, port in self._places())
         )
         return any(refusal in BUSY for refusal in refusals)
+
+    async def behind_pooler(self) -> bool:
+        """Whether pgbouncer answers at one of the addresses. Asked where there are statement timeouts, until
+        somebody answers."""
+        if self._pooled is None:
+            user = self._settings.get("username") or getpass.getuser()
+            database = self._settings.get("db_name") or user
+            tls = self._settings["ssl_mode"] != "disable"
+            limit = min(self._settings["acquire_timeout_sec"], 2)
+            answers = await asyncio.gather(
+                *(
+                    is_pgbouncer(host, port, user, database, tls=tls, timeout_sec=limit)
+                    for host, port in self._places()
+                )
+            )
+            if all(answer is None for answer in answers):
+                return True  # what works in either case
+            self._pooled = any(answers)
+        return self._pooled
 
     def _places(self) -> list[tuple[str, int]]:
         hosts, ports = self._settings["hosts"], self._settings["ports"]

@@ -13,6 +13,7 @@ from psqlpy import Connection, QueryResult
 from psqlpy.exceptions import Error
 
 from adk_psqlpy.connections.lease import END, send_only
+from adk_psqlpy.connections.pooler import fetch_within
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import ConnectionSource
 
@@ -139,6 +140,8 @@ class LaneSet:
         self._limit = limit
         self._together = together
         self.timeout_sec = timeout_sec
+        self._in_transactions = False
+        """Whether each statement has its limit in a transaction of its own, and so its lane to itself."""
         self._lanes: list[Lane] = []
         self._leaving: set[Lane] = set()
         self._patient: deque[Call] = deque()
@@ -181,7 +184,7 @@ class LaneSet:
             NotOpenedError: there is no lane, and none could be opened.
         """
         while True:
-            lane = self._pick() if call.movable else self._idle()
+            lane = self._pick() if call.movable and not self._in_transactions else self._idle()
             if lane is not None:
                 self._send(lane, call)
             elif self._may_grow():
@@ -231,7 +234,11 @@ class LaneSet:
         try:
             connection = await self._source.acquire()
             if self.timeout_sec is not None:
-                await connection.execute_batch(f"SET statement_timeout = {round(self.timeout_sec * 1000)}")
+                self._in_transactions = await self._source.behind_pooler()
+                if not self._in_transactions:
+                    await connection.execute_batch(
+                        f"SET statement_timeout = {round(self.timeout_sec * 1000)}"
+                    )
         except Error as error:
             raise NotOpenedError from error
         lane = Lane(connection, self._loop.time())
@@ -268,7 +275,10 @@ class LaneSet:
 
     async def _attempt(self, lane: Lane, call: Call) -> None:
         try:
-            result = await lane.connection.fetch(call.sql, call.parameters)
+            if self._in_transactions and self.timeout_sec is not None:
+                result = await fetch_within(lane.connection, call.sql, call.parameters, self.timeout_sec)
+            else:
+                result = await lane.connection.fetch(call.sql, call.parameters)
         except asyncio.CancelledError:  # the loop is ending
             call.future.cancel()
             raise
@@ -335,6 +345,8 @@ class LaneSet:
         Only to lanes that have little to do: when all are busy, the server is, and twice the statements
         would make it worse.
         """
+        if self._in_transactions:
+            return
         for call in list(slow.calls):
             if not call.movable or call.future.done():
                 continue
@@ -369,7 +381,7 @@ class LaneSet:
 
     def _give_back(self, lane: Lane) -> None:
         self._leaving.remove(lane)
-        if self.timeout_sec is not None:
+        if self.timeout_sec is not None and not self._in_transactions:
             # Whoever takes the connection next queues behind this.
             send_only(lane.connection.execute_batch("RESET statement_timeout"))
         self._source.give_back(lane.connection)

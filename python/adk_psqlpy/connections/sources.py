@@ -37,6 +37,10 @@ class ConnectionSource(Protocol):
         """Whether a failure to connect is worth another try."""
         ...
 
+    async def behind_pooler(self) -> bool:
+        """Whether a connection may be another server's from one transaction to the next."""
+        ...
+
     async def acquire(self) -> Connection:
         """Take a connection out of the pool. Raises `psqlpy.exceptions.Error`."""
         ...
@@ -82,6 +86,10 @@ class Borrowed:
     async def may_pass(self) -> bool:
         """Whether it worked before."""
         return self._reached
+
+    async def behind_pooler(self) -> bool:
+        """Not known; no limits are set on connections that are borrowed."""
+        return False
 
     def give_back(self, connection: Connection) -> None:
         """Leave the block, in the background."""
