@@ -25,7 +25,8 @@ NOT_HERE = (
 class Pooler:
     """One pgbouncer for the length of a `with` block; it leads to every database of the server."""
 
-    def __init__(self, program: Path, server: BinaryServer) -> None:
+    def __init__(self, program: Path, server: BinaryServer, *, prepared_statements: int = 200) -> None:
+        self._prepared_statements = prepared_statements
         self._program = program
         self._server = server
         self._user = ordinary_user() if os.geteuid() == 0 else None
@@ -49,7 +50,7 @@ unix_socket_dir =
 auth_type = trust
 auth_file = {users}
 pool_mode = transaction
-max_prepared_statements = 200
+max_prepared_statements = {self._prepared_statements}
 default_pool_size = 8
 max_client_conn = 500
 logfile = {self.directory / "log"}

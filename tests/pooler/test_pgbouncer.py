@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import psqlpy
 import pytest
 from google.adk.events.event import Event
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
+from adk_psqlpy.admin.features import services_that_run, try_features
 from adk_psqlpy.errors import OperationTimeoutError
 from faults.deadlines import within
-from servers import Database, run_sql
-
-if TYPE_CHECKING:
-    from poolers import Pooler
+from poolers import Pooler
+from servers import BinaryServer, Database, run_sql
 
 KEY = {"app_name": "app", "user_id": "user", "session_id": "s"}
 
@@ -129,3 +129,21 @@ async def test_it_is_killed_in_the_middle(pooler: Pooler, pooled: Database, limi
             found = await service.get_session(app_name="app", user_id=f"u{number}", session_id="s")
             assert found is not None
             assert [each.id for each in found.events] == ids
+
+
+async def test_what_works_behind_it(
+    request: pytest.FixtureRequest, plain_server: BinaryServer, direct: Database, pooled: Database
+) -> None:
+    """`doctor --features` tells a pooler that keeps prepared statements from one that does not."""
+    async with config_of(pooled) as config:
+        features = await try_features(config)
+        assert services_that_run(features) == {"sessions": True, "memory": True, "artifacts": True}
+        assert [each.name for each in features if each.problem] == ["settings of a session"]
+    program = Path(request.config.getoption("--pooler"))
+    with Pooler(program, plain_server, prepared_statements=0) as forgetful:
+        async with config_of(forgetful.through(direct)) as config:
+            features = await try_features(config)
+        assert services_that_run(features) == {"sessions": False, "memory": False, "artifacts": False}
+        (problem,) = [each.problem for each in features if each.name.startswith("prepared statements")]
+        assert problem is not None
+        assert "prepared statement" in problem
