@@ -63,19 +63,29 @@ class Cluster(Server):
         )
         others = [row["name"] for row in tables if row["tablename"] not in known]
         full = [name for name in known if not name.endswith("metadata")]
+        restored = [
+            statement
+            for name, rows in known.items()
+            for statement in (
+                f"DELETE FROM {name} WHERE NOT ({name}.key, {name}.value) IN (VALUES {rows})",
+                f"INSERT INTO {name} VALUES {rows} ON CONFLICT DO NOTHING",
+            )
+            if rows
+        ]
         run_sql(
             database.dsn,
             *(f"DROP TABLE IF EXISTS {name} CASCADE" for name in others),
             f"TRUNCATE {', '.join(full)} CASCADE",
+            *restored,
         )
         return database
 
 
-_known: dict[str, list[str]] = {}
+_known: dict[str, dict[str, str]] = {}
 
 
-def _distributed(dsn: str) -> list[str]:
-    """The tables, made and distributed at the first call."""
+def _distributed(dsn: str) -> dict[str, str]:
+    """The tables, made and distributed at the first call: name -> rows, as SQL, of those that record."""
     if dsn not in _known:
 
         async def distribute() -> list[str]:
@@ -83,7 +93,12 @@ def _distributed(dsn: str) -> list[str]:
                 return list(await distribute_tables(config))
 
         with ThreadPoolExecutor(1) as thread:
-            _known[dsn] = thread.submit(lambda: asyncio.run(distribute())).result()
+            names = thread.submit(lambda: asyncio.run(distribute())).result()
+        _known[dsn] = dict.fromkeys(names, "")
+        for name in names:
+            if name.endswith("metadata"):
+                (rows,) = run_sql(dsn, f"SELECT format('(%L, %L)', key, value) AS row FROM {name}")
+                _known[dsn][name] = ", ".join(row["row"] for row in rows)
     return _known[dsn]
 
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import itertools
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from adk_psqlpy.config import PsqlpyConfig
 from clusters import NOT_HERE, Cluster, choose_cluster
-from servers import Database, Server, choose_server
+from poolers import Pooler
+from servers import BinaryServer, Database, Server, choose_server, wheel_binaries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -46,21 +48,37 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         chosen = choose_cluster(request.config.getoption("--citus"))
         if chosen is None:
             pytest.skip(NOT_HERE)
+    elif kind is None and request.config.getoption("--pooler"):
+        chosen = BinaryServer(wheel_binaries())  # pgbouncer's user may not enter the embedded one's folder
     else:
         chosen = choose_server(kind, request.config.getoption("--pg-image"))
     with chosen as started:
         yield started
 
 
+@pytest.fixture(scope="session")
+def pooler_in_front(request: pytest.FixtureRequest, server: Server) -> Iterator[Pooler | None]:
+    """pgbouncer before that server, where `--pooler` asks for it."""
+    program = request.config.getoption("--pooler")
+    if program is None:
+        yield None
+        return
+    if not isinstance(server, BinaryServer):
+        pytest.skip("--pooler needs a server that is started here: leave out --pg, or give a bin folder")
+    with Pooler(Path(program), server) as pooler:
+        yield pooler
+
+
 @pytest.fixture
-def database(server: Server) -> Iterator[Database]:
+def database(server: Server, pooler_in_front: Pooler | None) -> Iterator[Database]:
     """An empty database of the test's own. Measured: 0.06 s to make and drop, with fsync."""
     if isinstance(server, Cluster):
         yield server.emptied()
         return
     name = f"adk_test_{os.getpid()}_{next(_numbers)}"
     server.create_database(name)
-    yield Database(name, server.database_dsn(name), server)
+    made = Database(name, server.database_dsn(name), server)
+    yield made if pooler_in_front is None else pooler_in_front.through(made)
     server.drop_database(name)
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
+from google.genai import types
 
-from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
+from adk_psqlpy import PsqlpyADKStore, PsqlpyArtifactService, PsqlpyConfig, PsqlpySessionService
 from adk_psqlpy.sessions.nodes import Nodes
 from adk_psqlpy.sql import Tables
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
@@ -93,6 +94,15 @@ def remote_commands(cluster: CitusCluster, since: dict[int, int]) -> dict[int, l
     return sent
 
 
+def artifact_calls(commands: list[str]) -> list[str]:
+    """Which functions of artifacts were called."""
+    found = (
+        re.search(r"FROM .*adk_((?:save|begin|upload|delete|collect)\w*)_[0-9a-f]{10}", each)
+        for each in commands
+    )
+    return [each[1] for each in found if each]
+
+
 async def test_a_write_is_one_plain_commit(
     service: PsqlpySessionService, cluster: CitusCluster, citus: Database
 ) -> None:
@@ -112,12 +122,19 @@ async def test_a_write_is_one_plain_commit(
     await service.append_event(session, Event(author="user"))
     delta = EventActions(state_delta={"k": 1, "user:u": 2})
     await service.append_event(session, Event(author="user", actions=delta))
+    artifacts = PsqlpyArtifactService(config)
+    part = types.Part.from_bytes(data=b"a" * 1000, mime_type="text/plain")
+    for _ in range(2):
+        await artifacts.save_artifact(app_name="app", user_id="user", filename="f", artifact=part)
+    await artifacts.delete_artifact(app_name="app", user_id="user", filename="f")
     await service.close()
     for worker in cluster.workers:
         run_sql(worker.dsn, "ALTER SYSTEM RESET log_statement", "SELECT pg_reload_conf()")
     sent = remote_commands(cluster, start)
     (other,) = [worker.port for worker in cluster.workers if worker is not home]
     assert [each for each in sent[other] if "adk_" in each] == []
+    called = artifact_calls(sent[home.port])
+    assert set(called) == {"save_one_chunk", "delete_artifact", "collect_contents"}
     everything = "\n".join(sent[home.port] + sent[other])
     assert "PREPARE TRANSACTION" not in everything
     assert len([each for each in sent[home.port] if "adk_create_session_" in each and "FROM" in each]) == 1

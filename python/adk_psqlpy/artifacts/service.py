@@ -45,7 +45,7 @@ from adk_psqlpy.sql.artifact_tables import (
     made_with,
 )
 from adk_psqlpy.sql.artifacts import ArtifactStatements
-from adk_psqlpy.sql.distribution import digest as digest_of
+from adk_psqlpy.sql.delegated_artifacts import DelegatedArtifactStatements
 from adk_psqlpy.sql.distribution import distribute, drop_local_copies
 from adk_psqlpy.sql.recorded import check_made_with, check_server, recorded_version
 from adk_psqlpy.telemetry import observed
@@ -96,7 +96,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         self.config = config
         self.tables = ArtifactTables(artifact_table)
         self.key_length = whole("key_length", key_length, LONGEST_KEY)
-        self._sql = ArtifactStatements(self.tables)
+        self._sql: ArtifactStatements = ArtifactStatements(self.tables)
         self._lanes = lanes_of(config)
         self._reads = reads_of(config, self._lanes)
         self._telemetry = config.telemetry
@@ -133,11 +133,13 @@ class PsqlpyArtifactService(BaseArtifactService):
         self._created = True
 
     async def _distribute(self, recorded: Mapping[str, str]) -> None:
-        """Distribute what is not distributed yet."""
-        t = self.tables
-        if recorded.get("functions") != digest_of(t.by_user):
-            await self._lanes.batch(distribute(t.metadata, t.by_user, [], []))
+        """Distribute what is not distributed yet, and write through functions from now on."""
+        sql = DelegatedArtifactStatements(self.tables)
+        if recorded.get("functions") != sql.version_of_functions:
+            t = self.tables
+            await self._lanes.batch(distribute(t.metadata, t.by_user, [], sql.functions))
             await self._lanes.batch(drop_local_copies([*t.by_user, t.metadata]))
+        self._sql = sql
 
     async def _recorded(self) -> dict[str, str]:
         recorded: dict[str, str] = dict(await self._lanes.fetch(self._sql.metadata, [], repeat=Repeat.READ))
