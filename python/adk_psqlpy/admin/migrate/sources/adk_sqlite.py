@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from google.adk.events.event import Event
 from typing_extensions import Self, override
@@ -32,6 +33,7 @@ TABLES: Final = {
     "user_states": ("app_name", "user_id", "state", "update_time"),
 }
 Key = tuple[str, str, str]
+_T = TypeVar("_T")
 
 
 def tables_of(path: Path) -> dict[str, set[str]]:
@@ -61,6 +63,9 @@ class SqliteSource(Source):
         super().__init__()
         self._path = path
         self._connection: sqlite3.Connection | None = None
+        # One thread, so that nothing closes the connection under a statement whose await was cancelled: that
+        # crashed the interpreter.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="adk-psqlpy-sqlite")
         self.description = f"ADK's SqliteSessionService, {path}"
         self.differences += [
             NAN_IS_NULL,
@@ -69,17 +74,20 @@ class SqliteSource(Source):
 
     @override
     async def __aenter__(self) -> Self:
-        # One thread at a time uses it: each call is awaited.
-        self._connection = await asyncio.to_thread(
-            sqlite3.connect, _uri(self._path), uri=True, check_same_thread=False, isolation_level=None
+        self._connection = await self._call(
+            lambda: sqlite3.connect(_uri(self._path), uri=True, isolation_level=None)
         )
         return self
 
+    async def _call(self, function: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
     @override
     async def __aexit__(self, *_: object) -> None:
-        if self._connection is not None:
-            await asyncio.to_thread(self._connection.close)
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self._call(connection.close)
+        self._thread.shutdown(wait=False)
 
     @property
     def _open(self) -> sqlite3.Connection:
@@ -106,7 +114,7 @@ class SqliteSource(Source):
         return int((await self._all(sql.count(table), ()))[0][0])
 
     async def _all(self, statement: str, parameters: Sequence[Any]) -> list[Any]:
-        return await asyncio.to_thread(lambda: self._open.execute(statement, parameters).fetchall())
+        return await self._call(lambda: self._open.execute(statement, parameters).fetchall())
 
     @override
     async def read(self) -> AsyncIterator[Record]:
@@ -118,7 +126,7 @@ class SqliteSource(Source):
                 yield _shared(app, user, state, at)
         after: Key | None = ("", "", "")
         while after is not None:
-            await asyncio.to_thread(self._open.execute, sql.BEGIN)
+            await self._all(sql.BEGIN, ())
             try:
                 sessions = await self._all(sql.SESSIONS, (*after, PAGE_SESSIONS))
                 last = sessions[-1][:3] if len(sessions) == PAGE_SESSIONS else None
@@ -126,7 +134,7 @@ class SqliteSource(Source):
                     yield record
                 after = last
             finally:
-                await asyncio.to_thread(self._open.execute, sql.ROLLBACK)
+                await self._all(sql.ROLLBACK, ())
 
     async def _page(
         self, sessions: Sequence[Sequence[Any]], after: Key, last: Key | None
@@ -160,8 +168,8 @@ class SqliteSource(Source):
             yield _head(row)
 
     async def _rows(self, statement: str, parameters: Sequence[Any]) -> AsyncIterator[list[Any]]:
-        cursor = await asyncio.to_thread(self._open.execute, statement, parameters)
-        while rows := await asyncio.to_thread(cursor.fetchmany, PART_EVENTS):
+        cursor = await self._call(lambda: self._open.execute(statement, parameters))
+        while rows := await self._call(lambda: cursor.fetchmany(PART_EVENTS)):
             yield rows
 
 

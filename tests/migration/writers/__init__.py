@@ -1,0 +1,1 @@
+"""Programs that old releases run: they import nothing of this project."""
