@@ -24,8 +24,8 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test venv build lint lint-rust lint-python docs format \
-        test-rust test-python test-oldest test-oldest-adk fuzz sanitize proof torture e2e bench bench-crate wheel check-wheel clean FORCE
+.PHONY: help demo test venv build lint lint-rust lint-python lint-workflows docs format \
+        test-rust test-python test-oldest test-oldest-adk test-pythons fuzz sanitize proof torture e2e bench bench-crate wheel check-wheel clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,7 +38,7 @@ test: lint test-rust test-python test-oldest test-oldest-adk ## everything CI ru
 venv: $(STAMPS)/tools ## .venv with the tools of the tests and checks
 build: $(STAMPS)/build ## the extension module, and an editable install into .venv
 
-lint: lint-rust lint-python docs ## formatting, lints, types, stubs and the site: fails on any difference
+lint: lint-rust lint-python lint-workflows docs ## formatting, lints, types, stubs and the site: fails on any difference
 
 lint-rust: $(STAMPS)/cargo-env $(STAMPS)/rust-tools
 	$(CARGO) fmt --check
@@ -53,6 +53,11 @@ lint-python: $(STAMPS)/build $(STAMPS)/tools
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/stubtest --mypy-config-file pyproject.toml adk_psqlpy._native
+
+# The schema comes with the checker, and nothing is asked of a network.
+lint-workflows: $(STAMPS)/tools
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/zizmor --offline --quiet .github/workflows
 
 # Strict: a link that leads nowhere, or a name that has no docstring to show, fails it.
 docs: $(STAMPS)/docs ## the documentation site, in target/site
@@ -72,6 +77,10 @@ test-rust: $(STAMPS)/build $(STAMPS)/cargo-env ## cargo test, with the Python mo
 
 test-python: $(STAMPS)/build $(STAMPS)/tools ## pytest on the embedded server (or on ADK_PSQLPY_TEST_DSN)
 	$(BIN)/python -m pytest
+
+# One environment and one build a version, in .make/pythons; PYTHONS="python3.12 /path/to/python" for others.
+test-pythons: $(STAMPS)/tools $(STAMPS)/cargo ## contract, fidelity, lanes and unit suites on each Python that is here
+	$(BIN)/python tools/test_pythons.py
 
 torture: $(STAMPS)/build $(STAMPS)/tools ## servers killed, connections cut, tasks cancelled, at length (20 minutes)
 	$(BIN)/python -m pytest -m torture tests/faults

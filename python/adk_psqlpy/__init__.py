@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+# Before the extension module is loaded: loading it would switch the GIL on for the whole process.
+if "free-threading" in sys.version:
+    raise ImportError(
+        f"adk_psqlpy does not run on a free-threaded build of Python ({sys.version.split()[0]}t): its "
+        "extension module relies on the GIL while it reads and makes objects. Use the ordinary build of this "
+        "version"
+    )
 
 from adk_psqlpy import _native
 

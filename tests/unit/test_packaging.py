@@ -130,6 +130,45 @@ def test_license_is_the_one_that_is_named() -> None:
     assert "Apache License\n                           Version 2.0" in (ROOT / "LICENSE").read_text("utf-8")
 
 
+def test_the_citation_is_of_this_version(cargo: dict[str, Any], pyproject: dict[str, Any]) -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == cargo["package"]["version"]
+    assert citation["license"] == pyproject["project"]["license"]
+    assert citation["keywords"] == pyproject["project"]["keywords"]
+
+
+def test_the_changelog_keeps_its_form() -> None:
+    """That of Keep a Changelog: versions from the newest down, changes by their kind."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.findall(r"^## \[(.+?)\](?: - (?:\d{4}-\d{2}-\d{2}|unreleased))?$", text, re.MULTILINE)
+    assert versions[0] == "Unreleased"
+    assert len(versions) == text.count("\n## ")
+    numbers = [tuple(map(int, each.split("."))) for each in versions[1:]]
+    assert numbers == sorted(numbers, reverse=True)
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= kinds
+    for section in text.split("\n## ")[1:]:
+        headings = re.findall(r"^### (.+)$", section, re.MULTILINE)
+        assert len(headings) == len(set(headings)), section[:20]
+
+
+def test_the_release_checklist_names_every_place_of_the_version(cargo: dict[str, Any]) -> None:
+    """Files that hold the version: those that CONTRIBUTING.md lists, and no other in the root."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    checklist = text[text.index("## Releasing") :]
+    wanted = re.compile(rf'^version(?: = "|: ){re.escape(cargo["package"]["version"])}"?$', re.MULTILINE)
+    holders = {
+        path.name
+        for path in ROOT.iterdir()
+        if path.is_file()
+        and path.suffix in {".toml", ".cff", ".yml"}
+        and wanted.search(path.read_text("utf-8"))
+    }
+    assert holders == {"Cargo.toml", "CITATION.cff"}
+    for name in (*holders, "Cargo.lock", "CHANGELOG.md"):
+        assert f"`{name}`" in checklist
+
+
 # --- CI ---
 
 
@@ -158,17 +197,61 @@ def test_wheels_are_built_for_every_python_that_is_promised(pythons: list[str]) 
             assert wanted.split() == pythons
 
 
-def test_wheels_are_built_for_every_system_that_is_promised(pyproject: dict[str, Any]) -> None:
+def built_wheels() -> set[str]:
+    """The platforms that wheels are built for, as the artifacts are named."""
     jobs = workflow("wheels.yml")["jobs"]
-    built = {
-        f"{entry['runner'].split('-')[0]} {entry['target']}"
-        for name in ("linux", "native")
-        for entry in jobs[name]["strategy"]["matrix"]["include"]
+    linux = {f"{each['libc']}-{each['target']}" for each in jobs["linux"]["strategy"]["matrix"]["include"]}
+    return linux | {each["name"] for each in jobs["native"]["strategy"]["matrix"]["include"]}
+
+
+def test_wheels_are_built_for_every_system_that_is_promised(pyproject: dict[str, Any]) -> None:
+    assert built_wheels() == {
+        *("manylinux-x86_64", "manylinux-aarch64", "musllinux-x86_64", "musllinux-aarch64"),
+        *("macos-x86_64", "macos-arm64", "windows-x64"),
     }
-    assert built == {"ubuntu x86_64", "ubuntu aarch64", "macos x86_64", "macos aarch64", "windows x64"}
     classifiers = "\n".join(pyproject["project"]["classifiers"])
     for system in ("POSIX :: Linux", "MacOS", "Microsoft :: Windows"):
         assert f"Operating System :: {system}" in classifiers
+
+
+def test_each_wheel_runs_the_short_suite_in_a_job_of_its_own(pythons: list[str]) -> None:
+    """And on glibc it goes through a server."""
+    jobs = workflow("wheels.yml")["jobs"]
+    suite, musl = jobs["suite"]["strategy"]["matrix"], jobs["musl"]["strategy"]["matrix"]
+    assert suite["python"] == musl["python"] == pythons
+    tried = {each["name"] for each in suite["platform"]}
+    assert tried | {f"musllinux-{each['target']}" for each in musl["platform"]} == built_wheels()
+    assert {each["name"] for each in suite["platform"] if each.get("server")} == {
+        name for name in tried if name.startswith("manylinux")
+    }
+    for job in ("suite", "musl"):
+        assert "tools/check_wheel.py" in jobs[job]["steps"][-1]["run"]
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in WORKFLOWS.glob("*.yml")))
+def test_what_an_expression_names_is_there(name: str) -> None:
+    """`matrix.a.b` is in the job's matrix, `env.A` in the workflow, and a job that is needed exists.
+
+    A misspelt name is an empty string on the runner, and no schema knows it.
+    """
+    text = workflow(name)
+    for job_name, job in text["jobs"].items():
+        matrix = job.get("strategy", {}).get("matrix", {})
+        rows = [*matrix.get("include", [])]
+        for key, values in matrix.items():
+            rows += [{key: value} for value in values] if key != "include" else []
+        needed = job.get("needs", [])
+        assert set([needed] if isinstance(needed, str) else needed) <= set(text["jobs"]), job_name
+        for context, path in re.findall(
+            r"\$\{\{[^}]*?\b(matrix|env)\.([\w.]+)", yaml.safe_dump(job, width=9999)
+        ):
+            first, _, second = path.partition(".")
+            if context == "env":
+                assert first in text["env"], path
+                continue
+            found = [row[first] for row in rows if first in row]
+            assert found, f"{job_name}: matrix.{path}"
+            assert not second or any(second in value for value in found), f"{job_name}: matrix.{path}"
 
 
 def test_only_a_tag_publishes_and_without_a_token() -> None:

@@ -67,6 +67,12 @@ mod _native {
         Ok(plan.models.iter().map(row).collect())
     }
 
+    /// Whether the entries of dicts are read where they lie, which depends on the version of Python.
+    #[pyfunction]
+    fn reads_dict_entries(py: Python<'_>) -> PyResult<bool> {
+        Ok(super::plan(py)?.dicts.is_known())
+    }
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
