@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ FILES = [
     *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("examples/*.py")),
     *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("rust/examples/*.rs")),
 ]
+# What a page would load without being asked: scripts, pictures, frames, and links of the head.
+LOADED = re.compile(
+    r'<(?:script|img|iframe|source)\b[^>]*\bsrc="?(https?:[^"> ]+)|<link\b[^>]*\bhref="?(https?:[^"> ]+)'
+)
 LINK = re.compile(r"(\]\()((?:\.\./)*)([^)#\s]+)(#[^)\s]*)?(?=[)\s])")
 
 
@@ -71,3 +76,19 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         return link[0]
 
     return LINK.sub(led, markdown)
+
+
+def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
+    """The docstring of `PsqlpyConfig` gets its table of settings when it is imported; the site has a page."""
+    return html.replace("<p>{table}</p>", '<p><a href="settings.html">Settings</a> lists them.</p>')
+
+
+def on_post_build(*, config: MkDocsConfig) -> None:
+    """Nothing is loaded from a network, so that the site works where there is none."""
+    for path in sorted(Path(config.site_dir).rglob("*.html")):
+        text = path.read_text(encoding="utf-8")
+        found = [script or link for script, link in LOADED.findall(text)]
+        if found:
+            raise PluginError(f"{path.name} loads {', '.join(found)}: keep a copy in docs/, or leave it out")
+        if "{table}" in text:
+            raise PluginError(f"{path.name} shows {{table}}: the docstring of PsqlpyConfig has changed")

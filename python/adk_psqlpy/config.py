@@ -48,29 +48,27 @@ class PsqlpyConfig:
 
     {table}
 
-    With no key that says where the server is, the environment is asked when the object is made:
-    `DATABASE_URL`, else libpq's `PGHOST` `PGPORT` `PGUSER` `PGPASSWORD` `PGDATABASE` (with `PGSSLMODE`
-    `PGSSLROOTCERT` `PGAPPNAME` `PGOPTIONS` `PGCONNECT_TIMEOUT` `PGTARGETSESSIONATTRS`). Without those an
-    embedded server is started by `create_pool` (`adk_psqlpy.connections.embedded`). With such a key the
-    environment is not read at all. `embedded` names an embedded server of one's own choice instead: it is
-    started on first use and stopped with the pool.
+    If no key says where the server is, the environment is read when the object is made: `DATABASE_URL`, or
+    else libpq's `PGHOST` `PGPORT` `PGUSER` `PGPASSWORD` `PGDATABASE` (with `PGSSLMODE` `PGSSLROOTCERT`
+    `PGAPPNAME` `PGOPTIONS` `PGCONNECT_TIMEOUT` `PGTARGETSESSIONATTRS`). If the environment names no server
+    either, `create_pool` starts an embedded one. If a key says where the server is, the environment is not
+    read at all.
 
     TLS, as psqlpy 0.13 does it (tried against a real server):
 
     - no `ssl_mode` and no `ca_file`: plain text, whatever the server offers. A `ca_file` alone means
       verify-full.
-    - `require`: TLS or nothing; the certificate is checked only when a `ca_file` is given.
-    - `verify-full`, `verify-ca`: TLS or nothing, root and host name checked (verify-ca too is that strict).
-      Both need a `ca_file`. psqlpy's own modes of these names fall back to plain text when a server, or
-      someone in between, refuses TLS, so what psqlpy is asked for is `require` with the `ca_file`, which does
-      not.
-    - `prefer`, `allow`: only with a `ca_file`: checked TLS when the server offers it, plain text otherwise.
-    - client certificates: not possible, a `ValueError`.
+    - `require`: TLS or an error. The certificate is checked only if there is a `ca_file`.
+    - `verify-full`, `verify-ca`: TLS or an error. Root and host name are checked, for verify-ca too. Both
+      need a `ca_file`. psqlpy's own modes of these names fall back to plain text when a server, or somebody
+      in between, refuses TLS. So psqlpy is asked for `require` with the `ca_file`, which does not fall back.
+    - `prefer`, `allow`: only with a `ca_file`. Checked TLS if the server offers it, plain text otherwise.
+    - client certificates: a `ValueError`, because psqlpy has none.
     - a host that is a directory (a Unix socket) speaks no TLS, as in libpq.
 
-    The pool is made once, on first use, in any event loop, and serves several one after another. After
-    `os.fork` a child makes its own, provided that the parent had made none; otherwise psqlpy would hang, and
-    a `RuntimeError` says so.
+    The pool is made once, on first use. It may be used by several event loops, one after another. After
+    `os.fork` a child makes a pool of its own if the parent had made none. Otherwise psqlpy would hang, and a
+    `RuntimeError` says so.
     """
 
     def __init__(
@@ -237,11 +235,11 @@ class PsqlpyConfig:
     def provide_connection(self) -> AbstractAsyncContextManager[Connection]:
         """Return an async context manager that lends one connection exclusively.
 
-        On any way out of the block, cancellation included, an open transaction is rolled back, settings
-        (`SET`, `SET ROLE`), cursors, LISTENs, advisory locks and temporary tables are dropped, and the
-        connection goes back to the pool. That takes one round trip (0.17 ms on a Unix socket). Behind a
-        statement that still runs in the server, because its await was cancelled, it goes on in the background
-        after a quarter of a second; the pool gets the connection when it is free.
+        On any way out of the block, cancellation included, an open transaction is rolled back. Settings
+        (`SET`, `SET ROLE`), cursors, LISTENs, advisory locks and temporary tables are dropped. Then the
+        connection goes back to the pool. That takes one round trip (0.17 ms on a Unix socket). If a statement
+        still runs in the server because its await was cancelled, the clean-up goes on in the background after
+        a quarter of a second, and the pool gets the connection when it is free.
 
         Keep no transaction or cursor object of the connection beyond the block: psqlpy holds the connection
         back for it.
@@ -301,8 +299,8 @@ class PsqlpyConfig:
     async def may_pass(self) -> bool:
         """Whether a failure to connect is worth another try.
 
-        It is where these settings have led to a server before, and where a server says that it is starting,
-        in recovery, or has no connection left. A wrong password or port at the first try is told at once.
+        It is if these settings have led to a server before, or if a server says that it is starting, in
+        recovery, or has no connection left. A wrong password or port at the first try is an error at once.
         """
         if self._reached:
             return True

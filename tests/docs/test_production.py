@@ -242,7 +242,7 @@ async def test_a_backup_reads_the_same(
     await use(config)
     name = f"{database.name}_restored"
     restored = database.server.database_dsn(name)
-    (commands,) = [text for language, text in SNIPPETS if language == "sh"]
+    (commands,) = [text for language, text in SNIPPETS if language == "sh" and "pg_dump" in text]
     run_sql(database.server.dsn, f'CREATE DATABASE "{name}"')
     try:
         await asyncio.to_thread(

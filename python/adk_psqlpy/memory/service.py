@@ -66,9 +66,9 @@ class PsqlpyMemoryService(BaseMemoryService):
         key_length: the longest app name, user, session or memory id in characters, 1 to 1,024. The table is
             made with it.
 
-    Every method raises `ValueError` for arguments that cannot be stored, before anything is sent, and
-    `psqlpy.exceptions.Error` for what goes wrong between here and the server. What `embed` raises comes
-    through.
+    Every method raises `ValueError` for arguments that cannot be stored, before anything is sent. It raises
+    `psqlpy.exceptions.Error` for errors of the connection and of the server. Errors of `embed` reach the
+    caller.
     """
 
     def __init__(
@@ -303,14 +303,14 @@ class PsqlpyMemoryService(BaseMemoryService):
         limit: int | None = None,
         custom_metadata: Mapping[str, object] | None = None,
     ) -> SearchMemoryResponse:
-        """Find memories of this user in this app that hold any word of the query, the best ones first.
+        """Find memories of this user in this app that have any word of the query, the best ones first.
 
-        The query may be a sentence. "Words in quotes" are found one behind the other only, a word behind a
-        minus excludes memories. With an embedder, memories of a like meaning are found as well. A query
-        without words finds nothing; with an embedder, only one without any characters.
+        The query may be a sentence. "Words in quotes" are found only one behind the other. A word with a
+        minus in front excludes memories. With an embedder, memories of similar meaning are found as well. A
+        query without words finds nothing; with an embedder, only an empty query finds nothing.
 
-        Beyond ADK's contract: `limit` in place of the service's, and `custom_metadata`, which the memories
-        must contain (`@>`).
+        Two arguments go beyond ADK's contract: `limit`, in place of that of the service, and
+        `custom_metadata`, which the memories must contain (`@>`).
         """
         scope = self._scope(app_name, user_id)
         if not isinstance(query, str):
@@ -339,10 +339,10 @@ class PsqlpyMemoryService(BaseMemoryService):
 
     @override
     async def delete_memory(self, *, app_name: str, user_id: str, memory_id: str | None = None) -> None:
-        """Delete the memory of an id; nothing happens where there is none, and without an id.
+        """Delete the memory with this id. Nothing happens if there is none, or without an id.
 
-        Its content is gone from the table; the id stays, so that adding its session again does not bring it
-        back.
+        The content is removed from the table. The id stays, so that adding the session again does not bring
+        the memory back.
         """
         scope = self._scope(app_name, user_id)
         if not memory_id:
@@ -352,7 +352,7 @@ class PsqlpyMemoryService(BaseMemoryService):
         await self._run("delete_memory", sql.delete, [*scope, memory_id])
 
     async def purge_expired(self) -> int:
-        """Delete the memories of all apps and users that are past their ttl; how many there were."""
+        """Delete the memories of all apps and users that are past their ttl; return how many there were."""
         sql = await self._statements()
         ((gone,),) = await self._run("purge_expired", sql.purge, [parameter(timestamptz(_now()))])
         return int(gone)

@@ -50,7 +50,7 @@ def register(registry: ServiceRegistry | None = None) -> None:
 
 @asynccontextmanager
 async def lifespan(app: object) -> AsyncIterator[None]:  # noqa: ARG001 - as FastAPI calls it
-    """Close the pools of all URIs at the end: `get_fast_api_app(..., lifespan=lifespan)`."""
+    """Close the pools of all URIs when the application ends: `get_fast_api_app(..., lifespan=lifespan)`."""
     try:
         yield
     finally:
