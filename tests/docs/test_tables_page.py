@@ -64,7 +64,9 @@ async def test_the_indexes_are_there(database: Database) -> None:
         await PsqlpyADKStore(config).create_tables(index_set="appending")
     names = set(re.findall(r"`(idx_adk_\w+)`", PAGE))
     source = (ROOT / "python/adk_psqlpy/sql/indexes.py").read_text(encoding="utf-8")
-    (rows,) = run_sql(database.dsn, "SELECT indexname::text AS name FROM pg_indexes WHERE schemaname = 'public'")
+    (rows,) = run_sql(
+        database.dsn, "SELECT indexname::text AS name FROM pg_indexes WHERE schemaname = 'public'"
+    )
     there = {row["name"] for row in rows}
     gone = {name for name in names if name not in there}
     assert gone == {"idx_adk_sessions_app_user", "idx_adk_sessions_update_time", "idx_adk_sessions_state"}
