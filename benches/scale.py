@@ -145,9 +145,10 @@ def main() -> int:
     )
     parser.add_argument("--citus", type=Path, help="the folder that tools/from_source.py made")
     parser.add_argument("--pooler", type=Path, help="the program pgbouncer")
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--quick", action="store_true", help="3 rounds, and no long sessions")
     given = parser.parse_args()
-    lengths, rounds, each = ([100], 3, 8) if given.quick else ([100, 1000], 15, 20)
+    lengths, rounds, each = ([100], 3, 8) if given.quick else ([100, 1000], given.rounds, 20)
     with ExitStack() as stack:
         server = stack.enter_context(BinaryServer(wheel_binaries(), {"shared_buffers": "128MB"}))
         server.create_database("one")

@@ -200,6 +200,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         return await self._save(name, packed, row, now)
 
     async def _save(self, name: Name, packed: Packed, row: list[Any], now: datetime) -> int:
+        await self._ready()  # before a statement is chosen: distributed tables have their own
         data = packed.payload
         if data is None:
             return _version(await self._write(self._sql.save_reference, row))
@@ -305,6 +306,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         Where there is none, nothing happens. The next save begins at 0 again.
         """
         name = self._name(app_name, user_id, filename, session_id)
+        await self._ready()
         rows = await self._write(self._sql.delete, name.key, Repeat.AFTER_FAILURE)
         if not rows:
             return

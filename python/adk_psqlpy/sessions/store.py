@@ -114,14 +114,14 @@ class PsqlpyADKStore:
         self.tables = Tables(session_table, events_table)
         self.key_length = whole("key_length", key_length, LONGEST_KEY)
         self.group_appends = group_appends
-        self._sql = Statements(self.tables)
+        self._sql: Statements = Statements(self.tables)
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, Queues] = WeakKeyDictionary()
         self._lanes = lanes_of(config)
         self._reads = reads_of(config, self._lanes)
         self._telemetry = config.telemetry if isinstance(config, PsqlpyConfig) else Telemetry()
         tables = ("sessions", "events", "app_states", "user_states")
         self._collections = {each: getattr(self.tables, each).replace('"', "") for each in tables}
-        self._pages = Pages(self._sql, self._read, partial(self._lanes.fetch, kind="read"), _SESSION)
+        self._pages = self._pages_of(self._sql)
         self._histories = Histories(arguments.history_cache_bytes(history_cache_bytes))
         self._kept_reads = KeptReads(
             self._sql, self._read, _SESSION, self._pages, self._histories, self._telemetry
@@ -199,7 +199,13 @@ class PsqlpyADKStore:
             await self._lanes.batch(distribute(t.metadata, t.by_user, [t.app_states], sql.functions))
             await self._lanes.batch(drop_local_copies([*t.by_user, t.app_states, t.metadata]))
         self._sql = sql
+        self._pages = self._pages_of(sql)
+        # What is kept is compared by where rows lie on one server, and a shard may move to another.
+        self._histories = Histories(0)
         self._queues.clear()
+
+    def _pages_of(self, sql: Statements) -> Pages:
+        return Pages(sql, self._read, partial(self._lanes.fetch, kind="read"), _SESSION)
 
     async def _ready(self) -> None:
         if not self._tables_wanted:
@@ -241,6 +247,7 @@ class PsqlpyADKStore:
         check_state(own, delta.app, delta.user)
         self._state_sizes.look((app_name, user_id, session_id), own)
         micros = time.time_ns() // 1000
+        await self._ready()  # before the statement is chosen: distributed tables have their own
         rows = await self._write(
             self._sql.create_session,
             [

@@ -323,14 +323,16 @@ class Statements:
     def _aggregated(self, events: str, *further: str) -> str:
         """Events as arrays; `further` columns stand in front."""
         columns = [*further, *(f'array_agg(e."{name}") AS "{name}"' for name in _OWN)]
+        columns.append(f"array_agg({self._rare}) AS rare")
+        return f"SELECT {', '.join(columns)} FROM ({events}) AS e"
+
+    @cached_property
+    def _rare(self) -> str:
+        """The rare columns of an event `e` as one JSON text; NULL where it has none."""
         rare = [f'e."{name}"' for name in _RARE]
         # As text: jsonb_build_object of all of them took 3.1 ms more for 1,000 rows that have some of them, this 0.2.
         members = ", ".join(f"""'"{name}":' || to_json(e."{name}")::text""" for name in _RARE)
-        columns.append(
-            f"array_agg(CASE WHEN num_nonnulls({', '.join(rare)}) > 0 "
-            f"THEN '{{' || concat_ws(',', {members}) || '}}' END) AS rare"
-        )
-        return f"SELECT {', '.join(columns)} FROM ({events}) AS e"
+        return f"CASE WHEN num_nonnulls({', '.join(rare)}) > 0 THEN '{{' || concat_ws(',', {members}) || '}}' END"
 
     def _events(self, condition: str | None, columns: tuple[str, ...] = _COLUMNS) -> str:
         """Events of the session `s`, in no order."""
