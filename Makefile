@@ -31,7 +31,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMPS)/build ## build, install into .venv, and show an agent whose conversation survives a restart
-	@$(BIN)/adk-psqlpy demo
+	@$(BIN)/adk-psqlpy demo --keep
 
 test: lint test-rust test-python test-oldest test-oldest-adk ## everything CI runs
 

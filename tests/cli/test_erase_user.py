@@ -10,6 +10,7 @@ from google.genai import types
 
 from adk_psqlpy import PsqlpyArtifactService, PsqlpyConfig, PsqlpyMemoryService, PsqlpySessionService
 from adk_psqlpy.admin.erase import erase_user, find_user
+from adk_psqlpy.sql.partials import create_partials
 from servers import run_sql
 
 from .support import CTRL_C, agent_says, changes, conversation, running, user_says
@@ -22,11 +23,12 @@ OWNERS = [("cafe", "alice"), ("cafe", "bob"), ("desk", "alice")]
 
 
 @pytest.fixture
-async def everything(service: PsqlpySessionService, config: PsqlpyConfig) -> PsqlpySessionService:
+async def everything(service: PsqlpySessionService, config: PsqlpyConfig, dsn: str) -> PsqlpySessionService:
     """All that can be stored, of three users, two of whom have one name."""
     memory, artifacts = PsqlpyMemoryService(config), PsqlpyArtifactService(config)
     await memory.create_tables()
     await artifacts.create_tables()
+    await config.lanes.batch(create_partials(service.store.tables, 128))
     for app, user in OWNERS:
         for n in range(2):
             session = await conversation(
@@ -37,6 +39,12 @@ async def everything(service: PsqlpySessionService, config: PsqlpyConfig) -> Psq
             )
             await service.store.update_session_state(app, user, session.id, {"x": 1})
             await memory.add_session_to_memory(session)
+            run_sql(
+                dsn,
+                f"""INSERT INTO adk_partials (app_name, user_id, session_id, invocation_id, author, branch,
+                    content, version, update_time)
+                VALUES ('{app}', '{user}', 's{n}', 'i', 'agent', '', 'Hel', 1, now())""",
+            )
             for name in ("note.txt", "user:all.txt"):
                 await artifacts.save_artifact(
                     app_name=app,
@@ -74,7 +82,7 @@ async def test_every_trace_of_the_user_and_nothing_else(
     erased = await erase_user(config, "cafe", "alice")
     assert erased.rows == before["cafe", "alice"]
     assert erased.rows["adk_events"] == 4
-    assert erased.rows["adk_state_log"] == 2
+    assert erased.rows["adk_state_log"] == erased.rows["adk_partials"] == 2
     assert erased.total == sum(before["cafe", "alice"].values())
     assert erased.left == {}
     assert {each.removeprefix("public.") for each in erased.searched} == set(before["cafe", "alice"])

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -64,6 +65,45 @@ def test_demo_on_the_embedded_server() -> None:
     assert left == []
     essentials(done.stdout)
     assert "PostgreSQL started in" in done.stdout
+    assert done.stdout.endswith("run it again with --keep.\n")
+
+
+def look(line: str, *arguments: str) -> list[str]:
+    """What the demo's last line says to run, by what each command prints."""
+    assert line.startswith("Look at it: ")
+    found = []
+    for command in line.removeprefix("Look at it: ").split(", ")[:2]:
+        words = shlex.split(command.removeprefix("or "))
+        words = words[words.index("adk_psqlpy.cli") + 1 :] if "adk_psqlpy.cli" in words else words[1:]
+        done = run(*words, *arguments)
+        assert done.returncode == 0, done.stderr
+        found.append(done.stdout)
+    return found
+
+
+def test_what_the_demo_says_at_its_end_works(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with tempfile.TemporaryDirectory(prefix="adk-", dir="/tmp") as temporary:
+        done = run("demo", "--keep", environment={"TMPDIR": temporary})
+        assert done.returncode == 0, done.stderr
+        (shown, written) = look(done.stdout.splitlines()[-1])
+    assert "Two espressos, please." in shown
+    assert "calls order(quantity=2, item=" in shown
+    assert written.startswith("wrote demo.html")
+    assert "cafe" in (tmp_path / "demo.html").read_text()
+
+
+def test_a_kept_demo_on_a_given_server(
+    database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("demo", "--keep", "--dsn", database.dsn)
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last.endswith(", each with the same --dsn")
+    assert database.dsn not in last
+    (shown, _) = look(last, "--dsn", database.dsn)
+    assert "Two espressos, please." in shown
 
 
 def test_demo_on_a_given_server_leaves_nothing(database: Database) -> None:
@@ -91,7 +131,7 @@ def essentials(output: str) -> None:
     for operation, calls in (("create_session", 2), ("get_session", 10), ("append_event", 32)):
         assert re.search(rf"│ {operation} +│ +{calls} │ +\d+\.\d\d │ +\d+\.\d\d │", output), operation
     assert "│ list_sessions" in output
-    assert output.endswith("The conversations survived the restart.\n")
+    assert "\nThe conversations survived the restart.\n" in output
     # Nothing of the ADK's, and no colour codes where there is no terminal.
     assert "Warning" not in output
     assert "\x1b" not in output

@@ -79,8 +79,8 @@ def _cards(stats: Stats, days: Sequence[date]) -> Iterable[str]:
     yield card("Events", compact(sum(events)), f"{messages:,} messages", events)
     prompt = sum(row.prompt_tokens for row in stats.days)
     cached = sum(row.cached_tokens for row in stats.days)
-    share = f", {cached / prompt:.0%} cached" if prompt else ""
-    yield card("Tokens", compact(sum(tokens)), f"{compact(prompt)} prompt{share}", tokens)
+    share = f"{cached / prompt:.0%} of prompts cached" if prompt else ""
+    yield card("Tokens", compact(sum(tokens)), share, tokens)
     failed = sum(tool.errors for tool in stats.tools)
     yield card("Tool calls", compact(sum(calls)), f"{failed:,} ended in an error", calls)
     rate = f"{sum(errors) / sum(events):.1%} of events" if sum(events) else ""

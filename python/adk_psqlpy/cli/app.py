@@ -8,18 +8,18 @@ from typing import Final
 import click
 
 VERBS: Final = {
-    "demo": "demo",
-    "doctor": "doctor",
-    "distribute": "distribute",
-    "init": "init",
     "show": "show",
     "stats": "stats",
+    "doctor": "doctor",
     "prune": "prune",
     "erase-user": "erase_user",
-    "views": "views",
     "migrate": "migrate",
     "export": "export",
     "import": "import_",
+    "views": "views",
+    "distribute": "distribute",
+    "init": "init",
+    "demo": "demo",
     "completion": "completion",
 }
 """Each verb, in the order in which `--help` lists them, and its file in this folder."""

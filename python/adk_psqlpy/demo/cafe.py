@@ -48,7 +48,16 @@ class ScriptedModel(BaseLlm):
         self, llm_request: LlmRequest, stream: bool = False
     ) -> AsyncGenerator[LlmResponse, None]:
         """Answer the last content of the request."""
-        yield LlmResponse(content=types.Content(role="model", parts=[_next(llm_request.contents)]))
+        part = _next(llm_request.contents)
+        said = sum(len(each.text or "") for content in llm_request.contents for each in content.parts or [])
+        yield LlmResponse(
+            content=types.Content(role="model", parts=[part]),
+            # About as many as a model would count.
+            usage_metadata=types.GenerateContentResponseUsageMetadata(
+                prompt_token_count=20 + said // 4, candidates_token_count=8 + len(part.text or "") // 4
+            ),
+            model_version="scripted",
+        )
 
 
 def _next(contents: list[types.Content]) -> types.Part:

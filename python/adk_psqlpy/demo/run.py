@@ -8,34 +8,33 @@ database, compares them with that, event by event, and carries on.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import secrets
-import statistics
+import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from google.adk.events.event import Event
 from google.adk.runners import Runner
-from google.adk.sessions.base_session_service import GetSessionConfig, ListSessionsResponse
 from google.adk.sessions.session import Session
 from google.genai import types
-from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
-from typing_extensions import override
 
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.embedded import EmbeddedServer
 from adk_psqlpy.demo.cafe import APP, agent
-from adk_psqlpy.sessions.service import PsqlpySessionService
+from adk_psqlpy.demo.display import compact, headline, show_durations, show_rows
+from adk_psqlpy.demo.recorder import DifferenceError, Handover, Recorder
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sql import demo as sql
 
@@ -55,126 +54,63 @@ RECALLED = "So far: 2 espresso, 1 croissant."
 _RESUME = [sys.executable, "-m", "adk_psqlpy.cli", "demo", "--resume"]
 
 
-class Appended(BaseModel):
-    """What a process appended to one session: each event as JSON text, in order."""
-
-    user_id: str
-    session_id: str
-    events: list[str] = Field(default_factory=list)
-
-
-class Handover(BaseModel):
-    """What the second process is told by the first. The DSN in it is why it goes through a pipe."""
-
-    model_config = ConfigDict(hide_input_in_errors=True)
-
-    dsn: str = Field(repr=False)
-    session_table: str
-    events_table: str
-    pid: int
-    appended: dict[str, Appended] = Field(default_factory=dict)
-    durations: dict[str, list[float]] = Field(default_factory=dict)
-
-
-class DifferenceError(Exception):
-    """What the second process read is not what the first one wrote."""
-
-
-class Recorder(PsqlpySessionService):
-    """The service, with the time of each operation and a copy of each event taken down."""
-
-    def __init__(self, store: PsqlpyADKStore, handover: Handover) -> None:
-        """Take down in `handover`."""
-        super().__init__(store)
-        self._handover = handover
-
-    @contextmanager
-    def _timed(self, operation: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self._handover.durations.setdefault(operation, []).append(time.perf_counter() - start)
-
-    @override
-    async def create_session(
-        self,
-        *,
-        app_name: str,
-        user_id: str,
-        state: dict[str, Any] | None = None,
-        session_id: str | None = None,
-    ) -> Session:
-        """Create, timed."""
-        with self._timed("create_session"):
-            session = await super().create_session(
-                app_name=app_name, user_id=user_id, state=state, session_id=session_id
-            )
-        self._handover.appended[session.id] = Appended(user_id=user_id, session_id=session.id)
-        return session
-
-    @override
-    async def get_session(
-        self, *, app_name: str, user_id: str, session_id: str, config: GetSessionConfig | None = None
-    ) -> Session | None:
-        """Read, timed."""
-        with self._timed("get_session"):
-            return await super().get_session(
-                app_name=app_name, user_id=user_id, session_id=session_id, config=config
-            )
-
-    @override
-    async def list_sessions(
-        self,
-        *,
-        app_name: str,
-        user_id: str | None = None,
-        limit: int | None = None,
-        after: Session | None = None,
-    ) -> ListSessionsResponse:
-        """List, timed."""
-        with self._timed("list_sessions"):
-            return await super().list_sessions(app_name=app_name, user_id=user_id, limit=limit, after=after)
-
-    @override
-    async def append_event(self, session: Session, event: Event) -> Event:
-        """Append, timed, and keep the event as JSON."""
-        with self._timed("append_event"):
-            appended = await super().append_event(session, event)
-        if not appended.partial:
-            self._handover.appended[session.id].events.append(appended.model_dump_json())
-        return appended
-
-
 # --- the first process ---
 
 
-def run(dsn: str | None) -> int:
-    """Run both processes, and clean up; give the exit code.
+def run(dsn: str | None = None, *, keep: bool = False) -> int:
+    """Run both processes, clean up, and say how to look at what is left; give the exit code.
+
+    Args:
+        dsn: where to work in a schema of its own; an embedded server in a temporary directory when left out.
+        keep: leave that schema, or that directory, in place.
 
     Raises:
         ValueError: the DSN is not possible.
         psqlpy.exceptions.Error: the server cannot be reached, or refuses what the demo needs.
     """
     with _quiet():
-        return asyncio.run(_both(dsn))
+        return asyncio.run(_both(dsn, keep))
 
 
-async def _both(dsn: str | None) -> int:
+async def _both(dsn: str | None, keep: bool) -> int:
     screen = _console()
-    async with _place(dsn, screen) as handover:
+    async with _place(dsn, keep, screen) as (handover, hint):
         await first(handover, screen)
         # The pool is closed by now and the service gone; what is left of the conversations is in the tables.
         done = await asyncio.to_thread(
             subprocess.run, _RESUME, input=handover.model_dump_json(), text=True, check=False
         )
+    if done.returncode == 0:
+        screen.print(hint, highlight=False, soft_wrap=True, markup=False)
     return done.returncode
 
 
+_KEPT_NOT: Final = "To look at it with adk-psqlpy show and stats --html, run it again with --keep."
+
+
+def _how_to_look(where: str) -> str:
+    """The line at the end: commands that work as they stand, by whatever path this program was called."""
+    program = "adk-psqlpy" if shutil.which("adk-psqlpy") else shlex.quote(sys.argv[0])
+    if program.endswith("__main__.py"):
+        program = f"{shlex.quote(sys.executable)} -m adk_psqlpy.cli"
+    session = _session_id(BEFORE[0][0])
+    return f"Look at it: {program} show {session} {where}, or {program} stats --html demo.html {where}"
+
+
 @asynccontextmanager
-async def _place(dsn: str | None, screen: Console) -> AsyncIterator[Handover]:
-    """Where to work: a server in a temporary directory, or a schema in a given database."""
+async def _place(dsn: str | None, keep: bool, screen: Console) -> AsyncIterator[tuple[Handover, str]]:
+    """Where to work, and how to look at it afterwards.
+
+    It is a server in a temporary directory, or a schema in a given database.
+    """
     async with AsyncExitStack() as stack:
+        hint = _KEPT_NOT
         if dsn is None:
             server = EmbeddedServer(temporary=True)
+            if keep:
+                kept = Path(tempfile.mkdtemp(prefix="adk-psqlpy-demo-")) / "pg"
+                server = EmbeddedServer(kept)
+                hint = _how_to_look(f"--dsn psqlpy+embedded://{kept}")
             stack.push_async_callback(asyncio.to_thread, server.stop)
             start = time.perf_counter()
             await asyncio.to_thread(server.start)
@@ -190,14 +126,21 @@ async def _place(dsn: str | None, screen: Console) -> AsyncIterator[Handover]:
             prefix = f"{schema}."
             # Looked at first: nothing was made where the server cannot be reached.
             async with PsqlpyConfig({"dsn": dsn}) as config, config.provide_connection():
-                screen.print(f"Tables in the schema {schema}, dropped at the end", highlight=False)
-            stack.push_async_callback(_drop, dsn, schema)
-        yield Handover(
+                at_the_end = "kept" if keep else "dropped at the end"
+                screen.print(f"Tables in the schema {schema}, {at_the_end}", highlight=False)
+            if keep:
+                # The DSN may hold a password, and whoever gave it has it.
+                tables = f"--session-table {prefix}adk_sessions --events-table {prefix}adk_events"
+                hint = f"{_how_to_look(tables)}, each with the same --dsn"
+            else:
+                stack.push_async_callback(_drop, dsn, schema)
+        handover = Handover(
             dsn=dsn,
             session_table=f"{prefix}adk_sessions",
             events_table=f"{prefix}adk_events",
             pid=os.getpid(),
         )
+        yield handover, hint
 
 
 async def _drop(dsn: str, schema: str) -> None:
@@ -214,7 +157,7 @@ async def first(handover: Handover, screen: Console) -> None:
             await service.create_session(
                 app_name=APP, user_id=user, session_id=_session_id(user), state=state
             )
-        _headline(screen, f"First process ({os.getpid()})")
+        headline(screen, f"First process ({os.getpid()})")
         await _talk(service, BEFORE, screen)
 
 
@@ -243,7 +186,7 @@ async def second(handover: Handover, screen: Console) -> None:
         DifferenceError: they are not the same.
     """
     async with _service(handover) as service:
-        _headline(screen, f"Second process ({os.getpid()}): same sessions, nothing kept but the database")
+        headline(screen, f"Second process ({os.getpid()}): same sessions, nothing kept but the database")
         before = await _compare(service, handover)
         screen.print(f"{before} events and the state of both users are read back as they were appended.\n")
         said = await _talk(service, AFTER, screen)
@@ -251,8 +194,8 @@ async def second(handover: Handover, screen: Console) -> None:
             raise DifferenceError(f"the agent answered {said[0]!r} from the history, not {RECALLED!r}")
         after = await _compare(service, handover)
         screen.print(f"\n{after} events by now, the {before} of the first process among them.")
-        await _show_rows(service, screen)
-    _show_durations(handover, screen)
+        await show_rows(service, screen)
+    show_durations(handover, screen)
     screen.print("The conversations survived the restart.", style="bold green")
 
 
@@ -370,84 +313,5 @@ async def _talk(service: Recorder, turns: list[tuple[str, str]], screen: Console
 def _step(part: types.Part) -> str:
     """What the agent did."""
     if part.function_call is not None:
-        return f"{part.function_call.name}({_compact(part.function_call.args)})"
-    return f"= {_compact(part.function_response.response if part.function_response else None)}"
-
-
-def _compact(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-# --- what is shown ---
-
-
-def _headline(screen: Console, text: str) -> None:
-    screen.print(f"\n{text}\n", style="bold")
-
-
-def _grid(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
-    for name in columns:
-        table.add_column(name, overflow="fold", justify="right" if name in _NUMBERS else "left")
-    return table
-
-
-_NUMBERS = ("rows", "seq", "revision", "calls", "median ms", "slowest ms")
-
-
-async def _show_rows(service: Recorder, screen: Console) -> None:
-    """Show counts, sessions, events and shared state, asked for in SQL on a connection of the pool."""
-    tables = service.store.tables
-    async with service.store.config.provide_connection() as connection:
-
-        async def rows(statement: str, *parameters: object) -> list[dict[str, Any]]:
-            return (await connection.fetch(statement, list(parameters))).result()
-
-        counts = sorted(await rows(sql.counts(tables)), key=lambda row: int(row["place"]))
-        sessions = await rows(sql.sessions(tables))
-        shared = await rows(sql.shared_states(tables))
-        events = await rows(sql.events(tables), "alice")
-
-    grid = _grid("Rows", "table", "rows")
-    for row in counts:
-        grid.add_row(row["name"].replace('"', ""), str(row["rows"]))
-    screen.print("", grid)
-
-    grid = _grid("adk_sessions", "user_id", "id", "revision", "state", "update_time")
-    for row in sessions:
-        grid.add_row(row["user_id"], row["id"], str(row["revision"]), Text(row["state"]), row["updated"])
-    screen.print("", grid)
-
-    grid = _grid("adk_events, the newest of alice", "seq", "author", "content", "actions: state_delta")
-    for row in reversed(events):
-        delta = row["state_delta"]
-        shown = Text("" if delta in (None, "{}") else delta)
-        grid.add_row(str(row["seq"]), row["author"], Text(_part(row["part"])), shown)
-    screen.print("", grid)
-
-    grid = _grid("State by scope", "scope", "of", "state")
-    for row in shared:
-        grid.add_row(row["scope"], row["owner"], Text(row["state"]))
-    for row in sessions:
-        grid.add_row("session", row["id"], Text(row["state"]))
-    grid.add_row("temp", "a turn", "never stored", style="dim")
-    screen.print("", grid)
-
-
-def _part(part: dict[str, Any]) -> str:
-    """A part of a content in a few words."""
-    call, response = part.get("function_call"), part.get("function_response")
-    if call is not None:
-        return f"{call['name']}({_compact(call.get('args', {}))})"
-    if response is not None:
-        return f"{response['name']} = {_compact(response.get('response'))}"
-    return str(part.get("text", ""))
-
-
-def _show_durations(handover: Handover, screen: Console) -> None:
-    """Show the times of both processes; what is slowest had to open a connection first."""
-    grid = _grid("Times of both processes", "operation", "calls", "median ms", "slowest ms")
-    for operation, seconds in handover.durations.items():
-        median, slowest = statistics.median(seconds) * 1000, max(seconds) * 1000
-        grid.add_row(operation, str(len(seconds)), f"{median:.2f}", f"{slowest:.2f}")
-    screen.print("", grid)
+        return f"{part.function_call.name}({compact(part.function_call.args)})"
+    return f"= {compact(part.function_response.response if part.function_response else None)}"

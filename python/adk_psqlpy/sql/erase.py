@@ -45,7 +45,14 @@ def owned(tables: Tables, memories: MemoryTable, artifacts: ArtifactTables) -> O
             artifacts.contents,
             artifacts.names,
         ],
-        [tables.events, tables.state_log, tables.forks, artifacts.artifacts, artifacts.chunks],
+        [
+            tables.events,
+            tables.state_log,
+            tables.forks,
+            tables.partials,
+            artifacts.artifacts,
+            artifacts.chunks,
+        ],
     )
 
 
