@@ -43,7 +43,8 @@ async def test_all_is_well(all_tables: PsqlpyConfig, service: PsqlpySessionServi
     await conversation(service, user_says("x"), note="y")
     done = await running("doctor", "--dsn", dsn)
     assert done.code == 0, done.out
-    assert done.out.startswith("All is well.\n")
+    # A busy machine is slow to answer, which is a note.
+    assert done.out.startswith("All is well")
     assert "TODO" not in done.out
     checks = {
         *(
@@ -62,7 +63,7 @@ async def test_all_is_well(all_tables: PsqlpyConfig, service: PsqlpySessionServi
     document = (await running("doctor", "--dsn", dsn, "--json")).json
     assert {finding["check"] for finding in document["findings"]} == checks
     assert document["well"] is True
-    assert document["verdict"] == "All is well."
+    assert document["verdict"].startswith("All is well")
 
 
 async def test_versions_of_the_tables(store: PsqlpyADKStore, config: PsqlpyConfig, dsn: str) -> None:

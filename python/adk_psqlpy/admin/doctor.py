@@ -109,6 +109,8 @@ def fast_path() -> Finding:
     paths = model_paths()
     slow = [path for path in paths if not path.fast]
     text = f"{len(paths) - len(slow)} of {len(paths)} model classes are read and written by the crate"
+    if 0 < len(slow) <= 3:
+        text += f"; pydantic does {', '.join(path.name for path in slow)}, which few events have"
     width = max(len(path.name) for path in paths)
     details = tuple(
         f"{path.name:<{width}}  written {_path(path.writing)}, read {_path(path.reading)}"
@@ -118,7 +120,7 @@ def fast_path() -> Finding:
         return Finding(
             "fast path",
             "todo",
-            f"{text}; pydantic does {', '.join(path.name for path in slow if path.name in _HOT)}",
+            f"pydantic, and not the crate, does {', '.join(path.name for path in slow if path.name in _HOT)}",
             "events are read and written correctly, and some ten times slower: report it with these versions",
             details,
         )

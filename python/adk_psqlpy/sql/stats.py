@@ -37,9 +37,12 @@ class StatsStatements:
         query = Views(self.tables).definitions
         return f"""
         WITH e AS (
-            SELECT {_DAY}, count(*) AS events, count(DISTINCT (user_id, session_id)) AS sessions,
-                count(DISTINCT user_id) AS users, sum({_ROW} + {_BYTES})::bigint AS bytes
-            FROM {self.tables.events} WHERE {_WANTED} GROUP BY 1, 2
+            SELECT app_name, day, sum(events)::bigint AS events, count(*) AS sessions,
+                count(DISTINCT user_id) AS users, sum(bytes)::bigint AS bytes
+            FROM (
+                SELECT {_DAY}, user_id, session_id, count(*) AS events, sum({_ROW} + {_BYTES}) AS bytes
+                FROM {self.tables.events} WHERE {_WANTED} GROUP BY 1, 2, 3, 4
+            ) AS s GROUP BY 1, 2
         ), m AS (
             SELECT {_DAY}, count(*) AS messages FROM ({query["messages"]}) AS m WHERE {_WANTED} GROUP BY 1, 2
         ), t AS (
@@ -48,7 +51,7 @@ class StatsStatements:
                 sum(total_tokens)::bigint AS total
             FROM ({query["token_usage"]}) AS t WHERE {_WANTED} GROUP BY 1, 2
         ), c AS (
-            SELECT {_DAY}, count(*) AS calls FROM ({query["tool_calls"]}) AS c WHERE {_WANTED} GROUP BY 1, 2
+            SELECT {_DAY}, count(*) AS calls FROM ({Views(self.tables).calls}) AS c WHERE {_WANTED} GROUP BY 1, 2
         ), x AS (
             SELECT {_DAY}, count(*) AS errors FROM ({query["errors"]}) AS x WHERE {_WANTED} GROUP BY 1, 2
         )
@@ -68,8 +71,10 @@ class StatsStatements:
             SELECT app_name, count(*) AS sessions, count(DISTINCT user_id) AS users
             FROM {self.tables.sessions} WHERE $3::text IS NULL OR app_name = $3 GROUP BY 1
         ), e AS (
-            SELECT app_name, count(DISTINCT (user_id, session_id)) AS sessions, count(DISTINCT user_id) AS users
-            FROM {self.tables.events} WHERE {_WANTED} GROUP BY 1
+            SELECT app_name, count(*) AS sessions, count(DISTINCT user_id) AS users
+            FROM (
+                SELECT app_name, user_id, session_id FROM {self.tables.events} WHERE {_WANTED} GROUP BY 1, 2, 3
+            ) AS s GROUP BY 1
         )
         SELECT app_name, s.sessions, s.users, coalesce(e.sessions, 0), coalesce(e.users, 0)
         FROM s LEFT JOIN e USING (app_name) ORDER BY app_name

@@ -96,9 +96,21 @@ class Views:
         WHERE m.text IS NOT NULL OR m.thought IS NOT NULL OR m.files > 0
         """
 
+    @cached_property
+    def calls(self) -> str:
+        """The calls alone, for who only counts them: each answer takes a search."""
+        return f"""
+        SELECT e.app_name, e.timestamp FROM {self.tables.events} AS e CROSS JOIN LATERAL {_parts("e")} AS p (part, number)
+        WHERE jsonb_typeof(p.part -> 'function_call') = 'object'
+        """
+
     @property
     def _tool_calls(self) -> str:
-        """A row a call, beside the first answer to it."""
+        """A row a call, beside the first answer to it.
+
+        In the order of the index over events alone, so that the search ends at the first answer: with the part's
+        number behind it PostgreSQL reads the session to its end, to be sure of the order of equal ones.
+        """
         return f"""
         SELECT {_KEY}, e.branch, e.author, c.number::int AS part, c.call ->> 'name' AS tool, c.call ->> 'id' AS call_id,
             c.call -> 'args' AS args, r.response, {_readable("r.response ->> 'error'")} AS error,
@@ -115,7 +127,7 @@ class Views:
             WHERE a.app_name = e.app_name AND a.user_id = e.user_id AND a.session_id = e.session_id AND a.seq > e.seq
                 AND p.part -> 'function_response' ->> 'id' IS NOT DISTINCT FROM c.call ->> 'id'
                 AND p.part -> 'function_response' ->> 'name' = c.call ->> 'name'
-            ORDER BY a.seq, p.number LIMIT 1
+            ORDER BY a.seq LIMIT 1
         ) AS r ON true
         """
 
