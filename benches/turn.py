@@ -10,7 +10,7 @@ the agent asks the model, and the answer is appended. The model is a script, so 
 session service, and PostgreSQL. Before a turn the session has 0, 100 or 1,000 events. What a turn appended is
 deleted with SQL after it, so that all turns meet the same history; kept histories have that edit to notice.
 
-In every round each service has a turn, in an order that moves on. How many contents the model was shown, and
+In every round each service has a turn, in a random order. How many contents the model was shown, and
 what the Runner gave, is compared before anything counts: with each service they are the same. The time in the
 session service is the time of the awaits of its methods. The passes of the collector and the freeing of the
 session before fall where they fall, so the whole turn is the number to look at.
@@ -27,6 +27,7 @@ import json
 import logging
 import os
 import platform
+import random
 import sys
 import time
 import warnings
@@ -200,9 +201,10 @@ async def _measure(subjects: list[Subject], history: int, rounds: int) -> dict[s
             await services.fill(subject.opened, session_id, history)
     expected: tuple[list[str], list[int]] | None = None
     samples: dict[str, list[tuple[float, float]]] = {subject.key: [] for subject in subjects}
+    # At random: whoever always came after a turn on the same driver would find it warm.
+    dice = random.Random(history)
     for turn in range(-2, rounds):
-        for place in range(len(subjects)):
-            subject = subjects[(place + turn) % len(subjects)]
+        for subject in dice.sample(subjects, len(subjects)):
             gc.collect()
             whole, inside, said = await subject.turn(session_id)
             found = (said, list(subject.model.asked))

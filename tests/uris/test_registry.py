@@ -138,8 +138,11 @@ async def test_the_services_options_are_their_own(
     registry: adk.ServiceRegistry, uri: str, database: Database
 ) -> None:
     one = uri + "&session_table=x.s&events_table=x.e&memory_table=x.m&artifact_table=x.f&key_length=300"
-    session, memory, artifact = made_by(registry, one + "&language=english&stale_policy=merge")
+    session, memory, artifact = made_by(
+        registry, one + "&language=english&stale_policy=merge&history_cache_bytes=0"
+    )
     assert (session.stale_policy, memory.language) == ("merge", "english")
+    assert session.store._histories.max_bytes == 0
     assert session.store.key_length == memory.key_length == artifact.key_length == 300
     await use(session, memory, artifact)
     others = made_by(registry, uri)

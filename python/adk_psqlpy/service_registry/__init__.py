@@ -84,7 +84,7 @@ class UriSessionService(_Pooled, PsqlpySessionService):
             parsed, self._pool = _opened(uri, others)
             store = PsqlpyADKStore(
                 self._pool.config,
-                **parsed.chosen("session_table", "events_table", "key_length"),
+                **parsed.chosen("session_table", "events_table", "key_length", "history_cache_bytes"),
                 tables_on_first_use=True,
             )
             super().__init__(store, **parsed.chosen("stale_policy"))

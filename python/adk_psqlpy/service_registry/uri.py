@@ -30,6 +30,7 @@ OPTIONS: Final = {
     "memory_table": "table of the memories",
     "artifact_table": "table of the artifacts' versions",
     "key_length": "longest app name, user, session or event id, for all three services",
+    "history_cache_bytes": "memory for the events of sessions that were read, 0 for none",
     "language": "text search configuration of the memories",
     "stale_policy": "'raise' or 'merge'",
 }
@@ -104,7 +105,7 @@ def parse(uri: str) -> ServiceUri:
     options: dict[str, Any] = {}
     for name, text in _pairs(query).items():
         if name in OPTIONS:
-            options[name] = _whole(name, text) if name == "key_length" else text
+            options[name] = _whole(name, text) if name in ("key_length", "history_cache_bytes") else text
         elif embedded and name in TARGET_KEYS:
             raise _wrong(f"{name}: an embedded server is at its path, and asks for no user: leave it out")
         elif name in _taken(pool_config):
