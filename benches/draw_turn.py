@@ -1,6 +1,8 @@
-"""Draw docs/turn.png from docs/turn.json, which `python benches/turn.py --write-docs` writes.
+"""Draw docs/turn.png from docs/turn.json, and fill in the table of whole turns in docs/performance.md.
 
     python benches/draw_turn.py
+
+`python benches/turn.py --write-docs` measures, writes the JSON and calls this.
 
 A bar a service and length of history: a turn of a Runner, of which the darker part is the session service.
 """
@@ -29,7 +31,7 @@ COLOURS = {
 
 def number(value: float) -> str:
     """Two or three digits."""
-    return f"{value:.0f}" if value >= 20 else f"{value:.1f}"
+    return f"{value:,.0f}" if value >= 20 else f"{value:.1f}"
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
@@ -55,17 +57,53 @@ def draw(results: dict[str, Any], path: Path) -> None:
     about = results["about"]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     figure.suptitle(
-        "A turn of an ADK Runner with a scripted model and one tool call: 1 read and 4 appends. "
-        "Dark: the session service. Light: ADK itself. Medians; shorter is better.",
+        "A turn of an ADK Runner with a scripted model. Dark: the session service. Light: ADK itself. "
+        "Medians; shorter is better.",
         fontsize=10,
     )
     figure.supxlabel(
-        f"{about['date']}, PostgreSQL {about['server']}, {about['cpus']} cores; {versions}", fontsize=8
+        f"{about['turn']}; {about['date']}, PostgreSQL {about['server']}, {about['cpus']} cores; {versions}",
+        fontsize=8,
     )
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
+def table(results: dict[str, Any]) -> str:
+    """A row a service and history: the turn, the part of the service, and its share."""
+    lines = [
+        "| events before the turn | service | turn, ms | in the service, ms | share of the turn |",
+        "|---:|---|---:|---:|---:|",
+    ]
+    for measured in results["histories"]:
+        for key, label in results["labels"].items():
+            peer = measured["peers"][key]
+            whole, inside = (number(peer[name]["median"]) for name in ("turn", "service"))
+            share = peer["share_percent"]["median"]
+            lines.append(f"| {measured['history']:,} | {label} | {whole} | {inside} | {share:.0f} % |")
+    about = results["about"]
+    return "\n".join(
+        [
+            f"{about['date']}, {about['rounds']} interleaved rounds, {about['cpus']} cores, "
+            f"PostgreSQL {about['server']}. A turn: {about['turn']}.",
+            "",
+            *lines,
+        ]
+    )
+
+
+def write_docs() -> None:
+    """The picture and the table, from the numbers that are there."""
+    results = json.loads((DOCS / "turn.json").read_text(encoding="utf-8"))
+    draw(results, DOCS / "turn.png")
+    page = DOCS / "performance.md"
+    begin, end = "<!-- measured: turn -->", "<!-- end of turn -->"
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, closing, after = rest.partition(end)
+    assert closing, f"{page} has no place for the table"
+    page.write_text(f"{before}{begin}\n\n{table(results)}\n\n{end}{after}", encoding="utf-8")
+
+
 if __name__ == "__main__":
-    draw(json.loads((DOCS / "turn.json").read_text(encoding="utf-8")), DOCS / "turn.png")
+    write_docs()
     sys.exit(0)

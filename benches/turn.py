@@ -175,6 +175,10 @@ async def main(options: argparse.Namespace) -> int:
     target = ROOT / "docs/turn.json" if options.write_docs else options.json
     if target is not None:
         target.write_text(json.dumps(results, indent=1) + "\n")
+    if options.write_docs:
+        import draw_turn
+
+        draw_turn.write_docs()
     return 0
 
 
