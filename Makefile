@@ -82,8 +82,8 @@ test-python: $(STAMPS)/build $(STAMPS)/tools ## pytest on the embedded server (o
 test-pythons: $(STAMPS)/tools $(STAMPS)/cargo ## contract, fidelity, lanes and unit suites on each Python that is here
 	$(BIN)/python tools/test_pythons.py
 
-torture: $(STAMPS)/build $(STAMPS)/tools ## servers killed, connections cut, tasks cancelled, at length (20 minutes)
-	$(BIN)/python -m pytest -m torture tests/faults
+torture: $(STAMPS)/build $(STAMPS)/tools ## servers killed, connections cut, tasks cancelled, a large migration, at length (25 minutes)
+	$(BIN)/python -m pytest -m torture tests/faults tests/migration
 
 # Any Chromium or Chrome will do: CHROMIUM=/path/to/it.
 CHROMIUM ?= /usr/bin/chromium

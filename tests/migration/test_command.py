@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
 import re
 import shlex
 import signal
@@ -17,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 import psqlpy
 import pytest
 from google.adk.sessions.sqlite_session_service import SqliteSessionService
+
+from adk_psqlpy.admin.migrate import Counts, MigrationProgress
+from adk_psqlpy.cli import progress
 
 from .support import assert_same_sessions, fill
 from .test_target import change
@@ -195,3 +199,34 @@ async def test_interrupted(place: Path, database: Database) -> None:
     holder.close()
     watcher.close()
     assert run("migrate", str(place / "session.db"), database.dsn).returncode == 0
+
+
+async def test_how_far_it_is(source: Path, database: Database) -> None:
+    """On a terminal a bar with rate and time left; elsewhere a line now and then, with the same."""
+    ours, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "adk_psqlpy.cli", "migrate", str(source), database.dsn),
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(theirs)
+    out, _ = await asyncio.wait_for(process.communicate(), LIMIT_SEC)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert process.returncode == 0, shown
+    assert b"8 sessions were read back" in out
+    assert "events/s" in shown
+    assert "━" in shown
+
+
+def test_how_far_it_is_without_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_LINE_SEC", 0.0)
+    with progress.Progress() as tell:
+        tell(MigrationProgress(1, 50, 0, 0, Counts(sessions=2, events=100)))
+        tell(MigrationProgress(2, 100, 3, 0, Counts(sessions=2, events=100, memories=None)))
+    first, second = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"1 sessions, 50 events, [\d,]+ events/s, \d+ s left", first)
+    assert re.fullmatch(r"2 sessions, 100 events, 3 memories, 0 artifacts, [\d,]+ events/s", second)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Final
@@ -17,7 +18,6 @@ from adk_psqlpy.admin.migrate.stored import Key, SessionDigest, StoredHead, Stor
 from adk_psqlpy.checks import check_identifier
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections import binary
-from adk_psqlpy.connections.lease import Lease
 from adk_psqlpy.sessions.limits import JSONB_BYTES, check_event, check_state
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sql.carry import BEGIN, COMMIT, EVENT_COLUMNS, CarryStatements
@@ -102,7 +102,7 @@ class SessionWriter:
         self._skipping = False
         self._buffered = self._events = self._bytes = 0
         self.events_taken = 0
-        self._lease: Lease | None = None
+        self._stack = AsyncExitStack()
         self._connection: Connection | None = None
 
     # What comes.
@@ -271,9 +271,7 @@ class SessionWriter:
 
     async def _transaction(self) -> Connection:
         if self._connection is None:
-            self._lease = self._config.provide_connection()  # type: ignore[assignment]
-            assert self._lease is not None
-            self._connection = await self._lease.__aenter__()
+            self._connection = await self._stack.enter_async_context(self._config.provide_connection())
             await self._connection.execute(BEGIN)
         return self._connection
 
@@ -298,9 +296,8 @@ class SessionWriter:
 
     async def close(self) -> None:
         """Give the connection back; what was not committed is undone."""
-        lease, self._lease, self._connection = self._lease, None, None
-        if lease is not None:
-            await lease.__aexit__(None, None, None)
+        self._connection = None
+        await self._stack.aclose()
 
     # What is read back.
 
