@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from google.adk.errors.session_not_found_error import SessionNotFoundError
-from psqlpy.exceptions import DatabaseError
+from psqlpy.exceptions import BaseConnectionPoolError, DatabaseError
 
-from adk_psqlpy import PsqlpySessionService
+from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from adk_psqlpy.errors import FollowingClosedError, HistoryLostError, SessionDeletedError
 from servers import Database, run_sql
 
@@ -133,3 +133,12 @@ async def test_the_tables_go_away(
     run_sql(database.dsn, "ALTER TABLE elsewhere RENAME TO adk_sessions")
     await append(writer, "2")
     assert said(await soon(anext(events))) == "2"
+
+
+async def test_a_server_that_never_was_there_is_told_at_once() -> None:
+    """Patience is for a server that has answered before."""
+    config = PsqlpyConfig({"dsn": "postgresql://nobody@127.0.0.1:1/nothing", "retry_sec": 0})
+    service = PsqlpySessionService(PsqlpyADKStore(config))
+    with pytest.raises(BaseConnectionPoolError, match="cannot connect"):
+        await soon(anext(service.follow(**KEY, after=0)))
+    await service.close()

@@ -127,9 +127,11 @@ class View:
 
     async def until(self, condition: Any) -> None:
         """Read until it holds."""
-        async with asyncio.timeout(LIMIT_SEC):
-            while not condition():
-                await self._message()
+        await asyncio.wait_for(self._until(condition), LIMIT_SEC)
+
+    async def _until(self, condition: Any) -> None:
+        while not condition():
+            await self._message()
 
     async def _message(self) -> None:
         fields: dict[str, str] = {}

@@ -106,6 +106,7 @@ class Following:
         # Replaced, never changed: other threads, with event loops of their own, look at it meanwhile.
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
         self._lock = threading.Lock()
+        self._reached = False
         self.closings = 0
         """How often it was closed; a follower from before is at its end."""
         lanes.on_close(self.close)
@@ -176,19 +177,24 @@ class Following:
     async def patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
         """Wait for a server that is away, for `patience_sec` at most.
 
-        A statement that is refused by a server that answers otherwise is tried once more only: that is not a
-        matter of patience.
+        Not before it has answered once: a wrong address or password is told at once. A statement that is
+        refused by a server that answers otherwise is tried once more only: patience would not help.
         """
         deadline = time.monotonic() + self.settings.patience_sec
         refused = False
         while True:
             try:
-                return await call()
+                result = await call()
             except Error:
+                if not self._reached:
+                    raise
                 answers = await self._answers()
                 if (answers and refused) or time.monotonic() >= deadline:
                     raise
                 refused = answers
+            else:
+                self._reached = True
+                return result
             await asyncio.sleep(_PAUSE_SEC)
 
     async def _answers(self) -> bool:

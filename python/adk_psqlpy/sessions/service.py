@@ -24,6 +24,7 @@ from typing_extensions import Self, override
 
 from adk_psqlpy.following.follower import Follower
 from adk_psqlpy.sessions.marker import marked, marker, session_of, show
+from adk_psqlpy.sessions.search import FoundEvent, Window
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sessions.stored import Version
 from adk_psqlpy.sessions.time_travel import TimeTravel
@@ -195,6 +196,35 @@ class PsqlpySessionService(TimeTravel, BaseSessionService):
             self._update_session_state(session, event)
             session.events.append(event)
             return event
+
+    async def search_events(
+        self,
+        *,
+        app_name: str,
+        user_id: str | None = None,
+        query: str,
+        limit: int = 10,
+        window: Window = None,
+    ) -> list[FoundEvent]:
+        """Find events by what was said in them, the best first.
+
+        The query is read as that of the memory service: any of its words counts, "words in quotes" are found
+        one behind the other only, and a word behind a minus excludes events. What is searched is the text of
+        events, without thoughts. Events of deleted sessions, and text that SQL has edited, are not found.
+
+        Args:
+            app_name: whose conversations.
+            user_id: of which user; `None`: of all.
+            query: what is looked for; one without words finds nothing.
+            limit: how many at most, up to 1,000.
+            window: of which time: a timedelta, up to now, or `(since, until)` in seconds since the Unix
+                epoch, the first included, `None` for no bound.
+
+        Raises:
+            psqlpy.exceptions.NotSupportedError: the tables were not made for it:
+                `create_tables(event_search=True)`.
+        """
+        return await self.store.search_events(app_name, user_id, query=query, limit=limit, window=window)
 
     def follow(
         self, *, app_name: str, user_id: str, session_id: str, after: int | Session | Version | None = None

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events.event import Event
-from psqlpy.exceptions import DatabaseError, Error
+from psqlpy.exceptions import DatabaseError, Error, NotSupportedError
 
 from adk_psqlpy import _native
 from adk_psqlpy.checks import LONGEST_KEY, check_identifier, whole
@@ -31,6 +31,7 @@ from adk_psqlpy.sessions.kept_reads import KeptReads
 from adk_psqlpy.sessions.limits import JSONB_BYTES, StateSizes, check_event, check_state
 from adk_psqlpy.sessions.nodes import Queues
 from adk_psqlpy.sessions.paging import Pages
+from adk_psqlpy.sessions.search import EventSearch, FoundEvent, Progress, Window
 from adk_psqlpy.sessions.state import EMPTY, scoped
 from adk_psqlpy.sessions.stored import AppendOutcome, StoredSession, Version
 from adk_psqlpy.sql import (
@@ -128,6 +129,7 @@ class PsqlpyADKStore:
         )
         self._state_sizes = StateSizes()
         self._tables_wanted = tables_on_first_use
+        self._search = EventSearch(self.tables, self.key_length, self._lanes, self._recorded)
         self.following = Following(
             config, self._lanes, self.tables, self._read, follow_settings or FollowSettings()
         )
@@ -141,6 +143,7 @@ class PsqlpyADKStore:
         *,
         index_set: IndexSet | None = None,
         notify: bool | None = None,
+        event_search: bool | str | None = None,
         views: bool = False,
         distributed: bool = False,
     ) -> None:
@@ -157,6 +160,8 @@ class PsqlpyADKStore:
             notify: whether each write to a session notifies those who follow it, by a trigger, so that they
                 need not look for it. Commits that notify wait for each other in PostgreSQL
                 (docs/following.md has numbers). `None` leaves it as it is; new tables do not notify.
+            event_search: whether `search_events` may be used: makes its tables, with this text search
+                configuration (`True`: `simple`), or drops them. `None` leaves it as it is.
             views: make the SQL views over events too (`docs/views.md`), or bring them to this package's
                 definitions.
 
@@ -166,7 +171,7 @@ class PsqlpyADKStore:
 
         Raises:
             psqlpy.exceptions.NotSupportedError: the server is older than PostgreSQL 15, or the tables were
-                made by a newer version of this package.
+                made by a newer version of this package; or `event_search` is wanted of distributed tables.
             psqlpy.exceptions.Error: the server did not let the tables be made, or the set be changed.
             ValueError: the tables were made with other names or another `key_length`.
         """
@@ -187,6 +192,10 @@ class PsqlpyADKStore:
             await self._lanes.batch(change_notify(self.tables, wanted=notify))
         if distributed or "distributed" in recorded:
             await self._distribute(recorded)
+        if event_search is not None:
+            if event_search and (distributed or "distributed" in recorded):
+                raise NotSupportedError("event_search is for one server, and these tables are distributed")
+            await self._search.change(event_search, recorded)
         if views:
             await self._lanes.batch(Views(self.tables).create())
         self._tables_wanted = False
@@ -518,6 +527,39 @@ class PsqlpyADKStore:
             return None
         revision, create_time, update_time, event_id = rows[0]
         return Version(revision, create_time), update_time, event_id
+
+    @observed("events")
+    async def search_events(
+        self,
+        app_name: str,
+        user_id: str | None = None,
+        *,
+        query: str,
+        limit: int = 10,
+        window: Window = None,
+    ) -> list[FoundEvent]:
+        """Find events by what was said, as `PsqlpySessionService.search_events` does."""
+        self._check(app_name=app_name, **({} if user_id is None else {"user_id": user_id}))
+        if not isinstance(query, str):
+            raise ValueError(f"query must be a str, not {type(query).__name__}")
+        await self._ready()
+        return await self._search.search(app_name, user_id, query, whole("limit", limit, 1_000), window)
+
+    @observed("events")
+    async def index_events(self, app_name: str | None = None, *, progress: Progress | None = None) -> int:
+        """Give words to the events of an app, or of all, that `search_events` does not know yet.
+
+        A search does so by itself for what it searches; doing it beforehand, or from time to time, saves it
+        the wait. Many may do it at once, and it may be stopped at any time: what is done stays done.
+        `progress` is called after each portion with how many events were looked at. Gives their number.
+
+        Raises:
+            psqlpy.exceptions.NotSupportedError: the tables were not made for it.
+        """
+        if app_name is not None:
+            self._check(app_name=app_name)
+        await self._ready()
+        return await self._search.index(app_name, progress)
 
     def follow(
         self, app_name: str, user_id: str, session_id: str, after: int | Version | None = None

@@ -31,7 +31,11 @@ class Tables:
                 f"session_table and events_table are both {self.session_table!r}; they must differ"
             )
         for derived in map(
-            self._beside, ("app_states", "user_states", "state_log", "forks", "partials", "metadata")
+            self._beside,
+            (
+                *("app_states", "user_states", "state_log", "forks"),
+                *("partials", "event_words", "event_marks", "metadata"),
+            ),
         ):
             split(f"the name derived from session_table {self.session_table!r}", derived)
             if derived == self.events_table:
@@ -78,6 +82,21 @@ class Tables:
     def partials(self) -> str:
         """The table of texts that are being streamed, quoted; made when it is first needed."""
         return quoted(self._beside("partials"))
+
+    @property
+    def event_words_table(self) -> str:
+        """The table of the words of events, as `session_table` is given; there if a search was asked for."""
+        return self._beside("event_words")
+
+    @property
+    def event_words(self) -> str:
+        """The same, quoted."""
+        return quoted(self.event_words_table)
+
+    @property
+    def event_marks(self) -> str:
+        """The table that says up to where a session's events have words, quoted."""
+        return quoted(self._beside("event_marks"))
 
     @property
     def metadata(self) -> str:
