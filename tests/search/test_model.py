@@ -21,6 +21,12 @@ IDS = ("s0", "s1", "s2", "s3")
 WORDS = tuple(f"word{number}" for number in range(12))
 
 
+def spoken(chance: random.Random) -> Event:
+    """An event of three of the words."""
+    text = " ".join(chance.sample(WORDS, 3))
+    return Event(author="user", content=types.Content(role="user", parts=[types.Part(text=text)]))
+
+
 async def write(service: PsqlpySessionService, chance: random.Random, rounds: int) -> None:
     for _ in range(rounds):
         key = ANN | {"session_id": chance.choice(IDS)}
@@ -33,9 +39,7 @@ async def write(service: PsqlpySessionService, chance: random.Random, rounds: in
             elif chance.random() < 0.1:
                 await service.store.update_session_state(*key.values(), {"a": 1})
             else:
-                text = " ".join(chance.sample(WORDS, 3))
-                content = types.Content(role="user", parts=[types.Part(text=text)])
-                await service.append_event(session, Event(author="user", content=content))
+                await service.append_event(session, spoken(chance))
         except (StaleSessionError, SessionNotFoundError, AlreadyExistsError):
             continue
 
@@ -77,6 +81,11 @@ async def test_everything_at_once(database: Database, seed: int) -> None:
             ),
             120,
         )
+        for session_id in IDS:  # so that there is something to find, whatever was deleted last
+            key = ANN | {"session_id": session_id}
+            held = await services[0].get_session(**key) or await services[0].create_session(**key)
+            for _ in range(5):
+                await services[0].append_event(held, spoken(chance))
         stored: dict[str, list[str]] = {}
         for session_id in IDS:
             session = await services[0].get_session(**ANN, session_id=session_id)
@@ -85,7 +94,7 @@ async def test_everything_at_once(database: Database, seed: int) -> None:
                 assert event.content.parts
                 for word in (event.content.parts[0].text or "").split():
                     stored.setdefault(word, []).append(event.id)
-        assert sum(map(len, stored.values())) > 30
+        assert sum(map(len, stored.values())) >= 60
         for word in WORDS:
             hits = await services[1].search_events(**ANN, query=word, limit=1_000)
             assert sorted(hit.event.id for hit in hits) == sorted(stored.get(word, [])), word
