@@ -218,3 +218,17 @@ async def test_rows_that_a_policy_hides(database: Database, reads: Reads) -> Non
                     assert len(found.events) == seen, policy
     finally:
         reads.sql("DROP OWNED BY adk_reads_tenant", "DROP ROLE adk_reads_tenant")
+
+
+async def test_made_again_and_read_while_empty(reads: Reads) -> None:
+    """Its new events have the numbers of the old ones, of which nothing is kept any more."""
+    await reads.create([said("old") for _ in range(3)])
+    assert await reads.store.get_session(*KEY) is not None
+    await reads.plain.delete_session(*KEY)
+    await reads.create()
+    empty = await reads.store.get_session(*KEY)
+    assert empty is not None
+    assert empty.events == []
+    await reads.append([said("new"), said("newer")])
+    assert await reads.store.get_session(*KEY) == await reads.plain.get_session(*KEY)
+    assert len(await reads.store.get_events(*KEY)) == 2

@@ -65,6 +65,9 @@ class KeptReads:
         if self._failures >= _GIVE_UP_AFTER or self._histories.is_too_large(key):
             return await self._pages.get(key, "all", [], place)
         known = self._histories.get(key)
+        if known is not None and not known.chunks:
+            # No chunk covers what is before `next_seq`, where a session that was made again begins.
+            known = None
         firsts = [FIRST_SEQ] if known is None else [*_firsts(known.chunks), known.next_seq]
         digests = [] if known is None else [chunk.digest for chunk in known.chunks]
         parameters = [*key, _bigints(firsts), _bigints(digests)]
