@@ -86,7 +86,7 @@ class Subject:
     opened: Opened
     runner: Runner
     model: Script
-    seconds: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -108,20 +108,20 @@ class Subject:
             try:
                 return await method(*args, **kwargs)
             finally:
-                self.seconds += time.perf_counter() - start
+                self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
                 self.calls[name] = self.calls.get(name, 0) + 1
 
         return timed
 
-    async def turn(self, session_id: str) -> tuple[float, float, list[str]]:
-        """Seconds of a turn, seconds of it in the service, and what the turn gave."""
+    async def turn(self, session_id: str) -> tuple[float, list[str]]:
+        """Seconds of a turn, and what it gave."""
         message = types.Content(role="user", parts=[types.Part(text="What is the weather like in Paris?")])
-        self.seconds, self.calls = 0.0, {}
+        self.seconds, self.calls = {}, {}
         self.model.asked.clear()
         start = time.perf_counter()
         running = self.runner.run_async(user_id=USER, session_id=session_id, new_message=message)
         given = [event async for event in running]
-        return time.perf_counter() - start, self.seconds, [_said(event) for event in given]
+        return time.perf_counter() - start, [_said(event) for event in given]
 
     async def undo(self, session_id: str, history: int) -> None:
         """Delete what a turn appended: the events that `fill` did not make."""
@@ -204,13 +204,13 @@ async def _measure(subjects: list[Subject], history: int, rounds: int) -> dict[s
         if subject.key != FULL:  # on the tables of `OURS`
             await services.fill(subject.opened, session_id, history)
     expected: tuple[list[str], list[int]] | None = None
-    samples: dict[str, list[tuple[float, float]]] = {subject.key: [] for subject in subjects}
+    samples: dict[str, list[tuple[float, float, float]]] = {subject.key: [] for subject in subjects}
     # At random: whoever always came after a turn on the same driver would find it warm.
     dice = random.Random(history)
     for turn in range(-2, rounds):
         for subject in dice.sample(subjects, len(subjects)):
             gc.collect()
-            whole, inside, said = await subject.turn(session_id)
+            whole, said = await subject.turn(session_id)
             found = (said, list(subject.model.asked))
             expected = expected or found
             assert found == expected, f"{subject.key} gives {found}, another {expected}"
@@ -218,27 +218,31 @@ async def _measure(subjects: list[Subject], history: int, rounds: int) -> dict[s
             assert subject.calls["append_event"] == 2, subject.calls
             await subject.undo(session_id, history)
             if turn >= 0:  # the first ones fill caches of all kinds
-                samples[subject.key].append((whole * 1e3, inside * 1e3))
+                inside, read = sum(subject.seconds.values()), subject.seconds["get_session"]
+                samples[subject.key].append((whole * 1e3, inside * 1e3, read * 1e3))
     assert expected is not None
     assert expected[1][0] >= min(history, 1), "the model was not shown the history"
     peers = {}
     for key, taken in samples.items():
-        whole, inside = ([pair[place] for pair in taken] for place in (0, 1))
-        shares = [100 * within / all_of_it for all_of_it, within in taken]
+        whole, inside, read = ([each[place] for each in taken] for place in range(3))
         peers[key] = {
             "turn": summary(whole),
             "service": summary(inside),
-            "share_percent": summary(shares),
+            "read": summary(read),
+            "share_percent": summary([100 * within / all_of_it for all_of_it, within, _ in taken]),
         }
     return {"history": history, "peers": peers}
 
 
 def _show(measured: dict[str, Any]) -> None:
     print(f"\nhistory of {measured['history']} events, median ms")
-    print(f"  {'':36} {'turn':>8} {'service':>8} {'share':>7}")
+    print(f"  {'':36} {'turn':>8} {'service':>8} {'of it read':>10} {'share':>7}")
     for key, of in measured["peers"].items():
-        turn, service, share = (of[name]["median"] for name in ("turn", "service", "share_percent"))
-        print(f"  {LABELS[key]:36} {number(turn):>8} {number(service):>8} {share:6.1f}%")
+        turn, service, read, share = (
+            of[name]["median"] for name in ("turn", "service", "read", "share_percent")
+        )
+        cells = f"{number(turn):>8} {number(service):>8} {number(read):>10} {share:6.1f}%"
+        print(f"  {LABELS[key]:36} {cells}")
 
 
 def arguments() -> argparse.Namespace:
