@@ -62,11 +62,41 @@ class Name:
         """
         target = artifact_util.parse_artifact_uri(uri)
         if target is None:
+            target = live_reference(uri, self.app_name, self.user_id, self.session_id)
+        if target is None:
             raise InputValidationError(f"Invalid artifact reference URI: {uri}")
         artifact_util.validate_artifact_reference_scope(
             app_name=self.app_name, user_id=self.user_id, session_id=self.session_id, parsed_uri=target
         )
         return target
+
+
+def live_reference(
+    uri: str, app_name: str, user_id: str, session_id: str | None
+) -> artifact_util.ParsedArtifactUri | None:
+    """What a reference in an event of a live session leads to; `None` where the text is no such reference.
+
+    ADK writes `artifact://APP/USER/SESSION/_adk_live/FILE#VERSION` into the events of live audio, a form
+    that its own parser does not read (google-adk 2.13, `live/_realtime_cache_manager.py`). Ids may hold
+    slashes, so it is read against the caller's. The session is always the caller's: the events of a fork
+    name the one that they were copied from.
+
+    Raises:
+        InputValidationError: it leads to another app or user, or the caller names no session.
+    """
+    if not uri.startswith("artifact://") or artifact_util.parse_artifact_uri(uri) is not None:
+        return None
+    place, _, file = uri.rpartition("/_adk_live/")
+    filename, _, version = file.rpartition("#")
+    if not (place and filename and version.isascii() and version.isdigit()):
+        return None
+    if not place.startswith(f"artifact://{app_name}/{user_id}/"):
+        raise InputValidationError("Artifact references must stay within the same app and user scope.")
+    if session_id is None:
+        raise InputValidationError(
+            "Session-scoped artifact references must stay within the same session scope."
+        )
+    return artifact_util.ParsedArtifactUri(app_name, user_id, session_id, filename, int(version))
 
 
 def checked_name(app_name: str, user_id: str, filename: str, session_id: str | None, key_length: int) -> Name:

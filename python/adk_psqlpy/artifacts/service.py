@@ -28,6 +28,7 @@ from adk_psqlpy.artifacts.names import (
     check,
     checked_name,
     checked_version,
+    live_reference,
 )
 from adk_psqlpy.artifacts.parts import Packed, encode_metadata, pack, refers_to, unpack
 from adk_psqlpy.checks import LONGEST_KEY, whole
@@ -233,13 +234,19 @@ class PsqlpyArtifactService(BaseArtifactService):
     ) -> types.Part | None:
         """Load a version, the newest unless told otherwise; `None` where there is none.
 
-        An artifact that refers to another one loads as that one.
+        An artifact that refers to another one loads as that one. In place of a name, the reference that ADK
+        writes into the events of live audio is taken, `artifact://APP/USER/SESSION/_adk_live/FILE#VERSION`:
+        it loads that version of the file in the session.
 
         Raises:
             InputValidationError: an argument is bad, a reference leads outside the scope, or there are more
                 than five in a row.
         """
         name = self._name(app_name, user_id, filename, session_id)
+        live = live_reference(filename, app_name, user_id, session_id)
+        if live is not None:
+            name = self._name(app_name, user_id, live.filename, session_id)
+            version = live.version if version is None else version
         for _ in range(MAX_REFERENCES + 1):
             found = await self.load_stored(name, checked_version(version))
             if found is None:

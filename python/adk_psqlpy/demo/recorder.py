@@ -91,10 +91,13 @@ class Recorder(PsqlpySessionService):
         user_id: str | None = None,
         limit: int | None = None,
         after: Session | None = None,
+        **filters: Any,
     ) -> ListSessionsResponse:
         """List, timed."""
         with self._timed("list_sessions"):
-            return await super().list_sessions(app_name=app_name, user_id=user_id, limit=limit, after=after)
+            return await super().list_sessions(
+                app_name=app_name, user_id=user_id, limit=limit, after=after, **filters
+            )
 
     @override
     async def append_event(self, session: Session, event: Event) -> Event:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Literal
@@ -23,6 +24,7 @@ from google.adk.sessions.session import Session
 from typing_extensions import Self, override
 
 from adk_psqlpy.following.follower import Follower
+from adk_psqlpy.sessions.listing import PLAIN, Filters, Listing, ProductLists
 from adk_psqlpy.sessions.marker import marked, marker, session_of, show
 from adk_psqlpy.sessions.search import FoundEvent, Window
 from adk_psqlpy.sessions.store import PsqlpyADKStore
@@ -36,7 +38,7 @@ _STALE: Final = (
 )
 
 
-class PsqlpySessionService(TimeTravel, BaseSessionService):
+class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
     """Sessions in PostgreSQL, as ADK's `BaseSessionService` defines them, with forks and earlier states.
 
     The tables must exist (`await store.create_tables()`). One service may be used by any number of tasks, in
@@ -66,6 +68,7 @@ class PsqlpySessionService(TimeTravel, BaseSessionService):
             raise ValueError(f"stale_policy must be 'raise' or 'merge', not {stale_policy!r}")
         self.store = store
         self.travel = Travel(store)
+        self.listing = Listing(store)
         self.stale_policy = stale_policy
         # One append of a session at a time: agents that run in parallel share one session object, and each
         # append needs the revision that the one before it left there.
@@ -123,20 +126,40 @@ class PsqlpySessionService(TimeTravel, BaseSessionService):
         user_id: str | None = None,
         limit: int | None = None,
         after: Session | None = None,
+        state: Mapping[str, Any] | None = None,
+        updated_from: float | None = None,
+        updated_before: float | None = None,
+        waiting: bool | None = None,
+        newest_first: bool = False,
     ) -> ListSessionsResponse:
         """List sessions without events, the one updated longest ago first.
 
-        Beyond ADK's contract: `limit` gives at most so many, and `after`, the last session of one page, the
-        page that follows. A session that is updated meanwhile moves to the end, so paging to the end meets
-        every session at least once.
+        Everything but app and user is beyond ADK's contract.
+
+        Args:
+            app_name: whose sessions.
+            user_id: only this user's.
+            limit: at most so many.
+            after: the last session of one page gives the page that follows. A session that is updated
+            meanwhile
+                moves to the end, so paging to the end meets every session at least once; with `newest_first`
+                it moves to the beginning, and no session that was not updated is missed or met twice.
+            state: only sessions whose own state contains this, as `@>` says: `{"status": "open"}`.
+            updated_from: only those last updated at or after a time (seconds since the Unix epoch).
+            updated_before: only those last updated before a time.
+            waiting: only those with a call that waits for an answer (`list_paused`), or only the others.
+            newest_first: the other way round.
+
+        Raises:
+            ValueError: an argument is not of its type, or `state` has keys of `app:` or `user:`.
         """
         _require("after", after, Session, optional=True)
-        stored = await self.store.list_sessions(
-            app_name,
-            user_id,
-            limit=limit,
-            after=None if after is None else (after.last_update_time, after.user_id, after.id),
-        )
+        filters = Filters(state, updated_from, updated_before, waiting, newest_first)
+        seen = None if after is None else (after.last_update_time, after.user_id, after.id)
+        if filters == PLAIN:
+            stored = await self.store.list_sessions(app_name, user_id, limit=limit, after=seen)
+        else:
+            stored = await self.listing.list_sessions(app_name, user_id, filters, limit=limit, after=seen)
         return ListSessionsResponse(sessions=[session_of(each) for each in stored])
 
     @override

@@ -29,6 +29,7 @@ from adk_psqlpy.sessions.groups import Append, AppendGroups
 from adk_psqlpy.sessions.histories import HISTORY_CACHE_BYTES, Histories
 from adk_psqlpy.sessions.kept_reads import KeptReads
 from adk_psqlpy.sessions.limits import JSONB_BYTES, StateSizes, check_event, check_state
+from adk_psqlpy.sessions.listing import Listing
 from adk_psqlpy.sessions.nodes import Queues
 from adk_psqlpy.sessions.paging import Pages
 from adk_psqlpy.sessions.search import EventSearch, FoundEvent, Progress, Window
@@ -146,6 +147,7 @@ class PsqlpyADKStore:
         event_search: bool | str | None = None,
         views: bool = False,
         distributed: bool = False,
+        waiting_index: bool = False,
     ) -> None:
         """Make the tables and indexes, or bring them to the newest version. Safe to call from many processes.
 
@@ -164,6 +166,9 @@ class PsqlpyADKStore:
                 configuration (`True`: `simple`), or drops them. `None` leaves it as it is.
             views: make the SQL views over events too (`docs/views.md`), or bring them to this package's
                 definitions.
+            waiting_index: make the partial index by which `list_paused` and `list_sessions(waiting=...)` find
+                long-running calls, if it is not there. Others read and write meanwhile. It holds the events
+                with such calls only, so other appends do not write to it.
 
         Every process should ask for the same set, or for none. A change is one transaction. Writes of
         sessions wait until it is done, reads only while the old indexes are dropped; it gives up, and
@@ -198,6 +203,8 @@ class PsqlpyADKStore:
             await self._search.change(event_search, recorded)
         if views:
             await self._lanes.batch(Views(self.tables).create())
+        if waiting_index:
+            await Listing(self).create_index()
         self._tables_wanted = False
 
     async def _distribute(self, recorded: Mapping[str, str]) -> None:

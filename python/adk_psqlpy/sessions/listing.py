@@ -1,0 +1,213 @@
+"""Lists for a product: filtered, either way round, and of what waits for somebody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from google.adk.sessions.session import Session
+from psqlpy.exceptions import DatabaseError
+
+from adk_psqlpy import _native
+from adk_psqlpy.connections.binary import parameter, raw, seconds, timestamptz
+from adk_psqlpy.connections.lanes import Decoders
+from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.sessions import arguments
+from adk_psqlpy.sessions.state import scoped
+from adk_psqlpy.sessions.stored import StoredSession
+from adk_psqlpy.sql.listing import ListingStatements
+from adk_psqlpy.telemetry import observed
+
+if TYPE_CHECKING:
+    from adk_psqlpy.sessions.store import PsqlpyADKStore
+
+_LIST: Decoders = dict.fromkeys(
+    (
+        *("user_ids", "ids", "states", "create_times", "update_times", "revisions"),
+        *("app_state", "state_user_ids", "user_states"),
+    ),
+    raw,
+)
+_CALLS: Decoders = {"timestamp": seconds, "call": raw}
+
+After = tuple[float, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingCall:
+    """A long-running call that waits for an answer: a function response of the user's with its `call_id`.
+
+    `name` and `args` are those of the call, `None` where the event that announces it does not hold it.
+    `timestamp` is the event's, in seconds since the Unix epoch.
+    """
+
+    user_id: str
+    session_id: str
+    event_id: str
+    seq: int
+    timestamp: float
+    invocation_id: str
+    call_id: str
+    name: str | None
+    args: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which sessions a list has, and in which order; as `PsqlpySessionService.list_sessions` takes them."""
+
+    state: Mapping[str, Any] | None = None
+    updated_from: float | None = None
+    updated_before: float | None = None
+    waiting: bool | None = None
+    newest_first: bool = False
+
+    def __post_init__(self) -> None:
+        """Look at the values.
+
+        Raises:
+            ValueError: one is not of its type.
+        """
+        if self.waiting is not None and not isinstance(self.waiting, bool):
+            raise ValueError(f"waiting must be True, False or None, not {self.waiting!r}")
+        if not isinstance(self.newest_first, bool):
+            raise ValueError(f"newest_first must be True or False, not {self.newest_first!r}")
+        self.contained()
+        self.times()
+
+    def contained(self) -> bytes | None:
+        """The part of state to look for, as jsonb; `None` where any state will do."""
+        if self.state is None:
+            return None
+        parts = scoped(self.state, "the state to look for")
+        if parts.app is not None or parts.user is not None:
+            raise ValueError(
+                "the state to look for has keys of app: or user:, which no session has of its own: a list is "
+                "filtered by the session's own keys"
+            )
+        return parts.session
+
+    def times(self) -> list[Any]:
+        """The parameters for the times that are given."""
+        given = (("updated_from", self.updated_from), ("updated_before", self.updated_before))
+        return [
+            parameter(timestamptz(arguments.micros(name, value)))
+            for name, value in given
+            if value is not None
+        ]
+
+
+PLAIN = Filters()
+"""All sessions, the one updated longest ago first."""
+
+
+class Listing:
+    """Filtered lists of one store."""
+
+    def __init__(self, store: PsqlpyADKStore) -> None:
+        """On the store's tables, by its connections."""
+        self._store = store
+        self._sql = ListingStatements(store.tables)
+        self._telemetry = store._telemetry
+        self._collections = store._collections
+
+    @observed("sessions")
+    async def list_sessions(
+        self, app_name: str, user_id: str | None, filters: Filters, *, limit: int | None, after: After | None
+    ) -> list[StoredSession]:
+        """List sessions without their events, as `PsqlpyADKStore.list_sessions` does, but for the filters.
+
+        With `newest_first`, a page after `after` has those that were updated before it.
+        """
+        store = self._store
+        store._check(app_name=app_name)
+        parameters: list[Any] = [app_name]
+        if user_id is not None:
+            store._check(user_id=user_id)
+            parameters.append(user_id)
+        if after is not None:
+            at, after_user, after_id = after
+            parameters += [
+                parameter(timestamptz(arguments.micros("the update_time in after", at))),
+                after_user,
+                after_id,
+            ]
+        contained = filters.contained()
+        if contained is not None:
+            parameters.append(parameter(contained))
+        parameters += filters.times()
+        if limit is not None:
+            parameters.append(arguments.count("limit", limit))
+        sql = self._sql.list_sessions(
+            one_user=user_id is not None,
+            after=after is not None,
+            limited=limit is not None,
+            newest_first=filters.newest_first,
+            state=contained is not None,
+            updated_from=filters.updated_from is not None,
+            updated_before=filters.updated_before is not None,
+            waiting=filters.waiting,
+        )
+        ((*sessions, app, users, states),) = await store._read(sql, parameters, _LIST, kind="list")
+        listed = _native.decode_sessions(
+            tuple(sessions), app, (users, states), place=f"sessions of app {app_name!r}"
+        )
+        return [
+            StoredSession(app_name, user, identity, state, create_time, update_time, revision)
+            for user, identity, state, create_time, update_time, revision in listed
+        ]
+
+    @observed("events")
+    async def waiting_calls(self, app_name: str, user_id: str | None = None) -> list[WaitingCall]:
+        """List the calls that wait for an answer, the oldest first."""
+        store = self._store
+        store._check(app_name=app_name)
+        parameters = [app_name]
+        if user_id is not None:
+            store._check(user_id=user_id)
+            parameters.append(user_id)
+        sql = self._sql.waiting_calls(one_user=user_id is not None)
+        rows = await store._read(sql, parameters, _CALLS, kind="list")
+        place = f"events of app {app_name!r}"
+        return [WaitingCall(*row[:5], **_native.decode_json(row[5], place=place)) for row in rows]
+
+    async def create_index(self) -> None:
+        """Make the index that finds calls that wait, while others read and write. Again is harmless.
+
+        Raises:
+            psqlpy.exceptions.Error: the server did not let it be made, or an earlier attempt was cut off.
+        """
+        lanes, sql = self._store._lanes, self._sql
+        found = await lanes.fetch(sql.index_is_valid, [sql.index_name], repeat=Repeat.READ)
+        if not found:
+            await lanes.batch(sql.create_index)
+        elif not found[0][0]:
+            raise DatabaseError(
+                f"the index {sql.index_name} is not valid: it is being made by another process, or an "
+                f"earlier attempt was cut off. In the latter case, DROP INDEX {sql.index_name} and call again"
+            )
+
+
+class ProductLists:
+    """What `PsqlpySessionService` offers beyond ADK's contract, for lists in a product."""
+
+    listing: Listing
+
+    async def list_paused(self, *, app_name: str, user_id: str | None = None) -> list[WaitingCall]:
+        """List the long-running calls that wait for an answer, of an app or of one user, the oldest first.
+
+        Such a call (a confirmation, a credential, a question, or any tool that is marked as long-running)
+        waits until the session has a function response with its id that the user is the author of. What the
+        tool answers itself is not counted, nor is a call that a rewind undid. A call that the user went on
+        without answering still waits.
+
+        `create_tables(waiting_index=True)` makes the index that finds them without reading all events.
+        """
+        return await self.listing.waiting_calls(app_name, user_id)
+
+    @staticmethod
+    def title(session: Session, *, key: str = "title") -> str | None:
+        """Tell a session's title: the text that its state has at `key`, `None` where it has no text there."""
+        title = session.state.get(key)
+        return title if isinstance(title, str) and title else None

@@ -1,0 +1,1 @@
+"""Lists for a product: filters, orders, pages, and what waits for somebody."""

@@ -1,0 +1,28 @@
+"""Fixtures of the suite."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
+from store.support import all_back
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture
+async def store(config: PsqlpyConfig) -> AsyncIterator[PsqlpyADKStore]:
+    """A store with its tables; at the end, no connection is still checked out."""
+    opened = PsqlpyADKStore(config)
+    await opened.create_tables()
+    yield opened
+    await all_back(config)
+
+
+@pytest.fixture
+def service(store: PsqlpyADKStore) -> PsqlpySessionService:
+    """A service on that store."""
+    return PsqlpySessionService(store)
