@@ -47,6 +47,8 @@ RUN = {
     "docs/state.md": {"python": 2},
     "docs/two-writers.md": {"python": 2},
     "docs/listing.md": {"python": 3},
+    "docs/time-travel.md": {"python": 3},
+    "docs/long-histories.md": {"python": 1},
     "docs/querying.md": {"python": 1, "sql": 7},
     "docs/errors.md": {"python": 1},
 }

@@ -1,9 +1,17 @@
 """ADK's sessions, their state and events in PostgreSQL."""
 
+from adk_psqlpy.sessions.compacted import CompactedSessionConfig
 from adk_psqlpy.sessions.diff import SessionDiff
 from adk_psqlpy.sessions.service import PsqlpySessionService
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sessions.stored import StoredSession
 from adk_psqlpy.sessions.travel import Fork
 
-__all__ = ["Fork", "PsqlpyADKStore", "PsqlpySessionService", "SessionDiff", "StoredSession"]
+__all__ = [
+    "CompactedSessionConfig",
+    "Fork",
+    "PsqlpyADKStore",
+    "PsqlpySessionService",
+    "SessionDiff",
+    "StoredSession",
+]

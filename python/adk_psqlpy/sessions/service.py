@@ -24,6 +24,7 @@ from google.adk.sessions.session import Session
 from typing_extensions import Self, override
 
 from adk_psqlpy.following.follower import Follower
+from adk_psqlpy.sessions.compacted import CompactedSessionConfig, read_compacted
 from adk_psqlpy.sessions.listing import PLAIN, Filters, Listing, ProductLists
 from adk_psqlpy.sessions.marker import marked, marker, session_of, show
 from adk_psqlpy.sessions.search import FoundEvent, Window
@@ -106,9 +107,14 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
         """Read a session with its events in the order of their appends; `None` where there is none.
 
         `config.num_recent_events` keeps the newest n (0: none), `config.after_timestamp` those at or after a
-        time; with both, the newest n of the latter.
+        time; with both, the newest n of the latter. A `CompactedSessionConfig` leaves out what compactions
+        cover.
         """
         _require("config", config, GetSessionConfig, optional=True)
+        if isinstance(config, CompactedSessionConfig):
+            key = (app_name, user_id, _stripped(session_id))
+            compacted = await read_compacted(self.store, key, config.overlap_size)
+            return session_of(compacted) if compacted is not None else None
         stored = await self.store.get_session(
             app_name,
             user_id,

@@ -22,6 +22,7 @@ _FILTERS: Final = {
     "newest_after": "AND e.timestamp >= $6 ORDER BY e.seq DESC LIMIT $7",
     "since": "AND e.seq > $6",
     "until": "AND e.seq <= $6",
+    "kept": "AND e.seq = ANY ($6::bigint[])",
 }
 
 

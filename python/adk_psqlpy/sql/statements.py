@@ -241,7 +241,7 @@ class Statements:
         """The session, both shared states, and the events in chunks, one array a column.
 
         `events` is `none`, `all`, `newest` (`$4` how many), `after` (`$4` the earliest time), `newest_after`
-        (`$4` the time, `$5` how many), `since` (`$4` a revision: those appended after it), `until` (`$4` a revision: the others), `one` (`$4` an
+        (`$4` the time, `$5` how many), `since` (`$4` a revision: those appended after it), `until` (`$4` a revision: the others), `kept` (`$4` their `seq`s, an array), `one` (`$4` an
         event id), `page` (`$4` to `$5` the `seq`s) or `page_after` (`$6` the earliest time as well). No row
         where the session does not exist, else a row a chunk, told apart by `number` (from 1; NULL where there
         are no events): the caller puts them in order. Only the first one carries the states. Within a chunk the events come in the order of
@@ -274,6 +274,7 @@ class Statements:
             "newest_after": f"e.timestamp >= {_given(4, 'timestamptz')}",
             "since": f"e.seq > {_given(4)}",
             "until": f"e.seq <= {_given(4)}",
+            "kept": "e.seq = ANY ($4::bigint[])",
             "page": f"e.seq >= {_given(4)} AND e.seq <= {_given(5)}",
             "page_after": f"e.seq >= {_given(4)} AND e.seq <= {_given(5)} AND e.timestamp >= {_given(6, 'timestamptz')}",
         }.get(events)
@@ -284,11 +285,14 @@ class Statements:
                 AND e.seq <= CASE WHEN chunk.first > s.revision - {CHUNK} THEN {_LAST_SEQ}
                     ELSE chunk.first + {CHUNK - 1} END
             ORDER BY e.seq"""
-        return f"""{head.format(number="chunk.number", **in_first)}{arrays}{session}
-        LEFT JOIN LATERAL unnest(ARRAY(
+        starts = f"""
             SELECT generate_series(start.seq, greatest(start.seq, {last}), {CHUNK})
-            FROM ({self._start(events, condition)}) AS start
-        )) WITH ORDINALITY AS chunk (first, number) ON true
+            FROM ({self._start(events, condition)}) AS start"""
+        if events == "kept":
+            # Only chunks that have some: the others are gaps.
+            starts = f"SELECT DISTINCT (seq - 1) / {CHUNK} * {CHUNK} + 1 FROM unnest($4::bigint[]) AS seq ORDER BY 1"
+        return f"""{head.format(number="chunk.number", **in_first)}{arrays}{session}
+        LEFT JOIN LATERAL unnest(ARRAY({starts})) WITH ORDINALITY AS chunk (first, number) ON true
         LEFT JOIN LATERAL ({self._aggregated(chunk)}) AS e ON chunk.first IS NOT NULL
         """
 

@@ -1,7 +1,8 @@
 """The statements that go back in a session: its state at a revision, and forks.
 
 They keep to what `sql.statements` says. Each reads one snapshot and locks nothing of the session that it
-reads, so it waits for no append and holds up none. Artifacts that go along are counted as `sql.artifacts` says.
+reads, so it waits for no append and holds up none. Artifacts that go along are counted as `sql.artifacts`
+says.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final, Literal, get_args
 
 from adk_psqlpy import _native
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
+from adk_psqlpy.sql.pieces import events_until
 from adk_psqlpy.sql.tables import Tables
 
 PointKind = Literal["head", "seq", "event", "invocation"]
@@ -50,8 +52,8 @@ class TravelStatements:
 
         `revision` and `create_time` of the session; `point`, the revision that the point is at (NULL: no such
         point); `state`, the session's own state there; `unknown`: it was needed and is not known what the
-        session was created with; `missing`: how many revisions up to the point are neither an event nor in the
-        log (`state` is wrong then); `app_state` and `user_state` as they are now.
+        session was created with; `missing`: how many revisions up to the point are neither an event nor in
+        the log (`state` is wrong then); `app_state` and `user_state` as they are now.
         """
         t = self.tables
         return f"""
@@ -66,15 +68,15 @@ class TravelStatements:
     @cache  # noqa: B019 - a store has one of these, for as long as it lives
     def fork(self, *, kind: PointKind, artifacts: ArtifactTables | None = None) -> str:
         """Makes a session of another one's history up to a point. After the point, the parameters are: id of
-        the new session, now; with `artifacts`, the prefixes of `artifact://` URIs that lead to artifacts of the
-        one session and of the other.
+        the new session, now; with `artifacts`, the prefixes of `artifact://` URIs that lead to artifacts of
+        the one session and of the other.
 
         Gives what `state_at` gives of the origin, but no states, and `made`: true where the session was made,
         also by this statement earlier (with the same now); false where the id is taken, by a session or by
         artifacts of one that was deleted; NULL where nothing was to be made. All of it happens or nothing.
 
-        The copies have the `seq` of their originals, and the new session the revision of the point. So a point of
-        the origin up to there is the same point of the fork.
+        The copies have the `seq` of their originals, and the new session the revision of the point. So a
+        point of the origin up to there is the same point of the fork.
         """
         t = self.tables
         place = 5 if kind == "head" else 6
@@ -97,8 +99,8 @@ class TravelStatements:
             RETURNING revision
         ), e AS (
             INSERT INTO {t.events} (app_name, user_id, session_id, seq, {_COLUMNS})
-            SELECT $1, $2, {new}, e.seq, {_EVENT} FROM made, {t.events} AS e
-            WHERE e.{key.replace(" AND ", " AND e.")} AND e.seq <= made.revision
+            SELECT $1, $2, {new}, e.seq, {_EVENT}
+            FROM made, {events_until(t, "made.revision", f"e.seq, {_EVENT}")}
         ), l AS (
             INSERT INTO {t.state_log} (app_name, user_id, session_id, revision, delta, create_time)
             SELECT $1, $2, {new}, l.revision, l.delta, l.create_time FROM made, {t.state_log} AS l
@@ -149,9 +151,11 @@ class TravelStatements:
     def _at(self, kind: PointKind) -> str:
         """CTEs `origin`, `point` and `replayed`: a row each, or none where there is no such thing.
 
-        The state at the current revision is the stored one. At an earlier one it is what the session was created
-        with, and for each key the newest value that a delta up to there gives it: deltas are merged by key, as
-        `||` does it.
+        The state at the current revision is the stored one. At an earlier one it is what the session was
+        created with, and for each key the newest value that a delta up to there gives it: deltas are merged
+        by key, as `||` does it. They go through arrays because the planner assumes ten rows for one. It
+        would count 100 keys for each event, and from some hundred thousand on it compiles the plan (JIT),
+        which takes 15 ms.
         """
         t = self.tables
         points = {
@@ -179,17 +183,19 @@ class TravelStatements:
             SELECT e.seq AS revision,
                    CASE WHEN {_begins_otherwise(_NO_STATE)}
                        THEN convert_from(e.actions, 'UTF8')::jsonb->'state_delta' END AS delta
-            FROM past, {t.events} AS e
-            WHERE e.app_name = $1 AND e.user_id = $2 AND e.session_id = $3 AND e.seq <= past.revision
+            FROM past, {events_until(t, "past.revision", "e.seq, e.actions")}
             UNION ALL
             SELECT l.revision, l.delta FROM past, {t.state_log} AS l
             WHERE l.app_name = $1 AND l.user_id = $2 AND l.session_id = $3 AND l.revision <= past.revision
-        ), pairs AS (
-            SELECT DISTINCT ON (pair.key) pair.key, pair.value
+        ), gathered AS (
+            SELECT array_agg(revision) AS revisions, array_agg(delta) AS deltas
             FROM (
                 SELECT 0 AS revision, origin.initial_state AS delta FROM origin, past
                 UNION ALL SELECT revision, delta FROM deltas WHERE delta IS NOT NULL
-            ) AS d, jsonb_each(d.delta) AS pair
+            ) AS d
+        ), pairs AS (
+            SELECT DISTINCT ON (pair.key) pair.key, pair.value
+            FROM gathered, unnest(gathered.revisions, gathered.deltas) AS d (revision, delta), jsonb_each(d.delta) AS pair
             WHERE NOT (pair.key ^@ 'app:' OR pair.key ^@ 'user:' OR pair.key ^@ 'temp:')
             ORDER BY pair.key, d.revision DESC
         ), replayed AS MATERIALIZED (
@@ -210,10 +216,9 @@ def _artifact_copies(t: Tables, a: ArtifactTables, new: str, old_uri: str, new_u
     """
     return f""", saved AS MATERIALIZED (
             SELECT sha256(convert_to(file.key, 'UTF8')) AS name_hash, file.value::bigint AS version, min(e.seq) AS seq
-            FROM made, {t.events} AS e,
+            FROM made, origin, {events_until(t, "origin.revision", "e.seq, e.actions")},
                 jsonb_each_text(convert_from(e.actions, 'UTF8')::jsonb->'artifact_delta') AS file
-            WHERE e.app_name = $1 AND e.user_id = $2 AND e.session_id = $3
-                AND {_begins_otherwise(_NO_ARTIFACTS)}
+            WHERE {_begins_otherwise(_NO_ARTIFACTS)}
             GROUP BY 1, 2
         ), v AS MATERIALIZED (
             SELECT v.* FROM made, {a.artifacts} AS v
