@@ -26,7 +26,7 @@ async def test_its_snippets(config: PsqlpyConfig, capsys: pytest.CaptureFixture[
     snippets = re.findall(
         r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )
-    assert len(snippets) == 2
+    assert len(snippets) == 3
     for snippet in snippets:
         code = compile(snippet, PAGE.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         running = eval(code, names)

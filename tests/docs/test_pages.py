@@ -48,7 +48,6 @@ RUN = {
     "docs/two-writers.md": {"python": 2},
     "docs/listing.md": {"python": 3},
     "docs/time-travel.md": {"python": 3},
-    "docs/long-histories.md": {"python": 1},
     "docs/querying.md": {"python": 1, "sql": 7},
     "docs/errors.md": {"python": 1},
 }
