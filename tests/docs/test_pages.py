@@ -46,7 +46,7 @@ RUN = {
     "docs/connections.md": {"python": 1},
     "docs/state.md": {"python": 2},
     "docs/two-writers.md": {"python": 2},
-    "docs/listing.md": {"python": 3},
+    "docs/listing.md": {"python": 5},
     "docs/time-travel.md": {"python": 3},
     "docs/querying.md": {"python": 1, "sql": 7},
     "docs/errors.md": {"python": 1},
