@@ -79,7 +79,7 @@ def _cards(stats: Stats, days: Sequence[date]) -> Iterable[str]:
     yield card("Events", compact(sum(events)), f"{messages:,} messages", events)
     prompt = sum(row.prompt_tokens for row in stats.days)
     cached = sum(row.cached_tokens for row in stats.days)
-    share = f"{cached / prompt:.0%} of prompts cached" if prompt else ""
+    share = f"prompts {cached / prompt:.0%} cached" if prompt else ""
     yield card("Tokens", compact(sum(tokens)), share, tokens)
     failed = sum(tool.errors for tool in stats.tools)
     yield card("Tool calls", compact(sum(calls)), f"{failed:,} ended in an error", calls)

@@ -36,24 +36,16 @@ class Owned:
 
 def owned(tables: Tables, memories: MemoryTable, artifacts: ArtifactTables) -> Owned:
     """The tables of all three services. Locks are taken as `sql.statements` and `sql.artifacts` take them."""
-    return Owned(
-        [
-            tables.sessions,
-            tables.user_states,
-            memories.memories,
-            artifacts.blobs,
-            artifacts.contents,
-            artifacts.names,
-        ],
-        [
-            tables.events,
-            tables.state_log,
-            tables.forks,
-            tables.partials,
-            artifacts.artifacts,
-            artifacts.chunks,
-        ],
-    )
+    deleted = [
+        tables.sessions,
+        tables.user_states,
+        memories.memories,
+        artifacts.blobs,
+        artifacts.contents,
+        artifacts.names,
+    ]
+    every = (*tables.by_user, tables.partials, *artifacts.by_user)
+    return Owned(deleted, [table for table in every if table not in deleted])
 
 
 def count(tables: Iterable[str]) -> str:
