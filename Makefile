@@ -126,7 +126,7 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 COVERAGE := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing
-FUZZ_TARGETS := array escape events json order
+FUZZ_TARGETS := array escape events json order seal
 FUZZ_SECONDS ?= 60
 PROOF_EVENTS ?= 1000000
 

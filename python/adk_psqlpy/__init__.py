@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from adk_psqlpy.config import PsqlpyConfig
     from adk_psqlpy.connections.embedded import EmbeddedServer
     from adk_psqlpy.memory import PsqlpyMemoryService
+    from adk_psqlpy.seal import Seal
     from adk_psqlpy.sessions import PsqlpyADKStore, PsqlpySessionService, StoredSession
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "PsqlpyConfig",
     "PsqlpyMemoryService",
     "PsqlpySessionService",
+    "Seal",
     "StoredSession",
     "__version__",
 ]
@@ -46,6 +48,7 @@ _HOMES = {
     "PsqlpyConfig": "adk_psqlpy.config",
     "PsqlpyMemoryService": "adk_psqlpy.memory",
     "PsqlpySessionService": "adk_psqlpy.sessions",
+    "Seal": "adk_psqlpy.seal",
     "StoredSession": "adk_psqlpy.sessions",
 }
 

@@ -3,6 +3,10 @@ format, as psqlpy's custom decoders hand them over and its `CustomType` sends th
 
 Every function raises `ValueError` on malformed bytes, and says where: `place` (which session), event,
 column, and the offset in the value.
+
+`seal` is keys, app name, user id and session id: what opens sealed values, or what they are sealed for.
+Sealed values that do not open, or that are met without a `seal`, raise `SealError`; where their keys are
+missing, `UnknownKeysError` says which.
 """
 
 from typing import Any, Final, final
@@ -13,12 +17,16 @@ from google.adk.sessions.session import Session
 __all__ = [
     "DEBUG_BUILD",
     "EVENT_COLUMNS",
+    "Keys",
     "OWN_ARRAYS",
     "Recording",
+    "SealError",
+    "UnknownKeysError",
     "__version__",
     "decode_events",
     "decode_json",
     "decode_sessions",
+    "decode_shared_state",
     "decode_state",
     "encode_arrays",
     "encode_event",
@@ -26,8 +34,13 @@ __all__ = [
     "encode_state",
     "make_session",
     "model_report",
+    "open_value",
     "reads_dict_entries",
     "record_events",
+    "seal_event",
+    "seal_state",
+    "seal_value",
+    "sealed_with",
 ]
 
 __version__: Final[str]
@@ -60,7 +73,9 @@ def encode_event(event: Event, key_length: int) -> list[bytes | None]:
             what timestamptz holds, or a value nests deeper than 512 levels; the message names the field.
     """
 
-def decode_events(*chunks: tuple[bytes | None, ...], place: str) -> list[Event]:
+def decode_events(
+    *chunks: tuple[bytes | None, ...], place: str, seal: tuple[Keys, str, str, str] | None = None
+) -> list[Event]:
     """The events of one session, chunk after chunk, in the order of the arrays.
 
     A chunk has `OWN_ARRAYS + 1` entries: the value of `array_agg` over each of the first columns, then over
@@ -112,9 +127,19 @@ def encode_state(delta: dict[str, Any]) -> tuple[bytes | None, bytes | None, byt
     """
 
 def decode_state(
-    session: bytes, app: bytes | None = None, user: bytes | None = None, *, place: str
+    session: bytes,
+    app: bytes | None = None,
+    user: bytes | None = None,
+    *,
+    place: str,
+    seal: tuple[Keys, str, str, str] | None = None,
 ) -> dict[str, Any]:
     """Three jsonb objects as the one dict in which ADK shows state, prefixes put back."""
+
+def decode_shared_state(
+    value: bytes, *, scope: str, place: str, seal: tuple[Keys, str, str, str] | None = None
+) -> dict[str, Any]:
+    """The state of an app (`scope="app state"`) or of a user (`"user state"`), keys without prefix."""
 
 def decode_sessions(
     sessions: tuple[bytes | None, ...],
@@ -122,6 +147,7 @@ def decode_sessions(
     user_states: tuple[bytes | None, bytes | None],
     *,
     place: str,
+    seal: tuple[Keys, str, str, str] | None = None,
 ) -> list[tuple[str, str, dict[str, Any], float, float, int]]:
     """Listed sessions: user id, id, merged state, times of creation and last update (seconds), revision.
 
@@ -159,3 +185,86 @@ def reads_dict_entries() -> bool:
     interpreter succeeds. Elsewhere it asks the interpreter for each entry, which takes longer and gives the
     same.
     """
+
+class SealError(ValueError):
+    """A sealed value does not open: the key is another one, the value was changed, or there is no `seal`."""
+
+class UnknownKeysError(Exception):
+    """Values are sealed with keys that are not at hand.
+
+    `args[0]` is a dict of the ids of all of them, and where each was met first.
+    """
+
+@final
+class Keys:
+    """Keys by their ids. May be used in several threads."""
+
+    def __new__(cls) -> Keys: ...
+    def __contains__(self, key_id: str, /) -> bool: ...
+    def __len__(self) -> int: ...
+    def add(self, key_id: str, key: bytes) -> None:
+        """Take a key in.
+
+        Raises:
+            ValueError: it is not 32 bytes, or the id is none.
+        """
+
+    def discard(self, key_id: str) -> None:
+        """Forget a key."""
+
+    def hash_words(self, key_id: str, app_name: str, user_id: str, words: list[str]) -> list[str]:
+        """A keyed hash (half of HMAC-SHA256, 32 hexadecimal digits) of each word.
+
+        Raises:
+            KeyError: the key is not at hand.
+        """
+
+def seal_event(
+    columns: list[bytes | None], key_id: str, seal: tuple[Keys, str, str, str]
+) -> list[bytes | None]:
+    """The columns that `encode_event` gave, those sealed that hold what was said.
+
+    Raises:
+        KeyError: the key is not at hand.
+    """
+
+def seal_state(
+    value: bytes,
+    key_id: str,
+    seal: tuple[Keys, str, str, str],
+    *,
+    scope: str,
+    patterns: list[str],
+    plain: list[str],
+) -> bytes:
+    """A state as jsonb, its values sealed whose keys are like one of `patterns` and none of `plain`.
+
+    `scope` is `session state`, `app state` or `user state`. Patterns are of ADK's keys, prefixes included.
+
+    Raises:
+        KeyError: the key is not at hand.
+    """
+
+def seal_value(
+    value: bytes, keys: Keys, key_id: str, place: tuple[str, str, str, list[bytes]], *, form: str
+) -> bytes:
+    """A value sealed for a column of the type `form`: `bytea`, `jsonb` or `text`.
+
+    `place` is the kind of row, app name, user id, and what else tells the place from others.
+
+    Raises:
+        KeyError: the key is not at hand.
+    """
+
+def open_value(
+    value: bytes,
+    keys: Keys | None,
+    place: tuple[str, str, str, list[bytes]],
+    *,
+    form: str,
+    told: str,
+) -> bytes:
+    """What `seal_value` sealed, or the value itself if it is not sealed; `told` names the place in errors."""
+
+def sealed_with(value: bytes, *, form: str) -> str | None:
+    """The id of the key that a value is sealed with; `None` where it is not sealed."""

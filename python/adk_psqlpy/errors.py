@@ -5,12 +5,16 @@ from __future__ import annotations
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from psqlpy.exceptions import BaseConnectionPoolError, DatabaseError
 
+from adk_psqlpy._native import SealError
+
 __all__ = [
     "FollowingClosedError",
     "HistoryLostError",
+    "MissingKeyError",
     "NoSuchPointError",
     "OperationTimeoutError",
     "PoolTimeoutError",
+    "SealError",
     "SessionDeletedError",
     "UnknownStateError",
 ]
@@ -46,3 +50,7 @@ class HistoryLostError(DatabaseError):
 
 class FollowingClosedError(BaseConnectionPoolError):
     """The store was closed while a session of it was followed."""
+
+
+class MissingKeyError(SealError):
+    """The key ring does not have the key that a value is sealed with (any more)."""

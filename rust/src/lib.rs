@@ -22,6 +22,8 @@ pub mod json;
 pub mod order;
 pub mod row;
 mod scan;
+#[cfg(feature = "seal")]
+pub mod seal;
 pub mod stored;
 #[cfg(feature = "serde")]
 pub mod value;

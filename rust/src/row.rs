@@ -105,6 +105,8 @@ pub fn exact_timestamp(text: &str) -> Option<f64> {
 
 /// In `extra`: the whole of each text whose column holds a cut copy, by column.
 pub const WHOLE_TEXTS: &str = "$whole";
+/// In `extra`: texts of sealed events whose columns have no room for a sealed value, by column.
+pub const SEALED_TEXTS: &str = "$sealed";
 /// In `extra`: the order hints ([`crate::order`]) by event field.
 pub const ORDER: &str = "$order";
 

@@ -254,7 +254,7 @@ fn string(text: &str) -> Result<Cow<'_, str>> {
 }
 
 /// The members of a text that is one JSON object.
-fn members(text: &str) -> Result<Vec<(Cow<'_, str>, &str)>> {
+pub(crate) fn members(text: &str) -> Result<Vec<(Cow<'_, str>, &str)>> {
     let mut reader = Reader::new(text);
     if reader.peek()? != Kind::Object {
         return Err(reader.error(ErrorKind::OtherKind));

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from google.adk.sessions import BaseSessionService, InMemorySessionService
+
+from keys import fresh_seal
 
 from .differences import differs_among
 
@@ -68,7 +71,7 @@ def database(dsn: str) -> Backend:
     return Backend("database", persistent=True, any_loop=False, connect=connect, disconnect=disconnect)
 
 
-def psqlpy(dsn: str) -> Backend:
+def psqlpy(dsn: str, *, sealed: bool = False) -> Backend:
     """Our `PsqlpySessionService` on the PostgreSQL at `dsn`."""
     from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 
@@ -76,7 +79,7 @@ def psqlpy(dsn: str) -> Backend:
 
     async def connect() -> BaseSessionService:
         config = PsqlpyConfig(pool_config={"dsn": dsn, "max_db_pool_size": 4})
-        store = PsqlpyADKStore(config)
+        store = PsqlpyADKStore(config, seal=fresh_seal() if sealed else None)
         await store.create_tables()
         service = PsqlpySessionService(store)
         configs[id(service)] = config
@@ -86,7 +89,8 @@ def psqlpy(dsn: str) -> Backend:
         await service.close()
         await configs.pop(id(service)).close_pool()
 
-    return Backend("psqlpy", persistent=True, any_loop=True, connect=connect, disconnect=disconnect)
+    name = "psqlpy_sealed" if sealed else "psqlpy"
+    return Backend(name, persistent=True, any_loop=True, connect=connect, disconnect=disconnect)
 
 
 # Name -> (needs PostgreSQL, builder). The order is the order of the reports.
@@ -94,6 +98,7 @@ BACKENDS: dict[str, tuple[bool, Callable[..., Backend]]] = {
     "in_memory": (False, in_memory),
     "database": (True, database),
     "psqlpy": (True, psqlpy),
+    "psqlpy_sealed": (True, partial(psqlpy, sealed=True)),
 }
 
 

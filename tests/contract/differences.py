@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection
 import pytest
 from google.adk.version import __version__ as adk_version
 
-OURS = "psqlpy"
+# Ours, and ours with everything sealed.
+OURS = ("psqlpy", "psqlpy_sealed")
 # The fixtures by which a test runs on each service in turn.
 BACKEND_FIXTURES = ("backend", "memory_backend", "artifact_backend")
 # What `@differs` says of ADK's own services was found out on this release; older ones differ more.
@@ -21,7 +22,7 @@ def differs_among(
     backends: Collection[str], failures: Raises = FAILURES
 ) -> Callable[..., pytest.MarkDecorator]:
     """The mark `differs` for tests that run on these services."""
-    rivals = sorted(set(backends) - {OURS})
+    rivals = sorted(set(backends) - set(OURS))
 
     def differs(*, raises: Raises = failures, **reasons: str) -> pytest.MarkDecorator:
         """Declares which services break the promise of this test, and in what way.
@@ -43,7 +44,7 @@ def apply_differences(item: pytest.Item) -> None:
     name = next((parameters[fixture] for fixture in BACKEND_FIXTURES if fixture in parameters), None)
     if name is None:
         return
-    if name != OURS and adk_release() < RIVALS_DESCRIBED_SINCE:
+    if name not in OURS and adk_release() < RIVALS_DESCRIBED_SINCE:
         item.add_marker(pytest.mark.skip(reason=f"described as of ADK {RIVALS_DESCRIBED_SINCE}"))
     for mark in item.iter_markers("differs"):
         reason = mark.kwargs["reasons"].get(name)

@@ -9,13 +9,13 @@ from typing import Any, Final
 from google.adk.events.event import Event
 from psqlpy.exceptions import BaseConnectionPoolError, DatabaseError, Error
 
-from adk_psqlpy import _native
 from adk_psqlpy.connections.lanes import Decoders, Row
 from adk_psqlpy.sql import Statements
 from adk_psqlpy.sql.paging import PagingStatements
 
 Key = tuple[str, str, str]
 Read = Callable[[str, list[Any], Decoders], Awaitable[list[Row]]]
+Decode = Callable[[Key, list[Row], str], Awaitable[list[Event]]]
 
 PAGE_BYTES: Final = 64 << 20
 """What one statement brings, and up to one event more."""
@@ -47,16 +47,21 @@ class Pages:
         read: Read,
         ask: Read,
         decoders: Decoders,
+        decode: Decode,
         *,
         page_bytes: int = PAGE_BYTES,
         large_bytes: int = LARGE_BYTES,
     ) -> None:
-        """Read by `read(sql, parameters, decoders)`; `ask` does the same, and tries only once."""
+        """Read by `read(sql, parameters, decoders)`; `ask` does the same, and tries only once.
+
+        `decode(key, chunks, place)` makes events of the chunks of an answer.
+        """
         self._sql = sql
         self._paging = PagingStatements(sql.tables)
         self._read = read
         self._ask = ask
         self._decoders = decoders
+        self._decode = decode
         self._page_bytes = page_bytes
         self._large_bytes = large_bytes
         self._large: dict[Key, None] = {}
@@ -90,7 +95,7 @@ class Pages:
         head, chunks = _taken_apart(rows)
         if sum(len(array) for chunk in chunks for array in chunk if array is not None) > self._large_bytes:
             self._remember(key)
-        return head, _native.decode_events(*chunks, place=place)
+        return head, await self._decode(key, chunks, place)
 
     async def _too_large(self, key: Key, which: str, parameters: list[Any]) -> bool:
         """Whether it is the size that a read failed for."""
@@ -147,7 +152,7 @@ class Pages:
             if not rows or rows[0][1] != create_time:
                 return None
             _, chunks = _taken_apart(rows)
-            found = _native.decode_events(*chunks, place=place)
+            found = await self._decode(key, chunks, place)
             if len(found) != count:
                 return None
             events += found

@@ -24,6 +24,7 @@ from adk_psqlpy.connections.sources import Kind, LendsConnections
 from adk_psqlpy.errors import OperationTimeoutError, PoolTimeoutError
 from adk_psqlpy.following.follower import Follower
 from adk_psqlpy.following.following import Following, FollowSettings
+from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sessions import arguments
 from adk_psqlpy.sessions.groups import Append, AppendGroups
 from adk_psqlpy.sessions.histories import HISTORY_CACHE_BYTES, Histories
@@ -35,6 +36,7 @@ from adk_psqlpy.sessions.paging import Pages
 from adk_psqlpy.sessions.search import EventSearch, FoundEvent, Progress, Window
 from adk_psqlpy.sessions.state import EMPTY, scoped
 from adk_psqlpy.sessions.stored import AppendOutcome, StoredSession, Version
+from adk_psqlpy.sessions.values import Values
 from adk_psqlpy.sql import (
     INDEX_SETS,
     LOCK_SEC,
@@ -95,9 +97,12 @@ class PsqlpyADKStore:
             to do it.
         follow_settings: how often followers look for new events, and how long they wait for a server that is
             away.
+        seal: encrypts content, actions, metadata and state before they are sent (docs/security.md). Rows that
+            were written without it are still read.
 
     Every method raises `ValueError` for arguments that cannot be stored, before anything is sent, and
-    `psqlpy.exceptions.Error` for what goes wrong between here and the server.
+    `psqlpy.exceptions.Error` for what goes wrong between here and the server. Every method that reads raises
+    `SealError` where a sealed value cannot be opened.
     """
 
     def __init__(
@@ -111,6 +116,7 @@ class PsqlpyADKStore:
         history_cache_bytes: int | None = HISTORY_CACHE_BYTES,
         tables_on_first_use: bool = False,
         follow_settings: FollowSettings | None = None,
+        seal: Seal | None = None,
     ) -> None:
         self.config = config
         self.tables = Tables(session_table, events_table)
@@ -123,8 +129,14 @@ class PsqlpyADKStore:
         self._telemetry = config.telemetry if isinstance(config, PsqlpyConfig) else Telemetry()
         tables = ("sessions", "events", "app_states", "user_states")
         self._collections = {each: getattr(self.tables, each).replace('"', "") for each in tables}
+        if seal is not None and not isinstance(seal, Seal):
+            raise ValueError(f"seal must be a Seal, not {type(seal).__name__}: Seal(EnvironmentKeys())")
+        self.seal = seal
+        self._values = Values(seal)
         self._pages = self._pages_of(self._sql)
-        self._histories = Histories(arguments.history_cache_bytes(history_cache_bytes))
+        # What is kept would be readable without its key, and for longer than the seal remembers that.
+        kept_bytes = arguments.history_cache_bytes(history_cache_bytes)
+        self._histories = Histories(0 if seal is not None else kept_bytes)
         self._kept_reads = KeptReads(
             self._sql, self._read, _SESSION, self._pages, self._histories, self._telemetry
         )
@@ -221,7 +233,7 @@ class PsqlpyADKStore:
         self._queues.clear()
 
     def _pages_of(self, sql: Statements) -> Pages:
-        return Pages(sql, self._read, partial(self._lanes.fetch, kind="read"), _SESSION)
+        return Pages(sql, self._read, partial(self._lanes.fetch, kind="read"), _SESSION, self._values.events)
 
     async def _ready(self) -> None:
         if not self._tables_wanted:
@@ -258,10 +270,11 @@ class PsqlpyADKStore:
         for name, value in (("app_name", app_name), ("user_id", user_id), ("session_id", session_id)):
             if not value:
                 raise ValueError(f"{name} must not be empty")
-        delta = scoped({} if state is None else state)
+        key = (app_name, user_id, session_id)
+        delta = await self._values.sealed_state(key, scoped({} if state is None else state))
         own = delta.session or b"\x01{}"
         check_state(own, delta.app, delta.user)
-        self._state_sizes.look((app_name, user_id, session_id), own)
+        self._state_sizes.look(key, own)
         micros = time.time_ns() // 1000
         await self._ready()  # before the statement is chosen: distributed tables have their own
         rows = await self._write(
@@ -284,7 +297,7 @@ class PsqlpyADKStore:
             found = await self.get_session(app_name, user_id, session_id, limit=0)
             return found if found and (found.revision, found.create_time) == (0, now) else None
         revision, app, user = rows[0]
-        merged = _native.decode_state(own, app, user, place=_place(app_name, user_id, session_id))
+        merged = await self._values.state(key, own, app, user, _place(*key))
         return StoredSession(app_name, user_id, session_id, merged, now, now, revision)
 
     async def get_session(
@@ -320,7 +333,7 @@ class PsqlpyADKStore:
         self._state_sizes.look(key, state)
         if (operation := current()) is not None:
             operation.rows = len(events)
-        merged = _native.decode_state(state, app, user, place=place)
+        merged = await self._values.state(key, state, app, user, place)
         return StoredSession(
             app_name, user_id, session_id, merged, create_time, update_time, revision, events
         )
@@ -378,11 +391,8 @@ class PsqlpyADKStore:
             one_user=user_id is not None, after=after is not None, limited=limit is not None
         )
         await self._ready()
-        rows = await self._explained(self._reads.fetch(sql, parameters, _LIST, kind="list"))
-        ((*sessions, app, users, states),) = rows
-        listed = _native.decode_sessions(
-            tuple(sessions), app, (users, states), place=f"sessions of app {app_name!r}"
-        )
+        (row,) = await self._explained(self._reads.fetch(sql, parameters, _LIST, kind="list"))
+        listed = await self._values.sessions(app_name, row, f"sessions of app {app_name!r}")
         return [
             StoredSession(app_name, user, identity, state, create_time, update_time, revision)
             for user, identity, state, create_time, update_time, revision in listed
@@ -402,7 +412,7 @@ class PsqlpyADKStore:
             SessionNotFoundError: there is no such session.
         """
         self._check_key(app_name, user_id, session_id)
-        state = scoped(delta, "delta")
+        state = await self._values.sealed_state((app_name, user_id, session_id), scoped(delta, "delta"))
         check_state(state.session, state.app, state.user)
         parameters = [parameter(state.session), parameter(state.app), parameter(state.user)]
         rows = await self._write(
@@ -450,10 +460,14 @@ class PsqlpyADKStore:
         """
         self._check_key(app_name, user_id, session_id)
         arguments.check_append(event, expected)
+        key = (app_name, user_id, session_id)
         columns = _native.encode_event(event, self.key_length)
         delta = scoped(event.actions.state_delta) if event.actions.state_delta else EMPTY
+        if self.seal is not None:
+            columns = await self._values.sealed_event(key, columns)
+            delta = await self._values.sealed_state(key, delta)
         seen = arguments.seen(expected, self._check)
-        append = Append((app_name, user_id, session_id), expected.revision, [*seen, delta.session, *columns])
+        append = Append(key, expected.revision, [*seen, delta.session, *columns])
         if append.size > JSONB_BYTES:
             check_event(event.id, columns, (delta.session, delta.app, delta.user))
         self._state_sizes.look(append.key, delta.session)
@@ -520,7 +534,8 @@ class PsqlpyADKStore:
         )
         if not rows:
             return None
-        events = _native.decode_events(rows[0][7:], place=_place(app_name, user_id, session_id))
+        key = (app_name, user_id, session_id)
+        events = await self._values.events(key, [rows[0][7:]], _place(*key))
         return events[0] if events else None
 
     @observed("events")
@@ -585,19 +600,17 @@ class PsqlpyADKStore:
     async def get_app_state(self, app_name: str) -> dict[str, Any]:
         """The app's state, keys without their `app:` prefix; empty where nothing was stored."""
         self._check(app_name=app_name)
-        return await self._state(self._sql.app_state, [app_name], f"app {app_name!r}")
+        rows = await self._read(self._sql.app_state, [app_name], _SESSION)
+        place = f"app {app_name!r}"
+        return await self._values.shared_state(app_name, None, rows[0][0], place) if rows else {}
 
     @observed("user_states")
     async def get_user_state(self, app_name: str, user_id: str) -> dict[str, Any]:
         """The user's state, keys without their `user:` prefix; empty where nothing was stored."""
         self._check(app_name=app_name, user_id=user_id)
-        return await self._state(
-            self._sql.user_state, [app_name, user_id], f"user {user_id!r} of app {app_name!r}"
-        )
-
-    async def _state(self, sql: str, parameters: list[Any], place: str) -> dict[str, Any]:
-        rows = await self._read(sql, parameters, _SESSION)
-        return _native.decode_state(rows[0][0], place=place) if rows else {}
+        rows = await self._read(self._sql.user_state, [app_name, user_id], _SESSION)
+        place = f"user {user_id!r} of app {app_name!r}"
+        return await self._values.shared_state(app_name, user_id, rows[0][0], place) if rows else {}
 
     # Beneath.
 

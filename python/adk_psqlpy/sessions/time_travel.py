@@ -173,6 +173,8 @@ class TimeTravel:
         ADK computes the delta from events alone. As there, a key that came after the point is set to `None`,
         and shared state stays. An invocation that is not stored is none of ours to go back to.
         """
+        if self.store.seal is not None:  # the server cannot read the deltas: ADK's delta stands
+            return
         at = self.travel.point(before_invocation_id=event.actions.rewind_before_invocation_id)
         key = (session.app_name, session.user_id, session.id)
         try:

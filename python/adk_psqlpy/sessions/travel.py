@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events.event import Event
+from psqlpy.exceptions import NotSupportedError
 
 from adk_psqlpy import _native
 from adk_psqlpy.artifacts import PsqlpyArtifactService
@@ -97,7 +98,9 @@ class Travel:
             SessionNotFoundError: there is no such session.
             NoSuchPointError: it has no such point.
             UnknownStateError: the state there is not known.
+            psqlpy.exceptions.NotSupportedError: the store seals.
         """
+        self._refuse_sealed()
         self._store._check_key(*key)
         sql = self._sql.state_at(kind=at.kind)
         (row,) = await self._store._read(sql, [*key, _time(create_time), *at.parameters], _STATES)
@@ -111,6 +114,14 @@ class Travel:
             own=_native.decode_state(own, place=place),
             state=_native.decode_state(own, app, user, place=place),
         )
+
+    def _refuse_sealed(self) -> None:
+        """The server adds up deltas and copies rows: it can neither read sealed ones nor bind them anew."""
+        if self._store.seal is not None:
+            raise NotSupportedError(
+                "a store with a seal has no forks and no earlier states: the server would have to read "
+                "sealed events. Nothing was done"
+            )
 
     @observed("sessions")
     async def fork(
@@ -134,6 +145,7 @@ class Travel:
             AlreadyExistsError: there is a session of the new id, or artifacts of one.
             ValueError: `artifacts` is on another configuration.
         """
+        self._refuse_sealed()
         store = self._store
         store._check_key(*key)
         store._check(session_id=session_id)

@@ -3,6 +3,7 @@
 use pyo3::exceptions::{PyException, PyMemoryError, PyRecursionError, PyValueError};
 use pyo3::prelude::*;
 
+use super::seal::SealError;
 use crate::error::Error;
 
 /// Why a value was not converted on the fast path.
@@ -13,6 +14,8 @@ pub enum Failure {
     Foreign,
     /// It cannot be stored; the words say why.
     Refused(String),
+    /// It is sealed, and cannot be opened; the words say why.
+    Sealed(String),
     /// Python raised.
     Raised(PyErr),
 }
@@ -44,6 +47,7 @@ impl Failure {
         match self {
             Self::Malformed(error) => PyValueError::new_err(format!("{place}: {error}")),
             Self::Foreign => PyValueError::new_err(format!("{place}: not a value that this column holds")),
+            Self::Sealed(words) => SealError::new_err(format!("{place}: {words}")),
             Self::Refused(words) => PyValueError::new_err(format!("{place}: {words}")),
             // Validators raise AttributeError and TypeError too, on values of a kind they did not expect.
             Self::Raised(error) if is_about_the_value(py, &error) => {

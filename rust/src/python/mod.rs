@@ -13,6 +13,7 @@ mod plan;
 mod recording;
 mod row_to_event;
 mod schema;
+mod seal;
 mod session;
 mod state;
 mod strings;
@@ -45,9 +46,15 @@ mod _native {
     #[pymodule_export]
     use super::row_to_event::{decode_events, record_events};
     #[pymodule_export]
+    use super::seal::{
+        Keys, SealError, UnknownKeysError, open_value, seal_event, seal_state, seal_value, sealed_with,
+    };
+    #[pymodule_export]
     use super::session::make_session;
     #[pymodule_export]
-    use super::state::{decode_json, decode_sessions, decode_state, encode_json, encode_state};
+    use super::state::{
+        decode_json, decode_sessions, decode_shared_state, decode_state, encode_json, encode_state,
+    };
 
     use pyo3::prelude::*;
     use pyo3::types::PyTuple;

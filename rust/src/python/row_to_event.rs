@@ -11,6 +11,7 @@ use super::instance::Instance;
 use super::objects::CollectorPause;
 use super::plan::{Model, Node};
 use super::recording::{Recorder, Recording};
+use super::seal::{self, Opener, Scope};
 use super::strings::string;
 use crate::columns::{self, Array};
 use crate::error::{Error, ErrorKind};
@@ -23,19 +24,23 @@ use crate::row::{self, COLUMNS, EXACT_TIMESTAMP, EXTRA, ORDER, OWN_ARRAYS, TOOL_
 /// The arrays of a chunk are the first [`OWN_ARRAYS`] of [`COLUMNS`] and then one of JSON objects with the
 /// others, as text or jsonb, each `array_agg`'s value in binary or `None` where there was no row.
 #[pyfunction]
-#[pyo3(signature = (*chunks, place))]
+#[pyo3(signature = (*chunks, place, seal=None))]
+#[expect(clippy::needless_pass_by_value, reason = "what Python passes is extracted by value")]
 pub fn decode_events<'py>(
     py: Python<'py>,
     chunks: &Bound<'py, PyTuple>,
     place: &str,
+    seal: Option<Scope<'py>>,
 ) -> PyResult<Bound<'py, PyList>> {
     let plan = super::plan(py)?;
+    let opener = seal.as_ref().map(Opener::new);
     let _pause = CollectorPause::new(py);
     let events = PyList::empty(py);
     let mut decoder = Decoder::new(py, plan);
     for chunk in chunks.iter() {
-        decode_chunk(&mut decoder, &chunk.cast_into::<PyTuple>()?, place, &events)?;
+        decode_chunk(&mut decoder, &chunk.cast_into::<PyTuple>()?, place, opener.as_ref(), &events)?;
     }
+    opener.map_or(Ok(()), |opener| opener.finish(py))?;
     Ok(events)
 }
 
@@ -61,7 +66,7 @@ pub fn record_events<'py>(
             Err(other) => {
                 let first = events.len();
                 decoder.recorder = Some(Recorder::default());
-                decode_chunk(&mut decoder, &other.into_inner().cast_into::<PyTuple>()?, place, &events)?;
+                decode_chunk(&mut decoder, &other.into_inner().cast_into::<PyTuple>()?, place, None, &events)?;
                 let recording = decoder.recorder.take().unwrap_or_default().finish();
                 recording.lend(events.iter().skip(first).map(Bound::unbind).collect());
                 Bound::new(py, recording)?
@@ -76,6 +81,7 @@ fn decode_chunk<'py>(
     decoder: &mut Decoder<'py, '_>,
     arrays: &Bound<'py, PyTuple>,
     place: &str,
+    opener: Option<&Opener<'_>>,
     events: &Bound<'py, PyList>,
 ) -> PyResult<()> {
     if arrays.len() != OWN_ARRAYS + 1 {
@@ -103,6 +109,15 @@ fn decode_chunk<'py>(
             values[index] = column
                 .element()
                 .map_err(|error| malformed(place, &event_id(&values), column_name(index), error))?;
+        }
+        let plain = seal::open_row(&values, opener, place).map_err(|(column, failure)| {
+            failure.raise(decoder.py(), &format!("{place}, event {:?}, column {column}", event_id(&values)))
+        })?;
+        if let Some(plain) = &plain {
+            plain.replace(&mut values);
+        }
+        if opener.is_some_and(Opener::lacks_keys) {
+            continue; // only the keys of the other rows are still to be found out
         }
         events.append(event(decoder, &values, place)?)?;
         if let Some(recorder) = &mut decoder.recorder {

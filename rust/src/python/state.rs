@@ -7,6 +7,7 @@ use super::decode::Decoder;
 use super::encode::{Encoder, Foreign};
 use super::errors::Failure;
 use super::plan;
+use super::seal::{APP_STATE, Opener, SESSION_STATE, Scope, StateScope, USER_STATE, open_state};
 use super::strings::stored;
 use crate::columns::{self, Array};
 use crate::error::{Error, ErrorKind};
@@ -19,25 +20,50 @@ const TEMPORARY: &str = "temp:";
 
 /// The state of a session as ADK shows it: its own, then `app:` and `user:` keys.
 #[pyfunction]
-#[pyo3(signature = (session, app=None, user=None, *, place))]
+#[pyo3(signature = (session, app=None, user=None, *, place, seal=None))]
+#[expect(clippy::needless_pass_by_value, reason = "what Python passes is extracted by value")]
 pub fn decode_state<'py>(
     py: Python<'py>,
     session: &Bound<'py, PyBytes>,
     app: Option<&Bound<'py, PyBytes>>,
     user: Option<&Bound<'py, PyBytes>>,
     place: &str,
+    seal: Option<Scope<'py>>,
 ) -> PyResult<Bound<'py, PyDict>> {
+    let opener = seal.as_ref().map(Opener::new);
     let mut decoder = Decoder::new(py, super::plan(py)?);
-    let mut object = |value: &Bound<'py, PyBytes>, column: &str| {
-        object(&mut decoder, value.as_bytes())
-            .map_err(|failure| failure.raise(py, &format!("{place}, {column}")))
+    let mut object = |value: &Bound<'py, PyBytes>, scope: StateScope| {
+        open_state(value.as_bytes(), scope, opener.as_ref(), None)
+            .and_then(|value| object(&mut decoder, &value))
+            .map_err(|failure| failure.raise(py, &format!("{place}, {}", scope.kind)))
     };
-    let state = object(session, "session state")?;
-    for (prefix, scope, column) in [(APP, app, "app state"), (USER, user, "user state")] {
-        if let Some(scope) = scope {
-            merge(&state, prefix, &object(scope, column)?)?;
+    let state = object(session, SESSION_STATE)?;
+    for (value, scope) in [(app, APP_STATE), (user, USER_STATE)] {
+        if let Some(value) = value {
+            merge(&state, scope.prefix, &object(value, scope)?)?;
         }
     }
+    opener.map_or(Ok(()), |opener| opener.finish(py))?;
+    Ok(state)
+}
+
+/// One of the shared states, keys without their prefix.
+#[pyfunction]
+#[pyo3(signature = (value, *, scope, place, seal=None))]
+#[expect(clippy::needless_pass_by_value, reason = "what Python passes is extracted by value")]
+pub fn decode_shared_state<'py>(
+    py: Python<'py>,
+    value: &Bound<'py, PyBytes>,
+    scope: &str,
+    place: &str,
+    seal: Option<Scope<'py>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let opener = seal.as_ref().map(Opener::new);
+    let mut decoder = Decoder::new(py, super::plan(py)?);
+    let state = open_state(value.as_bytes(), StateScope::of(scope)?, opener.as_ref(), None)
+        .and_then(|value| object(&mut decoder, &value))
+        .map_err(|failure| failure.raise(py, place))?;
+    opener.map_or(Ok(()), |opener| opener.finish(py))?;
     Ok(state)
 }
 
@@ -128,7 +154,7 @@ type Listed<'py> = (Bound<'py, PyString>, Bound<'py, PyString>, Bound<'py, PyDic
 /// The sessions of one list, from an array a column (user ids, ids, states, create times, update times,
 /// revisions), the app's state, and the states of users (ids and states).
 #[pyfunction]
-#[pyo3(signature = (sessions, app, user_states, *, place))]
+#[pyo3(signature = (sessions, app, user_states, *, place, seal=None))]
 #[expect(clippy::needless_pass_by_value, reason = "what Python passes is extracted by value")]
 pub fn decode_sessions<'py>(
     py: Python<'py>,
@@ -136,10 +162,14 @@ pub fn decode_sessions<'py>(
     app: Option<&Bound<'py, PyBytes>>,
     user_states: (Option<Bound<'py, PyBytes>>, Option<Bound<'py, PyBytes>>),
     place: &str,
+    seal: Option<Scope<'py>>,
 ) -> PyResult<Vec<Listed<'py>>> {
+    let opener = seal.as_ref().map(Opener::new);
     let mut decoder = Decoder::new(py, super::plan(py)?);
-    let listed = list(&mut decoder, &sessions, app, &user_states);
-    listed.map_err(|failure| failure.raise(py, place))
+    let listed = list(&mut decoder, &sessions, app, &user_states, opener.as_ref());
+    let listed = listed.map_err(|failure| failure.raise(py, place))?;
+    opener.map_or(Ok(()), |opener| opener.finish(py))?;
+    Ok(listed)
 }
 
 fn list<'py>(
@@ -147,6 +177,7 @@ fn list<'py>(
     sessions: &[Option<Bound<'py, PyBytes>>; 6],
     app: Option<&Bound<'py, PyBytes>>,
     user_states: &(Option<Bound<'py, PyBytes>>, Option<Bound<'py, PyBytes>>),
+    opener: Option<&Opener<'_>>,
 ) -> Result<Vec<Listed<'py>>, Failure> {
     let py = decoder.py();
     let [Some(users), Some(ids), Some(states), Some(created), Some(updated), Some(revisions)] = sessions
@@ -172,16 +203,27 @@ fn list<'py>(
             *value = column.element()?.unwrap_or_default();
         }
         let [user, id, state, created, updated, revision] = values;
-        let shown = object(decoder, state)?;
+        let (user_id, session_id) = (utf8(user)?, utf8(id)?);
+        let named = |failure| match failure {
+            Failure::Sealed(words) => {
+                Failure::Sealed(format!("session {session_id:?} of user {user_id:?}: {words}"))
+            }
+            failure => failure,
+        };
+        let mut scoped = |value, scope| {
+            let plain = open_state(value, scope, opener, Some((user_id, session_id))).map_err(named)?;
+            object(decoder, &plain)
+        };
+        let shown = scoped(state, SESSION_STATE)?;
         if let Some(app) = app {
-            merge(&shown, APP, &object(decoder, app.as_bytes())?)?;
+            merge(&shown, APP, &scoped(app.as_bytes(), APP_STATE)?)?;
         }
         if let Some(state) = by_user.get(user) {
-            merge(&shown, USER, &object(decoder, state)?)?;
+            merge(&shown, USER, &scoped(state, USER_STATE)?)?;
         }
         found.push((
-            decoder.repeated(utf8(user)?)?,
-            PyString::new(py, utf8(id)?),
+            decoder.repeated(user_id)?,
+            PyString::new(py, session_id),
             shown,
             columns::seconds_from_micros(columns::unix_micros(created)?),
             columns::seconds_from_micros(columns::unix_micros(updated)?),

@@ -1,0 +1,132 @@
+"""The table of wrapped keys, a key or more for each user: its migrations and statements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from adk_psqlpy.sql.migrate import migrate
+from adk_psqlpy.sql.names import quoted, split
+
+
+@dataclass(frozen=True)
+class UserKeyTable:
+    """The table of one key ring; `<name>_metadata` beside it records its version.
+
+    Raises:
+        ValueError: the name is not a plain identifier, or too long.
+    """
+
+    key_table: str
+
+    def __post_init__(self) -> None:
+        split("key_table", self.key_table)
+        split(f"the name derived from key_table {self.key_table!r}", f"{self.key_table}_metadata")
+
+    @cached_property
+    def keys(self) -> str:
+        """The table, quoted."""
+        return quoted(self.key_table)
+
+    @cached_property
+    def metadata(self) -> str:
+        """The table that records the schema version, quoted."""
+        return quoted(f"{self.key_table}_metadata")
+
+    @property
+    def schema(self) -> str | None:
+        """The schema, quoted, if one is named."""
+        schema = split("key_table", self.key_table)[0]
+        return f'"{schema}"' if schema else None
+
+
+def _first_table(table: UserKeyTable, key_length: int) -> str:
+    """Keys by user. `user_id` is empty for the key of what belongs to an app."""
+    return f"""
+    CREATE TABLE {table.keys} (
+        app_name varchar({key_length}) NOT NULL,
+        user_id varchar({key_length}) NOT NULL,
+        generation bigint NOT NULL,
+        key_id varchar(64) NOT NULL UNIQUE,
+        wrapped bytea NOT NULL,
+        create_time timestamptz NOT NULL,
+        PRIMARY KEY (app_name, user_id, generation)
+    );
+    """
+
+
+MIGRATIONS: Final[tuple[Callable[[UserKeyTable, int], str], ...]] = (_first_table,)
+"""In order; the first is version 1."""
+
+SCHEMA_VERSION: Final = len(MIGRATIONS)
+"""The version that this package reads and writes."""
+
+
+def create_user_keys(table: UserKeyTable, key_length: int) -> str:
+    """A batch that brings a database to `SCHEMA_VERSION`, whatever it is at (`sql.migrate`)."""
+    return migrate(
+        table.metadata,
+        [] if table.schema is None else [table.schema],
+        [migration(table, key_length) for migration in MIGRATIONS],
+        {"key_length": str(key_length)},
+    )
+
+
+@dataclass(frozen=True)
+class UserKeyStatements:
+    """The statements for one table of keys. `$1 $2` are app name and user id where nothing else is said."""
+
+    table: UserKeyTable
+
+    @cached_property
+    def current(self) -> str:
+        """The id of the user's newest key; no row where there is none."""
+        return f"""
+        SELECT key_id FROM {self.table.keys} WHERE app_name = $1 AND user_id = $2
+        ORDER BY generation DESC LIMIT 1
+        """
+
+    @cached_property
+    def key(self) -> str:
+        """`$1` a key's id: whose it is, and the wrapped key."""
+        return f"SELECT app_name, user_id, wrapped FROM {self.table.keys} WHERE key_id = $1"
+
+    @cached_property
+    def add_first(self) -> str:
+        """`$3` id, `$4` wrapped key, `$5` now: the user's first key. No row where there is one already."""
+        return f"""
+        INSERT INTO {self.table.keys} (app_name, user_id, generation, key_id, wrapped, create_time)
+        VALUES ($1, $2, 1, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING key_id
+        """
+
+    @cached_property
+    def add_next(self) -> str:
+        """The same as the user's newest key. No row where another one was added at the same time."""
+        return f"""
+        INSERT INTO {self.table.keys} (app_name, user_id, generation, key_id, wrapped, create_time)
+        SELECT $1::varchar, $2::varchar, coalesce(max(k.generation), 0) + 1, $3, $4, $5 FROM {self.table.keys} AS k
+        WHERE k.app_name = $1 AND k.user_id = $2
+        ON CONFLICT DO NOTHING RETURNING key_id
+        """
+
+    @cached_property
+    def erase(self) -> str:
+        """Deletes all keys of the user; gives their ids."""
+        return f"DELETE FROM {self.table.keys} WHERE app_name = $1 AND user_id = $2 RETURNING key_id"
+
+    @cached_property
+    def page(self) -> str:
+        """`$1` the last id seen, `$2` how many: id, app name, user id, wrapped key, in the order of ids."""
+        return f"""
+        SELECT key_id, app_name, user_id, wrapped FROM {self.table.keys}
+        WHERE key_id > $1 ORDER BY key_id LIMIT $2
+        """
+
+    @cached_property
+    def rewrap(self) -> str:
+        """`$1` a key's id, `$2` the key as it was wrapped, `$3` as it is wrapped now."""
+        return (
+            f"UPDATE {self.table.keys} SET wrapped = $3 WHERE key_id = $1 AND wrapped = $2 RETURNING key_id"
+        )
