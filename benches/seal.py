@@ -45,6 +45,9 @@ class OneKey:
     async def current(self, app_name: str, user_id: str) -> str:  # noqa: ARG002
         return "bench"
 
+    async def key_ids(self, app_name: str, user_id: str) -> list[str]:  # noqa: ARG002
+        return ["bench"]
+
 
 async def appended(services: dict[str, PsqlpySessionService]) -> dict[str, list[float]]:
     """Milliseconds an append, a value a portion."""

@@ -213,7 +213,7 @@ class Keys:
         """Forget a key."""
 
     def hash_words(self, key_id: str, app_name: str, user_id: str, words: list[str]) -> list[str]:
-        """A keyed hash (half of HMAC-SHA256, 32 hexadecimal digits) of each word.
+        """A keyed hash (half of HMAC-SHA256, 32 letters from a to p) of each word.
 
         Raises:
             KeyError: the key is not at hand.

@@ -155,12 +155,11 @@ impl Key {
         Cipher { id: self.id.clone(), derived: self.derived(app, user), data, fixed }
     }
 
-    /// A word's keyed hash, of this app and user: the first half of HMAC-SHA256 in hexadecimal digits.
+    /// A word's keyed hash, of this app and user: the first half of HMAC-SHA256, four bits a letter from a to p.
     pub fn hash_word(&self, app: &str, user: &str, word: &str) -> String {
         let tag = hmac::sign(&self.derived(app, user).words, word.as_bytes());
         tag.as_ref()[..16].iter().fold(String::with_capacity(32), |mut text, byte| {
-            text.push(char::from(b"0123456789abcdef"[usize::from(byte >> 4)]));
-            text.push(char::from(b"0123456789abcdef"[usize::from(byte & 15)]));
+            text.extend([byte >> 4, byte & 15].map(|nibble| char::from(b'a' + nibble)));
             text
         })
     }

@@ -89,7 +89,7 @@ def psqlpy(dsn: str, *, sealed: bool = False) -> Backend:
         await service.close()
         await configs.pop(id(service)).close_pool()
 
-    name = "psqlpy_sealed" if sealed else "psqlpy"
+    name = "sealed" if sealed else "psqlpy"
     return Backend(name, persistent=True, any_loop=True, connect=connect, disconnect=disconnect)
 
 
@@ -98,7 +98,7 @@ BACKENDS: dict[str, tuple[bool, Callable[..., Backend]]] = {
     "in_memory": (False, in_memory),
     "database": (True, database),
     "psqlpy": (True, psqlpy),
-    "psqlpy_sealed": (True, partial(psqlpy, sealed=True)),
+    "sealed": (True, partial(psqlpy, sealed=True)),
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 from google.adk.version import __version__ as adk_version
 
 # Ours, and ours with everything sealed.
-OURS = ("psqlpy", "psqlpy_sealed")
+OURS = ("psqlpy", "sealed")
 # The fixtures by which a test runs on each service in turn.
 BACKEND_FIXTURES = ("backend", "memory_backend", "artifact_backend")
 # What `@differs` says of ADK's own services was found out on this release; older ones differ more.

@@ -73,7 +73,7 @@ async def test_a_ring_is_asked_once_within_the_time_limit(monkeypatch: pytest.Mo
         assert await seal.current("app", "user") == "test-1"
     assert ring.asked == ["test-1"]
     now += 59
-    ring.key_ids.append("test-2")
+    ring.ids.append("test-2")
     assert await seal.current("app", "user") == "test-1"
     now += 2
     assert await seal.current("app", "user") == "test-2"

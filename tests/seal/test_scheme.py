@@ -88,7 +88,8 @@ def test_words() -> None:
     """The first half of HMAC-SHA256, under a key of its own."""
     mac = HMAC(derived(b"words", "app", "user"), SHA256())
     mac.update("café".encode())
-    assert keys().hash_words(ID, "app", "user", ["café"]) == [mac.finalize().hex()[:32]]
+    expected = mac.finalize().hex()[:32].translate(str.maketrans("0123456789abcdef", "abcdefghijklmnop"))
+    assert keys().hash_words(ID, "app", "user", ["café"]) == [expected]
 
 
 def test_nonces_are_random() -> None:

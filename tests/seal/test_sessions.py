@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from psqlpy.exceptions import NotSupportedError
 
-from adk_psqlpy import PsqlpyADKStore, PsqlpySessionService
+from adk_psqlpy import PsqlpyADKStore, PsqlpySessionService, _native
 from adk_psqlpy.errors import MissingKeyError, SealError
 from adk_psqlpy.seal import Seal
 from keys import TestKeys, fresh_seal
@@ -18,6 +18,13 @@ from .support import SECRET, Sealed, places_of, secret_event
 
 if TYPE_CHECKING:
     from google.adk.sessions import Session
+
+
+def keys_of(key_id: str) -> _native.Keys:
+    made = _native.Keys()
+    made.add(key_id, bytes(32))
+    return made
+
 
 KEY: dict[str, Any] = {"app_name": "app", "user_id": "user", "session_id": "s"}
 STATE = {"own": f"{SECRET} a", "user:card": f"{SECRET} b", "app:motto": f"{SECRET} c"}
@@ -110,6 +117,17 @@ async def test_a_store_without_a_seal_says_so(sealed: Sealed, which: str) -> Non
     with pytest.raises(SealError, match="give the store or service the seal=") as raised:
         await plain.get_session(**KEY)
     assert place in str(raised.value)
+
+
+def test_values_read_past_the_store_are_refused() -> None:
+    """Whoever decodes a sealed state without a seal, such as an export, is not given the envelope."""
+    sealed = _native.seal_state(
+        b'\x01{"a": 1}', "k", (keys_of("k"), "a", "u", "s"), scope="session state", patterns=["*"], plain=[]
+    )
+    for value in (sealed, b"\x01" + sealed[6:-1]):
+        with pytest.raises(SealError, match=r"here: .*sealed, and there is nothing to open it with"):
+            _native.decode_json(value, place="here")
+    assert _native.decode_json(b'\x01{"a": ["\xef\xb7\x90seal1:k:"]}', place="here")
 
 
 async def test_a_missing_key(sealed: Sealed) -> None:
@@ -238,7 +256,7 @@ async def test_state_still_merges_on_the_server(sealed: Sealed) -> None:
 async def test_rotation(sealed: Sealed, ring: TestKeys) -> None:
     """New values are sealed with the new key as soon as the seal has noticed, older ones stay readable."""
     session = await a_session(sealed, events=1)
-    ring.key_ids.append("test-2")
+    ring.ids.append("test-2")
     await sealed.service.append_event(session, secret_event(1))
     assert sealed.store.seal is not None
     sealed.store.seal.forget()
@@ -284,3 +302,15 @@ async def test_what_the_server_would_have_to_read_is_refused(sealed: Sealed) -> 
     )
     await sealed.service.append_event(session, rewind)
     assert session.state["own"] == 1
+
+
+async def test_followers_open_what_they_are_given(sealed: Sealed) -> None:
+    """Another process follows a sealed session."""
+    session = await a_session(sealed, events=2)
+    reader = service_with(sealed, fresh_seal())
+    events = []
+    async for event in reader.follow(**KEY, after=0):
+        events.append(event)
+        if len(events) == 2:
+            break
+    assert events == session.events

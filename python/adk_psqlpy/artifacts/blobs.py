@@ -13,6 +13,8 @@ from typing import Final
 from psqlpy.exceptions import DatabaseError
 from psqlpy.extra_types import CustomType
 
+from adk_psqlpy.artifacts.names import Name
+from adk_psqlpy.artifacts.sealing import Sealing
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.replica import Reads
 from adk_psqlpy.connections.retry import Repeat
@@ -44,17 +46,21 @@ def new_blob_id() -> CustomType:
 
 
 class Blobs:
-    """Uploads and downloads of one user's blobs."""
+    """Uploads and downloads of one artifact's blobs. `content` is the stored hash of the whole."""
 
     def __init__(
-        self, lanes: Lanes, reads: Reads, sql: ArtifactStatements, app_name: str, user_id: str
+        self, lanes: Lanes, reads: Reads, sql: ArtifactStatements, name: Name, sealing: Sealing
     ) -> None:
         self._lanes = lanes
         self._reads = reads
         self._sql = sql
-        self._owner = [app_name, user_id]
+        self._name = name
+        self._sealing = sealing
+        self._owner = [name.app_name, name.user_id]
 
-    async def upload(self, data: bytes, now: datetime, stale_before: datetime) -> CustomType | None:
+    async def upload(
+        self, data: bytes, content: bytes, now: datetime, stale_before: datetime
+    ) -> CustomType | None:
         """Send bytes as chunks of a new blob, which nobody sees; `None` where it was cleared away meanwhile.
 
         Left unpublished, by an error or a cancellation, the blob is garbage that `begin_upload` of a later
@@ -69,7 +75,8 @@ class Blobs:
         async def send(number: int) -> bool:
             nonlocal present
             # A copy: the driver reads a memoryview byte by byte (40 MiB/s where bytes reached 100).
-            chunk = CustomType(bytes(view[number * CHUNK : (number + 1) * CHUNK]))
+            part = bytes(view[number * CHUNK : (number + 1) * CHUNK])
+            chunk = CustomType(await self._sealing.chunk(self._name, content, number, part))
             parameters = [*self._owner, blob_id, number, chunk]
             rows = await self._lanes.fetch(self._sql.upload_chunk, parameters, repeat=Repeat.AFTER_FAILURE)
             present = present and bool(rows)
@@ -78,8 +85,8 @@ class Blobs:
         await _each(range(-(-len(data) // CHUNK)), send)
         return blob_id if present else None
 
-    async def download(self, blob_id: bytes, size: int, first: bytes) -> bytes | None:
-        """Put a blob together, given its first chunk; `None` where it was deleted meanwhile.
+    async def download(self, blob_id: bytes, content: bytes, size: int, first: bytes) -> bytes | None:
+        """Put a blob together, given its first chunk, opened; `None` where it was deleted meanwhile.
 
         A `BytesIO` hands its buffer over as the bytes object (CPython), so nothing is held twice.
         """
@@ -98,7 +105,7 @@ class Blobs:
             parameters = [*self._owner, identity, number]
             rows = await self._reads.fetch(self._sql.load_chunk, parameters, {"data": _raw})
             if rows:
-                chunk = rows[0][0]
+                chunk = await self._sealing.open_chunk(self._name, content, number, rows[0][0])
                 if len(chunk) != min(length, size - number * length):
                     raise DatabaseError(
                         f"chunk {number} of an artifact of {size} bytes has {len(chunk)} bytes instead of "

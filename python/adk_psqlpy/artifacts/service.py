@@ -31,6 +31,7 @@ from adk_psqlpy.artifacts.names import (
     live_reference,
 )
 from adk_psqlpy.artifacts.parts import Packed, encode_metadata, pack, refers_to, unpack
+from adk_psqlpy.artifacts.sealing import Sealing
 from adk_psqlpy.checks import LONGEST_KEY, whole
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections import binary
@@ -38,6 +39,7 @@ from adk_psqlpy.connections.lanes import Decoders, Row, lanes_of
 from adk_psqlpy.connections.replica import reads_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind
+from adk_psqlpy.seal.seal import Seal, checked_seal
 from adk_psqlpy.sql.artifact_tables import (
     SCHEMA_VERSION,
     USER_SCOPE,
@@ -58,7 +60,7 @@ _TRIES: Final = 5
 
 
 _DECODERS: Final[Decoders] = dict.fromkeys(
-    ("part", "custom_metadata", "blob_id", "data", "hashes"), binary.raw
+    ("part", "custom_metadata", "blob_id", "data", "hashes", "hash"), binary.raw
 )
 
 
@@ -85,16 +87,27 @@ class PsqlpyArtifactService(BaseArtifactService):
             named after it (`sql.artifact_tables`).
         key_length: the longest app name, user id or session id in characters, 1 to 1,024. The tables are made
             with it.
+        seal: encrypts bytes, what else a `Part` holds, and custom metadata before they are sent
+            (docs/security.md). File names, MIME types and sizes stay plain. What was stored without it is
+            still read.
 
+    What is sealed and does not open raises `SealError`.
     Bad arguments raise `InputValidationError`, which is ADK's `ValueError`, before anything is sent. A dict
     that is no `Part` raises pydantic's `ValidationError`, which is a `ValueError` too. Errors of the
     connection and of the server raise `psqlpy.exceptions.Error`.
     """
 
     def __init__(
-        self, config: PsqlpyConfig, artifact_table: str = "adk_artifacts", *, key_length: int = 128
+        self,
+        config: PsqlpyConfig,
+        artifact_table: str = "adk_artifacts",
+        *,
+        key_length: int = 128,
+        seal: Seal | None = None,
     ) -> None:
         self.config = config
+        self.seal = checked_seal(seal)
+        self._sealing = Sealing(self.seal)
         self.tables = ArtifactTables(artifact_table)
         self.key_length = whole("key_length", key_length, LONGEST_KEY)
         self._sql: ArtifactStatements = ArtifactStatements(self.tables)
@@ -195,25 +208,26 @@ class PsqlpyArtifactService(BaseArtifactService):
             filename,
             now,
             packed.mime_type,
-            CustomType(packed.rest),
-            CustomType(encode_metadata(custom_metadata)),
         ]
-        return await self._save(name, packed, row, now)
+        metadata = await self._sealing.metadata(name, encode_metadata(custom_metadata))
+        return await self._save(name, packed, row, metadata, now)
 
-    async def _save(self, name: Name, packed: Packed, row: list[Any], now: datetime) -> int:
+    async def _save(self, name: Name, packed: Packed, row: list[Any], metadata: bytes, now: datetime) -> int:
         await self._ready()  # before a statement is chosen: distributed tables have their own
         data = packed.payload
-        if data is None:
+        content = None if data is None else await self._sealing.content_hash(name, await digest(data))
+        rest = await self._sealing.part(name, content, packed.rest)
+        row = [*row, CustomType(rest), CustomType(metadata)]
+        if data is None or content is None:
             return _version(await self._write(self._sql.save_reference, row))
-        row = [*row, CustomType(await digest(data)), len(data)]
+        row = [*row, CustomType(content), len(data)]
         if len(data) <= CHUNK:
-            return _version(
-                await self._write(self._sql.save_one_chunk, [*row, new_blob_id(), CustomType(data)])
-            )
+            chunk = CustomType(await self._sealing.chunk(name, content, 0, data))
+            return _version(await self._write(self._sql.save_one_chunk, [*row, new_blob_id(), chunk]))
         for _ in range(_TRIES):
             if rows := await self._write(self._sql.save_known, row):
                 return _version(rows)
-            blob_id = await self.blobs(name).upload(data, now, now - ABANDONED)
+            blob_id = await self.blobs(name).upload(data, content, now, now - ABANDONED)
             if blob_id is not None and (rows := await self._write(self._sql.save_uploaded, [*row, blob_id])):
                 return _version(rows)
         raise DatabaseError(
@@ -268,14 +282,16 @@ class PsqlpyArtifactService(BaseArtifactService):
             rows = await self._read(self._sql.load, [*name.key, version])
             if not rows:
                 return None
-            part, size, blob_id, first = rows[0]
+            part, size, blob_id, first, content = rows[0]
+            part = await self._sealing.open_part(name, content, part)
             rest = _native.decode_json(part, place=name.place)
             if size is None:
                 return rest, None
             if first is not None:
+                first = await self._sealing.open_chunk(name, content, 0, first)
                 if len(first) == size:
                     return rest, first
-                payload = await self.blobs(name).download(blob_id, size, first)
+                payload = await self.blobs(name).download(blob_id, content, size, first)
                 if payload is not None:
                     return rest, payload
             # Deleted while it was being read: look again, there may be a new one.
@@ -339,7 +355,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         """Describe an artifact's versions, in order."""
         name = self._name(app_name, user_id, filename, session_id)
         rows = await self._read(self._sql.describe_versions, name.key)
-        return [_described(name, row) for row in rows]
+        return [await self._described(name, row) for row in rows]
 
     @override
     @observed("artifacts")
@@ -358,7 +374,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         """
         name = self._name(app_name, user_id, filename, session_id)
         rows = await self._read(self._sql.describe_version, [*name.key, checked_version(version)])
-        return _described(name, rows[0]) if rows else None
+        return await self._described(name, rows[0]) if rows else None
 
     # Beyond ADK's.
 
@@ -396,8 +412,19 @@ class PsqlpyArtifactService(BaseArtifactService):
     # Beneath.
 
     def blobs(self, name: Name) -> Blobs:
-        """Uploads and downloads of the artifact's owner."""
-        return Blobs(self._lanes, self._reads, self._sql, name.app_name, name.user_id)
+        """Uploads and downloads of the artifact."""
+        return Blobs(self._lanes, self._reads, self._sql, name, self._sealing)
+
+    async def _described(self, name: Name, row: Row) -> ArtifactVersion:
+        version, create_time, mime_type, custom_metadata = row
+        metadata = await self._sealing.open_metadata(name, custom_metadata)
+        return ArtifactVersion(
+            version=version,
+            canonical_uri=name.uri(version),
+            custom_metadata=_native.decode_json(metadata, place=name.place),
+            create_time=create_time.timestamp(),
+            mime_type=mime_type,
+        )
 
     def _name(self, app_name: str, user_id: str, filename: str, session_id: str | None) -> Name:
         return checked_name(app_name, user_id, filename, session_id, self.key_length)
@@ -409,14 +436,3 @@ def _now() -> datetime:
 
 def _version(rows: list[Row]) -> int:
     return int(rows[0][0])
-
-
-def _described(name: Name, row: Row) -> ArtifactVersion:
-    version, create_time, mime_type, custom_metadata = row
-    return ArtifactVersion(
-        version=version,
-        canonical_uri=name.uri(version),
-        custom_metadata=_native.decode_json(custom_metadata, place=name.place),
-        create_time=create_time.timestamp(),
-        mime_type=mime_type,
-    )

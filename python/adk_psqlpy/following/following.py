@@ -86,6 +86,14 @@ class Reads(Protocol):
         ...
 
 
+class Decode(Protocol):
+    """How a store makes events of rows."""
+
+    def __call__(self, key: Key, chunks: list[Row], place: str) -> Awaitable[list[Event]]:
+        """Give the events of the chunks, as `decode_events` of the crate takes them."""
+        ...
+
+
 class Following:
     """The followers of a store, in any number of event loops; one watcher in each."""
 
@@ -96,13 +104,15 @@ class Following:
         tables: Tables,
         read: Reads,
         settings: FollowSettings,
+        decode: Decode,
     ) -> None:
-        """Read by `read`, which is the store's; `lanes` say when the store's connections are closed."""
+        """Read by `read` and `decode`, the store's; `lanes` say when the store's connections are closed."""
         self.settings = settings
         self._config = config
         self._lanes = lanes
         self._sql = FollowingStatements(tables)
         self._read = read
+        self._decode = decode
         # Replaced, never changed: other threads, with event loops of their own, look at it meanwhile.
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
         self._lock = threading.Lock()
@@ -163,7 +173,7 @@ class Following:
         create_time, revision, standby, id_at, seqs, *columns = rows[0]
         app_name, user_id, session_id = key
         place = f"session {session_id!r} of user {user_id!r} in app {app_name!r}"
-        events = _native.decode_events(tuple(columns), place=place)
+        events = await self._decode(key, [tuple(columns)], place)
         return Page(Version(revision, create_time), standby, id_at, seqs or [], events)
 
     async def look(self, key: Key) -> Version | None:

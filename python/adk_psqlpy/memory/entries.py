@@ -40,6 +40,8 @@ class Stored:
     text: str
     expires: int | None
     embedding: str | None = None
+    words: str | None = None
+    """As they are indexed; `None` for those of `text`."""
 
 
 def searched_text(content: types.Content | None) -> str:
@@ -122,7 +124,7 @@ def columns(rows: Sequence[Stored], *, vectors: bool) -> list[CustomType]:
             _text(row.time_text),
             row.content,
             row.metadata,
-            words(row.text).encode(),
+            (words(row.text) if row.words is None else row.words).encode(),
             None if row.expires is None else binary.timestamptz(row.expires),
             *([None if row.embedding is None else row.embedding.encode()] if vectors else []),
         ]

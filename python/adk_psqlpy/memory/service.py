@@ -26,8 +26,10 @@ from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind
 from adk_psqlpy.memory import entries
 from adk_psqlpy.memory.entries import Stored
+from adk_psqlpy.memory.sealing import Sealing
 from adk_psqlpy.memory.vectors import MOST_DIMENSIONS, Embed, embedded
 from adk_psqlpy.memory.words import LONGEST_QUERY, LONGEST_TEXT, terms
+from adk_psqlpy.seal.seal import Seal, checked_seal
 from adk_psqlpy.sql.distribution import distribute, drop_local_copies
 from adk_psqlpy.sql.memory import (
     MEMORY_SCHEMA_VERSION,
@@ -65,6 +67,9 @@ class PsqlpyMemoryService(BaseMemoryService):
         batch_size: events or memories a statement, and texts a call of `embed`.
         key_length: the longest app name, user, session or memory id in characters, 1 to 1,024. The table is
             made with it.
+        seal: encrypts memories before they are sent, and hashes the words by which they are found with a
+            key of the user (docs/security.md). The table is made with it: plain memories do not lie beside
+            sealed ones. There is no stemming then, and no search by metadata or meaning.
 
     Every method raises `ValueError` for arguments that cannot be stored, before anything is sent. It raises
     `psqlpy.exceptions.Error` for errors of the connection and of the server. Errors of `embed` reach the
@@ -83,8 +88,13 @@ class PsqlpyMemoryService(BaseMemoryService):
         dimensions: int | None = None,
         batch_size: int = 250,
         key_length: int = 128,
+        seal: Seal | None = None,
     ) -> None:
         self.config = config
+        self.seal = checked_seal(seal)
+        self._sealing = Sealing(self.seal)
+        if seal is not None:
+            _check_sealed(language, embed)
         self.table = MemoryTable(memory_table)
         text_search_configuration(language)
         self.language = language
@@ -142,7 +152,9 @@ class PsqlpyMemoryService(BaseMemoryService):
         lacks_vectors = self.dimensions is not None and "dimensions" not in recorded
         if version < MEMORY_SCHEMA_VERSION or lacks_vectors:
             await self._lanes.batch(
-                create_memory_table(self.table, self.key_length, self.language, self.dimensions)
+                create_memory_table(
+                    self.table, self.key_length, self.language, self.dimensions, sealed=self.seal is not None
+                )
             )
             recorded = await self._recorded(sql)
         if distributed and "distributed" not in recorded:
@@ -161,6 +173,12 @@ class PsqlpyMemoryService(BaseMemoryService):
         if self.dimensions is not None:
             given["dimensions"] = str(self.dimensions)
         check_made_with(recorded, given, self.table.metadata, "another memory_table")
+        if recorded and ("sealed" in recorded) != (self.seal is not None):
+            have, has = ("without", "with") if self.seal is not None else ("with", "without")
+            raise ValueError(
+                f"{self.table.memories} was made {have} a seal, and this service is {has} one: plain words "
+                "beside hashed ones would tell what these are. Use the same, or another memory_table"
+            )
         return recorded
 
     async def _statements(self) -> MemoryStatements:
@@ -287,6 +305,7 @@ class PsqlpyMemoryService(BaseMemoryService):
                         with_text, await embedded(self._embed, self.dimensions, texts), strict=True
                     ):
                         row.embedding = vector
+            await self._sealing.rows(scope, part)
             columns = entries.columns(part, vectors=sql.dimensions is not None)
             parameters = [*scope, self._configuration(), parameter(timestamptz(_now())), *columns]
             await self._run("add_memories", sql.add(replace=replace), parameters)
@@ -316,6 +335,10 @@ class PsqlpyMemoryService(BaseMemoryService):
         if not isinstance(query, str):
             raise ValueError(f"query must be a str, not {type(query).__name__}")
         most = self.limit if limit is None else whole("limit", limit, 1_000)
+        if custom_metadata and self.seal is not None:
+            raise ValueError(
+                "sealed memories cannot be searched by custom_metadata: the server cannot read it"
+            )
         metadata = None if not custom_metadata else CustomType(entries.encode_metadata(custom_metadata))
         query = query[:LONGEST_QUERY]
         wanted = terms(query)
@@ -328,14 +351,16 @@ class PsqlpyMemoryService(BaseMemoryService):
         parameters: list[Any] = [
             *scope,
             self._configuration(),
-            entries.texts(wanted.any),
-            " | ".join(f"({term})" for term in wanted.none),
+            entries.texts(await self._sealing.terms(scope, wanted.any)),
+            " | ".join(f"({term})" for term in await self._sealing.terms(scope, wanted.none)),
         ]
         parameters += [parameter(timestamptz(_now())), most, metadata, *vectors]
         with self._telemetry.operation("search_memory", self._collection):
             statement = sql.search(vectors=bool(vectors))
             rows = await self._reads.fetch(statement, parameters, entries.ROW, kind="list")
-        return SearchMemoryResponse(memories=[entries.entry_of(row) for row in rows])
+        return SearchMemoryResponse(
+            memories=[entries.entry_of(await self._sealing.opened(scope, row)) for row in rows]
+        )
 
     @override
     async def delete_memory(self, *, app_name: str, user_id: str, memory_id: str | None = None) -> None:
@@ -390,6 +415,17 @@ class PsqlpyMemoryService(BaseMemoryService):
     ) -> None:
         """Close it."""
         await self.close()
+
+
+def _check_sealed(language: str, embed: Embed | None) -> None:
+    """Refuse what a service with a seal cannot do."""
+    if language != "simple":
+        raise ValueError(
+            f"language must be 'simple' where memories are sealed, not {language!r}: the server sees hashes "
+            "of words, which it cannot stem"
+        )
+    if embed is not None:
+        raise ValueError("embed does not go with seal: vectors tell whoever reads them what a text is about")
 
 
 def _now() -> int:

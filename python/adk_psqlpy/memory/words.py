@@ -102,6 +102,18 @@ def words(text: str) -> str:
     return joined
 
 
+def beginnings(text: str) -> list[str]:
+    """The characters that begin a pair of `words`, each once.
+
+    A query of one character finds the pairs that it begins. Hashes of words have no beginnings, so where
+    words are hashed these are indexed as well.
+    """
+    if text.isascii():
+        return []
+    runs = (piece for piece, paired in _pieces(text[:LONGEST_TEXT]) if paired)
+    return list(dict.fromkeys(character for run in runs for character in run[:-1]))
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What a query looks for: `any` of these, `none` of those. Each is in the syntax of `to_tsquery`."""

@@ -38,6 +38,10 @@ class KeyRing(Protocol):
         """
         ...
 
+    async def key_ids(self, app_name: str, user_id: str) -> list[str]:
+        """The ids of all keys that values of this user may be sealed with, for searching sealed memories."""
+        ...
+
 
 def new_key(key_id: str) -> str:
     """A random key as `EnvironmentKeys` and `FileKeys` read it: `id:base64`."""
@@ -68,6 +72,10 @@ class EnvironmentKeys:
         """See `KeyRing.current`: the first one."""
         return next(iter(self._read()))
 
+    async def key_ids(self, app_name: str, user_id: str) -> list[str]:  # noqa: ARG002 - as the protocol has it
+        """See `KeyRing.key_ids`."""
+        return list(self._read())
+
     def _read(self) -> dict[str, bytes]:
         return _parsed(os.environ.get(self.variable, ""), f"the environment variable {self.variable}")
 
@@ -92,6 +100,10 @@ class FileKeys:
     async def current(self, app_name: str, user_id: str) -> str:  # noqa: ARG002 - as the protocol has it
         """See `KeyRing.current`: the first one."""
         return next(iter(await asyncio.to_thread(self._read)))
+
+    async def key_ids(self, app_name: str, user_id: str) -> list[str]:  # noqa: ARG002 - as the protocol has it
+        """See `KeyRing.key_ids`."""
+        return list(await asyncio.to_thread(self._read))
 
     def _read(self) -> dict[str, bytes]:
         lines = self.path.read_text(encoding="ascii", errors="replace").splitlines()

@@ -81,6 +81,19 @@ class Seal:
             await self._fetch(key_id)
         return key_id
 
+    async def searched(self, app_name: str, user_id: str) -> list[str]:
+        """The ids of the keys that a user's search words may be hashed with, all among `keys` then.
+
+        Raises:
+            MissingKeyError: the ring names a key that it does not have.
+        """
+        await self.current(app_name, user_id)
+        key_ids = await self.ring.key_ids(app_name, user_id)
+        for key_id in key_ids:
+            if key_id not in self.keys:
+                await self._fetch(key_id)
+        return key_ids
+
     async def opening(self, read: Callable[[], _T]) -> _T:
         """Call `read`, which opens values with `keys`, until it has all keys that it needs.
 
@@ -129,6 +142,17 @@ class Seal:
                 return
             del self._until[key_id]
             self.keys.discard(key_id)
+
+
+def checked_seal(seal: Seal | None) -> Seal | None:
+    """Refuse what is no `Seal`.
+
+    Raises:
+        ValueError: naming what it is.
+    """
+    if seal is not None and not isinstance(seal, Seal):
+        raise ValueError(f"seal must be a Seal, not {type(seal).__name__}: Seal(EnvironmentKeys())")
+    return seal
 
 
 def _patterns(name: str, given: Collection[str]) -> list[str]:

@@ -86,6 +86,11 @@ class UserKeys:
             raise MissingKeyError(f"the keys of user {user_id!r} of app {app_name!r} were erased just now")
         return str(rows[0][0])
 
+    async def key_ids(self, app_name: str, user_id: str) -> list[str]:
+        """The ids of all keys of a user, the newest first."""
+        rows = await self._run(self._sql.of_user, [app_name, user_id], Repeat.READ)
+        return [str(key_id) for (key_id,) in rows]
+
     async def rotate(self, app_name: str, user_id: str) -> str:
         """Give a user a new key, which new values are sealed with from now on; older ones stay readable.
 

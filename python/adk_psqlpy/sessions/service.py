@@ -186,7 +186,8 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
         the session's own state is made anew: ADK's knows nothing of the state that the session was created
         with, and of changes without an event. `temp:` keys reach the object's state only. An event that the
         session holds already, equal in all fields, is accepted once more and changes nothing: so an append
-        whose answer was lost can be repeated.
+        whose answer was lost can be repeated. Where the store has a `before_append`, what it gives is stored,
+        put into the object and returned; an event that it drops is returned as it is, and changes nothing.
 
         Raises:
             ValueError: a field of the session or event is of the wrong type, or too long; nothing was sent.
@@ -205,12 +206,16 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
         event = self._trim_temp_delta_state(event)
         if not event.id:
             event.id = Event.new_id()
+        stored = await self.store.prepared(event)
+        if stored is None:
+            return event
+        event = stored
         async with self._turn(session):
             expected = await self._expected_version(session)
             if event.actions.rewind_before_invocation_id:
                 await self._complete_rewind(session, event, expected)
             revision = await self.store.append_event(
-                session.app_name, session.user_id, session.id, event, expected=expected
+                session.app_name, session.user_id, session.id, event, expected=expected, is_prepared=True
             )
             if revision is None:
                 if self.stale_policy == "merge":
@@ -294,7 +299,9 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
             raise StaleSessionError(_STALE)
         written = None
         if outcome.seq is None:
-            written = await self.store.append_event(*key, event, expected=expected, merge=True)
+            written = await self.store.append_event(
+                *key, event, expected=expected, merge=True, is_prepared=True
+            )
         if written is None:
             found = await self.store.get_event(*key, event.id)
             if found is None:  # deleted meanwhile

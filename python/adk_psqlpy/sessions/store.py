@@ -24,11 +24,12 @@ from adk_psqlpy.connections.sources import Kind, LendsConnections
 from adk_psqlpy.errors import OperationTimeoutError, PoolTimeoutError
 from adk_psqlpy.following.follower import Follower
 from adk_psqlpy.following.following import Following, FollowSettings
-from adk_psqlpy.seal.seal import Seal
+from adk_psqlpy.seal.seal import Seal, checked_seal
 from adk_psqlpy.sessions import arguments
 from adk_psqlpy.sessions.groups import Append, AppendGroups
 from adk_psqlpy.sessions.histories import HISTORY_CACHE_BYTES, Histories
 from adk_psqlpy.sessions.kept_reads import KeptReads
+from adk_psqlpy.sessions.hook import BeforeAppend, prepared
 from adk_psqlpy.sessions.limits import JSONB_BYTES, StateSizes, check_event, check_state
 from adk_psqlpy.sessions.listing import Listing
 from adk_psqlpy.sessions.nodes import Queues
@@ -99,6 +100,9 @@ class PsqlpyADKStore:
             away.
         seal: encrypts content, actions, metadata and state before they are sent (docs/security.md). Rows that
             were written without it are still read.
+        before_append: a coroutine function that is called once with a copy of each event before it is
+            stored, and gives the event to store in its place, masked for instance; `None` stores none. It
+            must not change id, invocation id and timestamp.
 
     Every method raises `ValueError` for arguments that cannot be stored, before anything is sent, and
     `psqlpy.exceptions.Error` for what goes wrong between here and the server. Every method that reads raises
@@ -117,6 +121,7 @@ class PsqlpyADKStore:
         tables_on_first_use: bool = False,
         follow_settings: FollowSettings | None = None,
         seal: Seal | None = None,
+        before_append: BeforeAppend | None = None,
     ) -> None:
         self.config = config
         self.tables = Tables(session_table, events_table)
@@ -129,9 +134,8 @@ class PsqlpyADKStore:
         self._telemetry = config.telemetry if isinstance(config, PsqlpyConfig) else Telemetry()
         tables = ("sessions", "events", "app_states", "user_states")
         self._collections = {each: getattr(self.tables, each).replace('"', "") for each in tables}
-        if seal is not None and not isinstance(seal, Seal):
-            raise ValueError(f"seal must be a Seal, not {type(seal).__name__}: Seal(EnvironmentKeys())")
-        self.seal = seal
+        self.seal = checked_seal(seal)
+        self.before_append = before_append
         self._values = Values(seal)
         self._pages = self._pages_of(self._sql)
         # What is kept would be readable without its key, and for longer than the seal remembers that.
@@ -144,7 +148,12 @@ class PsqlpyADKStore:
         self._tables_wanted = tables_on_first_use
         self._search = EventSearch(self.tables, self.key_length, self._lanes, self._recorded)
         self.following = Following(
-            config, self._lanes, self.tables, self._read, follow_settings or FollowSettings()
+            config,
+            self._lanes,
+            self.tables,
+            self._read,
+            follow_settings or FollowSettings(),
+            self._values.events,
         )
         # One task makes them while the others of its event loop wait; other loops take turns in the server.
         self._making: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
@@ -449,6 +458,7 @@ class PsqlpyADKStore:
         *,
         expected: Version,
         merge: bool = False,
+        is_prepared: bool = False,
     ) -> int | None:
         """Append an event and merge its state delta, if the session is still as expected.
 
@@ -456,10 +466,16 @@ class PsqlpyADKStore:
 
         Gives the new revision, which is the event's `seq`; `None` where nothing was written because the
         session is gone, has moved on, or holds the event already: `append_outcome` tells which. `temp:` keys
-        of the delta are not stored in any state.
+        of the delta are not stored in any state. `is_prepared` says that the event comes from `prepared`;
+        otherwise it goes through `before_append` here, and `None` is also given where that stores none.
         """
         self._check_key(app_name, user_id, session_id)
         arguments.check_append(event, expected)
+        if not is_prepared:
+            stored = await self.prepared(event)
+            if stored is None:
+                return None
+            event = stored
         key = (app_name, user_id, session_id)
         columns = _native.encode_event(event, self.key_length)
         delta = scoped(event.actions.state_delta) if event.actions.state_delta else EMPTY
@@ -487,6 +503,14 @@ class PsqlpyADKStore:
         if rows:
             self.following.appended(append.key)
         return int(rows[0][0]) if rows else None
+
+    async def prepared(self, event: Event) -> Event | None:
+        """The event that `before_append` stores in the place of this one; `None` where it stores none.
+
+        Raises:
+            ValueError: it gave no event, or changed id, invocation id or timestamp.
+        """
+        return await prepared(self.before_append, event)
 
     def _groups(self, user_id: str) -> AppendGroups | None:
         """The queue for a user's appends in the event loop that runs; `None` to send an append by itself."""

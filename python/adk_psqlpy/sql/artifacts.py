@@ -182,10 +182,10 @@ class ArtifactStatements:
     @cached_property
     def load(self) -> str:
         """`$5` a version, NULL for the newest: the part without its bytes, size (NULL: it has none), blob, and
-        first chunk. All chunks but the last are as long as the first."""
+        first chunk, hash. All chunks but the last are as long as the first."""
         t = self.tables
         return f"""
-        SELECT v.part, v.size, c.blob_id, k.data
+        SELECT v.part, v.size, c.blob_id, k.data, v.hash
         FROM (
             SELECT part, size, hash FROM {t.artifacts}
             WHERE {_KEY} AND ($5::bigint IS NULL OR version = $5)

@@ -125,13 +125,17 @@ MEMORY_SCHEMA_VERSION: Final = len(MEMORY_MIGRATIONS)
 """The version that this package reads and writes."""
 
 
-def create_memory_table(table: MemoryTable, key_length: int, language: str, dimensions: int | None) -> str:
+def create_memory_table(
+    table: MemoryTable, key_length: int, language: str, dimensions: int | None, *, sealed: bool = False
+) -> str:
     """A batch that brings a database to `MEMORY_SCHEMA_VERSION`, whatever it is at (`sql.migrate`).
 
     With `dimensions`, the column and index of vectors are added where they are missing; the extension must
     be there.
     """
     made_with = {"key_length": str(key_length), "language": language}
+    if sealed:
+        made_with["sealed"] = "1"
     if dimensions is not None:
         made_with["dimensions"] = str(dimensions)
     return migrate(
@@ -308,7 +312,7 @@ class MemoryStatements:
                 (SELECT sum(weight * ts_rank(c.words, query) / (1 + 0.7 * c.size / usual)) FROM weighed WHERE c.words @@ query) AS score
             FROM candidates AS c
         )"""
-        columns = "m.id, m.author, m.timestamp, m.timestamp_text, m.content, m.custom_metadata"
+        columns = "m.id, m.author, m.timestamp, m.timestamp_text, m.content, m.custom_metadata, m.session_id"
         own = f"{t} AS m ON {mine} AND m.id = r.id AND m.session_id = r.session_id"
         if not vectors:
             return f"""{text}

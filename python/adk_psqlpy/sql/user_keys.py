@@ -89,6 +89,13 @@ class UserKeyStatements:
         """
 
     @cached_property
+    def of_user(self) -> str:
+        """The ids of the user's keys, the newest first."""
+        return f"""
+        SELECT key_id FROM {self.table.keys} WHERE app_name = $1 AND user_id = $2 ORDER BY generation DESC
+        """
+
+    @cached_property
     def key(self) -> str:
         """`$1` a key's id: whose it is, and the wrapped key."""
         return f"SELECT app_name, user_id, wrapped FROM {self.table.keys} WHERE key_id = $1"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+from adk_psqlpy import _native
 from adk_psqlpy.connections import binary
 from adk_psqlpy.connections.lanes import Lanes, lanes_of
 from adk_psqlpy.connections.retry import Repeat
@@ -19,6 +21,9 @@ from adk_psqlpy.sql.partials import PartialStatements, create_partials
 
 STALE_SEC: Final = 3600.0
 """A text that nobody has gone on with for so long belongs to a process that died."""
+
+# What a sealed text begins with (rust/src/seal.rs).
+_LEAD: Final = "\ufdd0seal1:"
 
 _KNOWN: Final = ("varchar", "varchar", "varchar", "text")
 
@@ -50,6 +55,7 @@ class Partials:
         self._tables = store.tables
         self._key_length = store.key_length
         self._settings = store.following.settings
+        self._seal = store.seal
         self._lanes: Lanes = lanes_of(store.config)
         self._sql = PartialStatements(store.tables)
         self._there = False
@@ -77,7 +83,10 @@ class Partials:
         # U+0000 and lone surrogates: the event will have them, this is only what is shown until then.
         shown = text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
         now = binary.parameter(binary.timestamptz(version // 1000))
-        given = [stream.invocation_id, stream.author, stream.branch, shown, error, version, now]
+        place = [stream.invocation_id, stream.author, stream.branch]
+        shown = await self._sealed(key, [*place, "text"], shown)
+        error = None if error is None else await self._sealed(key, [*place, "error"], error)
+        given = [*place, shown, error, version, now]
         await self._lanes.fetch(self._sql.put, [*key, *given])
         self._wake(key)
 
@@ -98,7 +107,34 @@ class Partials:
         """What is being streamed now."""
         await self.create_table()
         rows = await self._lanes.fetch(self._sql.read, [*key], kind="read", repeat=Repeat.READ)
-        return Texts(*rows[0])
+        token, texts = rows[0]
+        return Texts(token, await self._opened(key, texts) if _LEAD in texts else texts)
+
+    async def _sealed(self, key: Key, place: list[str], text: str) -> str:
+        """A text as it is stored."""
+        if (seal := self._seal) is None:
+            return text
+        key_id = await seal.current(key[0], key[1])
+        sealed = _native.seal_value(text.encode(), seal.keys, key_id, _place(key, place), form="text")
+        return sealed.decode()
+
+    async def _opened(self, key: Key, texts: str) -> str:
+        """The array of `PartialStatements.read` with its texts opened."""
+        keys = None if self._seal is None else self._seal.keys
+
+        def opened() -> str:
+            parsed = json.loads(texts)
+            for each in parsed:
+                place = [each["invocation_id"], each["author"], each["branch"]]
+                for name in ("text", "error"):
+                    if each[name] is not None:
+                        told = f"text of {each['author']!r} in session {key[2]!r} of user {key[1]!r}, {name}"
+                        bound = _place(key, [*place, name])
+                        value = _native.open_value(each[name].encode(), keys, bound, form="text", told=told)
+                        each[name] = value.decode()
+            return json.dumps(parsed, ensure_ascii=False)
+
+        return opened() if self._seal is None else await self._seal.opening(opened)
 
     async def next(self, key: Key, known: Texts | None) -> Texts:
         """Wait until something else is streamed than is known, and give it; `None`: nothing is known."""
@@ -137,6 +173,11 @@ class Partials:
         given = list(binary.arrays(_KNOWN, values))
         rows = await self._lanes.fetch(self._sql.changed, given, kind="read", repeat=Repeat.READ)
         return [known[place - 1][0] for (place,) in rows]
+
+
+def _place(key: Key, rest: list[str]) -> tuple[str, str, str, list[bytes]]:
+    app_name, user_id, session_id = key
+    return "streamed text", app_name, user_id, [part.encode() for part in (session_id, *rest)]
 
 
 _partials: WeakKeyDictionary[PsqlpyADKStore, Partials] = WeakKeyDictionary()

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind};
 use crate::seal::{self, Cipher, Envelope, Key, LEAD, NONCE};
 
 pub use event::{open_row, seal_event};
-pub use state::{APP_STATE, SESSION_STATE, StateScope, USER_STATE, open_state, seal_state};
+pub use state::{APP_STATE, SESSION_STATE, StateScope, USER_STATE, open_state, refuse_sealed, seal_state};
 
 const NO_SEAL: &str = "sealed, and there is nothing to open it with: give the store or service the seal= that it was written with";
 
@@ -70,7 +70,7 @@ impl Keys {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// The keyed hash of each word, in the order given: 32 hexadecimal digits.
+    /// The keyed hash of each word, in the order given: 32 letters.
     #[expect(clippy::needless_pass_by_value, reason = "what Python passes is extracted by value")]
     fn hash_words(
         &self,

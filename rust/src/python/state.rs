@@ -7,7 +7,9 @@ use super::decode::Decoder;
 use super::encode::{Encoder, Foreign};
 use super::errors::Failure;
 use super::plan;
-use super::seal::{APP_STATE, Opener, SESSION_STATE, Scope, StateScope, USER_STATE, open_state};
+use super::seal::{
+    APP_STATE, Opener, SESSION_STATE, Scope, StateScope, USER_STATE, open_state, refuse_sealed,
+};
 use super::strings::stored;
 use crate::columns::{self, Array};
 use crate::error::{Error, ErrorKind};
@@ -82,7 +84,8 @@ pub fn decode_json<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let mut decoder = Decoder::new(py, super::plan(py)?);
     let text = columns::jsonb(value.as_bytes()).and_then(utf8).map_err(Failure::from);
-    text.and_then(|text| decoder.any_document(text, &Hint::default()))
+    text.and_then(|text| refuse_sealed(value.as_bytes()).map(|()| text))
+        .and_then(|text| decoder.any_document(text, &Hint::default()))
         .map_err(|failure| failure.raise(py, place))
 }
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from google.adk.artifacts import BaseArtifactService, FileArtifactService, InMemoryArtifactService
 
 from contract.differences import differs_among
+from keys import fresh_seal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -47,15 +49,17 @@ def file(directory: Path) -> ArtifactBackend:
     return ArtifactBackend("file", persistent=True, make=lambda: FileArtifactService(directory))
 
 
-def psqlpy(dsn: str) -> ArtifactBackend:
+def psqlpy(dsn: str, *, sealed: bool = False) -> ArtifactBackend:
     """Our `PsqlpyArtifactService` on the PostgreSQL at `dsn`; it makes its tables itself."""
     from adk_psqlpy import PsqlpyConfig
     from adk_psqlpy.artifacts import PsqlpyArtifactService
 
     def make() -> BaseArtifactService:
-        return PsqlpyArtifactService(PsqlpyConfig(pool_config={"dsn": dsn, "max_db_pool_size": 4}))
+        config = PsqlpyConfig(pool_config={"dsn": dsn, "max_db_pool_size": 4})
+        return PsqlpyArtifactService(config, seal=fresh_seal() if sealed else None)
 
-    return ArtifactBackend("psqlpy", persistent=True, make=make)
+    name = "sealed" if sealed else "psqlpy"
+    return ArtifactBackend(name, persistent=True, make=make)
 
 
 # Name -> (needs PostgreSQL, builder). The order is the order of the reports.
@@ -63,6 +67,7 @@ ARTIFACT_BACKENDS: dict[str, tuple[bool, Callable[[Any], ArtifactBackend]]] = {
     "in_memory": (False, in_memory),
     "file": (False, file),
     "psqlpy": (True, psqlpy),
+    "sealed": (True, partial(psqlpy, sealed=True)),
 }
 
 differs = differs_among(ARTIFACT_BACKENDS)

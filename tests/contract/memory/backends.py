@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from google.adk.memory.in_memory_memory_service import InMemoryMemoryService
 
 from contract.differences import differs_among
+from keys import fresh_seal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -67,15 +69,17 @@ def sqlite(directory: Path) -> MemoryBackend:
     return MemoryBackend("sqlite", persistent=True, connect=connect, disconnect=_close)
 
 
-def psqlpy(dsn: str) -> MemoryBackend:
+def psqlpy(dsn: str, *, sealed: bool = False) -> MemoryBackend:
     """Our `PsqlpyMemoryService` on the PostgreSQL at `dsn`."""
     from adk_psqlpy import PsqlpyConfig
     from adk_psqlpy.memory import PsqlpyMemoryService
 
     async def connect() -> BaseMemoryService:
-        return PsqlpyMemoryService(PsqlpyConfig(pool_config={"dsn": dsn, "max_db_pool_size": 4}))
+        config = PsqlpyConfig(pool_config={"dsn": dsn, "max_db_pool_size": 4})
+        return PsqlpyMemoryService(config, seal=fresh_seal() if sealed else None)
 
-    return MemoryBackend("psqlpy", persistent=True, connect=connect, disconnect=_close)
+    name = "sealed" if sealed else "psqlpy"
+    return MemoryBackend(name, persistent=True, connect=connect, disconnect=_close)
 
 
 # Name -> (the fixture that says where the data are, builder). The order is the order of the reports.
@@ -83,6 +87,7 @@ MEMORY_BACKENDS: dict[str, tuple[str | None, Callable[..., MemoryBackend]]] = {
     "in_memory": (None, in_memory),
     "sqlite": ("tmp_path", sqlite),
     "psqlpy": ("database", psqlpy),
+    "sealed": ("database", partial(psqlpy, sealed=True)),
 }
 
 differs = differs_among(MEMORY_BACKENDS, failures=(AssertionError, NotImplementedError))

@@ -135,7 +135,7 @@ class ArtifactWriter:
             if await self._lanes.fetch(self._sql.save_known, [*row, version]):
                 return
             now = datetime.now(timezone.utc)
-            blob_id = await blobs.upload(data, now, now - ABANDONED)
+            blob_id = await blobs.upload(data, content, now, now - ABANDONED)
             if blob_id is not None and await self._lanes.fetch(
                 self._sql.save_uploaded, [*row, blob_id, version]
             ):

@@ -47,6 +47,24 @@ impl StateScope {
     }
 }
 
+/// Fails where a jsonb value is sealed, or is an object of which a member is.
+pub fn refuse_sealed(value: &[u8]) -> Converted<()> {
+    if !seal::may_hold_sealed(value) {
+        return Ok(());
+    }
+    let text = json_of(value)?;
+    if Envelope::json(text.as_bytes()).is_some() {
+        return Err(Failure::Sealed(NO_SEAL.into()));
+    }
+    // What is no object has no members.
+    for (name, text) in members(text).unwrap_or_default() {
+        if Envelope::json(text.as_bytes()).is_some() {
+            return Err(Failure::Sealed(format!("key {name:?}: {NO_SEAL}")));
+        }
+    }
+    Ok(())
+}
+
 /// A state as jsonb with its sealed members opened.
 pub fn open_state<'b>(
     value: &'b [u8],
@@ -58,11 +76,7 @@ pub fn open_state<'b>(
         return Ok(value.into());
     }
     let Some(opener) = opener else {
-        for (name, text) in members(json_of(value)?)? {
-            if Envelope::json(text.as_bytes()).is_some() {
-                return Err(Failure::Sealed(format!("key {name:?}: {NO_SEAL}")));
-            }
-        }
+        refuse_sealed(value)?;
         return Ok(value.into());
     };
     let (user, session) = whose.unwrap_or((opener.user, opener.session));

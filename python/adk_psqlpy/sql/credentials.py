@@ -1,0 +1,138 @@
+"""The table of tools' credentials: its migrations and statements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from adk_psqlpy.sql.migrate import migrate
+from adk_psqlpy.sql.names import quoted, split
+
+LONGEST_NAME: Final = 256
+"""The longest credential key, in characters."""
+
+
+@dataclass(frozen=True)
+class CredentialTable:
+    """The table of one credential service; `<name>_metadata` beside it records its version.
+
+    Raises:
+        ValueError: the name is not a plain identifier, or too long.
+    """
+
+    credential_table: str
+
+    def __post_init__(self) -> None:
+        split("credential_table", self.credential_table)
+        derived = f"the name derived from credential_table {self.credential_table!r}"
+        split(derived, f"{self.credential_table}_metadata")
+
+    @cached_property
+    def credentials(self) -> str:
+        """The table, quoted."""
+        return quoted(self.credential_table)
+
+    @cached_property
+    def metadata(self) -> str:
+        """The table that records the schema version, quoted."""
+        return quoted(f"{self.credential_table}_metadata")
+
+    @property
+    def schema(self) -> str | None:
+        """The schema, quoted, if one is named."""
+        schema = split("credential_table", self.credential_table)[0]
+        return f'"{schema}"' if schema else None
+
+
+def _first_table(table: CredentialTable, key_length: int) -> str:
+    """Credentials by app, user and ADK's credential key; who refreshes one holds it until `lease_until`."""
+    return f"""
+    CREATE TABLE {table.credentials} (
+        app_name varchar({key_length}) NOT NULL,
+        user_id varchar({key_length}) NOT NULL,
+        credential_key varchar({LONGEST_NAME}) NOT NULL,
+        credential jsonb NOT NULL,
+        revision bigint NOT NULL,
+        lease_until timestamptz,
+        update_time timestamptz NOT NULL,
+        PRIMARY KEY (app_name, user_id, credential_key)
+    ) WITH (fillfactor = 80);
+    """
+
+
+MIGRATIONS: Final[tuple[Callable[[CredentialTable, int], str], ...]] = (_first_table,)
+"""In order; the first is version 1."""
+
+SCHEMA_VERSION: Final = len(MIGRATIONS)
+"""The version that this package reads and writes."""
+
+
+def create_credentials(table: CredentialTable, key_length: int) -> str:
+    """A batch that brings a database to `SCHEMA_VERSION`, whatever it is at (`sql.migrate`)."""
+    return migrate(
+        table.metadata,
+        [] if table.schema is None else [table.schema],
+        [migration(table, key_length) for migration in MIGRATIONS],
+        {"key_length": str(key_length)},
+    )
+
+
+@dataclass(frozen=True)
+class CredentialStatements:
+    """The statements for one table. `$1 $2 $3` are app name, user id and credential key throughout."""
+
+    table: CredentialTable
+
+    @cached_property
+    def load(self) -> str:
+        """The credential and its revision; no row where there is none."""
+        return f"""
+        SELECT credential, revision FROM {self.table.credentials}
+        WHERE app_name = $1 AND user_id = $2 AND credential_key = $3
+        """
+
+    @cached_property
+    def lease(self) -> str:
+        """`$4` the revision that was read, `$5` now, `$6` until when: the right to refresh that revision.
+
+        A row where it is given; none where somebody has it, or the credential is another one by now.
+        """
+        return f"""
+        UPDATE {self.table.credentials} SET lease_until = $6
+        WHERE app_name = $1 AND user_id = $2 AND credential_key = $3 AND revision = $4
+            AND (lease_until IS NULL OR lease_until <= $5)
+        RETURNING revision
+        """
+
+    @cached_property
+    def save(self) -> str:
+        """`$4` the credential, `$5` now: stored in the place of an earlier one, whose lease ends."""
+        return f"""
+        INSERT INTO {self.table.credentials} AS stored
+            (app_name, user_id, credential_key, credential, revision, update_time)
+        VALUES ($1, $2, $3, $4, 1, $5)
+        ON CONFLICT (app_name, user_id, credential_key) DO UPDATE
+            SET credential = excluded.credential, revision = stored.revision + 1, lease_until = NULL,
+                update_time = excluded.update_time
+        RETURNING revision
+        """
+
+    @cached_property
+    def delete(self) -> str:
+        """Deletes one credential; a row where it was there."""
+        return f"""
+        DELETE FROM {self.table.credentials}
+        WHERE app_name = $1 AND user_id = $2 AND credential_key = $3 RETURNING credential_key
+        """
+
+    @cached_property
+    def delete_user(self) -> str:
+        """`$1 $2`: deletes all credentials of a user; gives how many."""
+        return f"""
+        WITH gone AS (
+            DELETE FROM {self.table.credentials} WHERE app_name = $1 AND user_id = $2 RETURNING credential_key
+        )
+        SELECT count(*) FROM gone
+        """
