@@ -17,8 +17,8 @@ from google.adk.sessions.session import Session
 __all__ = [
     "DEBUG_BUILD",
     "EVENT_COLUMNS",
-    "Keys",
     "OWN_ARRAYS",
+    "Keys",
     "Recording",
     "SealError",
     "UnknownKeysError",

@@ -25,6 +25,7 @@ from adk_psqlpy.connections.keys import KEYS, TARGET_KEYS, key_table
 from adk_psqlpy.connections.knock import BUSY, sqlstate
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.lease import GRACE_SEC, Lease
+from adk_psqlpy.connections.passwords import source_of
 from adk_psqlpy.connections.pooler import is_pgbouncer
 from adk_psqlpy.connections.replica import PrimaryOnly, Reads, Replica
 from adk_psqlpy.connections.retry import RetryPolicy
@@ -108,6 +109,10 @@ class PsqlpyConfig:
         self._wants_embedded = target is None
         self._given = given if target is None else target | given
         self._settings = options.settle(self._given)
+        self._passwords = None if self._wants_embedded else source_of(self._settings)
+        if self._passwords is not None:
+            self._settings.pop("password", None)
+        self._asked = False
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._pool: ConnectionPool | None = None
@@ -166,7 +171,36 @@ class PsqlpyConfig:
             return self._pool
         if self._wants_embedded:
             return await asyncio.to_thread(self._open)
+        if self._passwords is not None and not self._asked:
+            self._take(await self._passwords.get())
         return self._open()
+
+    def _take(self, password: Secret | None) -> None:
+        """Log in with this password from now on."""
+        with self._lock:
+            self._asked = True
+            settings = {name: value for name, value in self._settings.items() if name != "password"}
+            self._settings = settings if password is None else settings | {"password": password}
+
+    async def _password_changed(self, pool: ConnectionPool) -> bool:
+        """Whether there is another password than a pool was refused with: then there is a new pool.
+
+        The old pool gives up its idle connections. Those in use go on: a server asks for a password at login
+        only.
+        """
+        if self._passwords is None:
+            return False
+        known = self._settings.get("password")
+        password = await self._passwords.get()
+        if self._pool is not pool:  # somebody else has noticed, or it was closed
+            return True
+        if password == known:
+            return False
+        self._take(password)
+        with self._lock:
+            self._pool = None
+        pool.close()
+        return True
 
     def _forget_parent(self) -> None:
         """Notice a fork: what the parent opened is the parent's."""
@@ -279,7 +313,19 @@ class PsqlpyConfig:
             psqlpy.exceptions.BaseConnectionPoolError: no connection could be made; the message says to where.
             PoolTimeoutError: there was none within `acquire_timeout_sec`.
         """
-        pool = await self.create_pool()
+        for again in (True, False):
+            pool = await self.create_pool()
+            try:
+                return await self._connection_of(pool)
+            except PoolTimeoutError:
+                raise
+            except Error:
+                if not (again and await self._password_changed(pool)):
+                    raise
+        raise AssertionError("the second try returned or raised")
+
+    async def _connection_of(self, pool: ConnectionPool) -> Connection:
+        """A connection of this pool, or an error that says why there is none."""
         try:
             connection = await asyncio.wait_for(
                 pool.connection(), timeout=self._settings["acquire_timeout_sec"]

@@ -21,12 +21,13 @@ async def test_the_snippets(database: Database, monkeypatch: pytest.MonkeyPatch)
     """In order, on one server: what they seal is read, and gone with its key."""
     monkeypatch.setenv("ADK_PSQLPY_KEYS", new_key("2026-07"))
     snippets = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-    assert len(snippets) == 4
+    assert len(snippets) == 5
     names: dict[str, Any] = {}
     for snippet in snippets:
         exec(re.sub(r"postgresql://localhost/\w+", database.dsn, snippet), names)
     assert isinstance(names["seal"], Seal)
     assert isinstance(names["keys"], UserKeys)
+    assert "password" not in repr(names["changing"])
     store = names["store"]
     await store.create_tables()
     await store.create_session("app", "user", "s", {"a": 1})

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from psqlpy import ConnRecyclingMethod, LoadBalanceHosts, SslMode, TargetSessionAttrs
 
 from adk_psqlpy.connections.dsn import Secret
+from adk_psqlpy.connections.passwords import PasswordSource
 
 Kind = Literal["text", "secret", "whole", "seconds", "flag", "texts", "wholes", "choice"]
 
@@ -69,7 +70,12 @@ KEYS: dict[str, Key] = {
     "hosts": Key("texts", "none", "several hosts, tried in order; instead of host"),
     "ports": Key("wholes", "5432", "one port for all hosts, or one a host; instead of port", None, 1, 65535),
     "username": Key("text", "the system user", "role to log in as", "user"),
-    "password": Key("secret", "none", "its password; never shown", "password"),
+    "password": Key(
+        "secret",
+        "of ~/.pgpass",
+        "its password, or a function or coroutine function that gives it; never shown",
+        "password",
+    ),
     "db_name": Key("text", "the username", "database", "dbname"),
     # pool
     "max_db_pool_size": Key("whole", "10", "connections at most; psqlpy needs 2 or more", None, 2, 100_000),
@@ -175,6 +181,8 @@ def checked(name: str, value: object) -> Any:
     if name in ("sslcert", "sslkey"):
         raise ValueError(f"{name}: {NO_CLIENT_CERTIFICATES}")
     key = KEYS[name]
+    if name == "password" and callable(value):
+        return PasswordSource(value)
     wanted = _WANTED[key.kind]
     if key.kind == "choice":
         return _chosen(name, key, value)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from adk_psqlpy.connections.dsn import parse_dsn
 from adk_psqlpy.connections.keys import KEYS, NO_CLIENT_CERTIFICATES, checked, close_to
+from adk_psqlpy.connections.service_file import read_service
 
 _FROM_LIBPQ = {key.libpq: name for name, key in KEYS.items() if key.libpq} | {
     "keepalives_count": "keepalives_retries"
@@ -20,8 +22,7 @@ _WITHOUT: dict[str, tuple[tuple[str, ...], str]] = {
     "sslnegotiation": (("postgres",), "psqlpy starts TLS only after asking the server"),
     "sslcompression": (("0",), "psqlpy has no TLS compression"),
     "tcp_user_timeout": ((), "libpq means milliseconds and psqlpy seconds: use the key tcp_user_timeout_sec"),
-    "passfile": ((), "psqlpy reads no password file: give the password"),
-    "service": ((), "psqlpy reads no service file: give host, port, db_name and username"),
+    "passfile": ((), "name it in the environment variable PGPASSFILE"),
     "sslpassword": ((), NO_CLIENT_CERTIFICATES),
     "sslcrl": ((), "psqlpy checks no revocation list"),
     "require_auth": ((), "psqlpy cannot restrict the authentication methods"),
@@ -45,7 +46,7 @@ _ENVIRONMENT = {
     "PGSSLKEY": "sslkey",
     "PGSERVICE": "service",
 }
-_ENVIRONMENT_TARGET = ("PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE")
+_ENVIRONMENT_TARGET = ("PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGSERVICE")
 
 
 def read_environment(environment: Mapping[str, str]) -> dict[str, Any] | None:
@@ -59,12 +60,27 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, Any] | None:
     if not any(environment.get(name) for name in _ENVIRONMENT_TARGET):
         return None
     found = {libpq: environment[name] for name, libpq in _ENVIRONMENT.items() if environment.get(name)}
-    return read_parameters(found, "environment variables PG*")
+    # A service's parameters come before those of the other variables (manual, 32.17).
+    return read_parameters(found, "environment variables PG*", environment, service_first=True)
 
 
-def read_parameters(parameters: Mapping[str, str], source: str) -> dict[str, Any]:
-    """Turn libpq parameters into settings. Raises ValueError for each that psqlpy cannot honour."""
+def read_parameters(
+    parameters: Mapping[str, str],
+    source: str,
+    environment: Mapping[str, str] | None = None,
+    *,
+    service_first: bool = False,
+) -> dict[str, Any]:
+    """Turn libpq parameters into settings, those of a `service` from its file included.
+
+    Raises ValueError for each that psqlpy cannot honour.
+    """
     settings: dict[str, Any] = {}
+    if name := parameters.get("service"):
+        ours = {key: value for key, value in parameters.items() if key != "service"}
+        service = read_service(name, os.environ if environment is None else environment)
+        parameters = ours | service if service_first else service | ours
+        source = f"{source}, service {name!r}"
     fallback_name = None
     for libpq, text in parameters.items():
         if libpq == "fallback_application_name":

@@ -28,8 +28,8 @@ from adk_psqlpy.seal.seal import Seal, checked_seal
 from adk_psqlpy.sessions import arguments
 from adk_psqlpy.sessions.groups import Append, AppendGroups
 from adk_psqlpy.sessions.histories import HISTORY_CACHE_BYTES, Histories
-from adk_psqlpy.sessions.kept_reads import KeptReads
 from adk_psqlpy.sessions.hook import BeforeAppend, prepared
+from adk_psqlpy.sessions.kept_reads import KeptReads
 from adk_psqlpy.sessions.limits import JSONB_BYTES, StateSizes, check_event, check_state
 from adk_psqlpy.sessions.listing import Listing
 from adk_psqlpy.sessions.nodes import Queues

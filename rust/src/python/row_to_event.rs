@@ -66,7 +66,13 @@ pub fn record_events<'py>(
             Err(other) => {
                 let first = events.len();
                 decoder.recorder = Some(Recorder::default());
-                decode_chunk(&mut decoder, &other.into_inner().cast_into::<PyTuple>()?, place, None, &events)?;
+                decode_chunk(
+                    &mut decoder,
+                    &other.into_inner().cast_into::<PyTuple>()?,
+                    place,
+                    None,
+                    &events,
+                )?;
                 let recording = decoder.recorder.take().unwrap_or_default().finish();
                 recording.lend(events.iter().skip(first).map(Bound::unbind).collect());
                 Bound::new(py, recording)?
