@@ -23,7 +23,7 @@ def whole(name: str, value: int, most: int) -> int:
     return value
 
 
-def seconds(name: str, value: float) -> float:
+def positive_seconds(name: str, value: float) -> float:
     """Refuse what is no positive number of seconds, at most a day.
 
     Raises:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from psqlpy import Connection, ConnectionPool, SslMode
 from psqlpy.exceptions import Error
 
-from adk_psqlpy.checks import seconds
+from adk_psqlpy.checks import positive_seconds
 from adk_psqlpy.connections import libpq, options
 from adk_psqlpy.connections.dsn import Secret, redact, render_dsn
 from adk_psqlpy.connections.embedded import EmbeddedServer
@@ -138,7 +138,7 @@ class PsqlpyConfig:
         )
         self.telemetry.watch(self)
         self.replica = None if replica is None else _replica_config(replica)
-        staleness_sec = seconds("replica_staleness_sec", replica_staleness_sec)
+        staleness_sec = positive_seconds("replica_staleness_sec", replica_staleness_sec)
         self.reads: Reads = (
             PrimaryOnly(self.lanes)
             if self.replica is None

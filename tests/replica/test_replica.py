@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.adk.errors import StaleSessionError
 from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
 from google.genai import types
@@ -21,6 +22,7 @@ from adk_psqlpy import (
     PsqlpyMemoryService,
     PsqlpySessionService,
 )
+from adk_psqlpy.sessions import ReplicaSessionConfig
 from faults.crash import CrashServer, Standby
 from faults.deadlines import until
 from servers import run_sql, wheel_binaries
@@ -51,7 +53,7 @@ async def config(primary: CrashServer, standby: Standby) -> AsyncIterator[Psqlpy
         await store.create_tables()
         yield opened
     run_sql(standby.dsn, "SELECT pg_wal_replay_resume()::text")
-    run_sql(primary.dsn, "TRUNCATE adk_sessions, adk_events, adk_app_states, adk_user_states")
+    run_sql(primary.dsn, "TRUNCATE adk_sessions, adk_app_states, adk_user_states CASCADE")
 
 
 @pytest.fixture
@@ -175,6 +177,58 @@ async def test_every_service_reads_what_it_wrote(config: PsqlpyConfig, standby: 
         states = await sessions.list_sessions(app_name=APP, user_id=USER)
         assert {each.state["user:n"] for each in states.sessions} == {number}
         run_sql(standby.dsn, "SELECT pg_wal_replay_resume()::text")
+
+
+async def test_a_session_within_a_bound(
+    service: PsqlpySessionService, primary: CrashServer, standby: Standby
+) -> None:
+    """Read on the standby where the caller says how old it may be; without that, always as it is now."""
+    others = PsqlpySessionService(PsqlpyADKStore(PsqlpyConfig({"dsn": primary.dsn})))
+    key = {"app_name": APP, "user_id": USER, "session_id": "s"}
+    theirs = await others.create_session(**key)
+    bounded = ReplicaSessionConfig(max_staleness_sec=60)
+    await caught_up(primary, standby)
+    assert await service.get_session(**key, config=bounded) == theirs
+    run_sql(standby.dsn, "SELECT pg_wal_replay_pause()::text")
+    await others.append_event(theirs, Event(author="agent"))
+
+    old = await service.get_session(**key, config=bounded)
+    assert old is not None
+    assert old.events == []
+    assert await service.get_session(**key) == theirs
+    with pytest.raises(StaleSessionError):  # the object says which revision it is
+        await service.append_event(old, Event(author="agent"))
+
+    new = await service.get_session(**key)
+    assert new is not None
+    await service.append_event(new, Event(author="user"))
+    seen = await service.get_session(**key, config=bounded)
+    assert seen == new, "one's own append is always there"
+    run_sql(standby.dsn, "SELECT pg_wal_replay_resume()::text")
+    await caught_up(primary, standby)
+    last = await service.get_session(**key, config=ReplicaSessionConfig(num_recent_events=1))
+    assert last is not None
+    assert [event.author for event in last.events] == ["user"]
+    await others.close()
+
+
+async def test_a_session_within_a_bound_without_a_replica(primary: CrashServer) -> None:
+    """The primary answers."""
+    async with PsqlpySessionService(PsqlpyADKStore(PsqlpyConfig({"dsn": primary.dsn}))) as service:
+        await service.store.create_tables()
+        key = {"app_name": APP, "user_id": USER, "session_id": "alone"}
+        made = await service.create_session(**key)
+        assert await service.get_session(**key, config=ReplicaSessionConfig()) == made
+        await service.delete_session(**key)
+
+
+@pytest.mark.parametrize("bound", [0, -1, float("nan"), 90_000])
+async def test_a_bound_that_is_none(service: PsqlpySessionService, bound: float) -> None:
+    """Refused by the config, and by the store."""
+    with pytest.raises(ValueError, match="max_staleness_sec"):
+        ReplicaSessionConfig(max_staleness_sec=bound)
+    with pytest.raises(ValueError, match="max_staleness_sec"):
+        await service.store.get_session(APP, USER, "s", max_staleness_sec=bound)
 
 
 async def test_a_standby_that_is_gone(

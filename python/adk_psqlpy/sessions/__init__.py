@@ -3,6 +3,7 @@
 from adk_psqlpy.sessions.compacted import CompactedSessionConfig
 from adk_psqlpy.sessions.diff import SessionDiff
 from adk_psqlpy.sessions.service import PsqlpySessionService
+from adk_psqlpy.sessions.stale_reads import ReplicaSessionConfig
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sessions.stored import StoredSession
 from adk_psqlpy.sessions.travel import Fork
@@ -12,6 +13,7 @@ __all__ = [
     "Fork",
     "PsqlpyADKStore",
     "PsqlpySessionService",
+    "ReplicaSessionConfig",
     "SessionDiff",
     "StoredSession",
 ]

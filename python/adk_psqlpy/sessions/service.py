@@ -28,6 +28,7 @@ from adk_psqlpy.sessions.compacted import CompactedSessionConfig, read_compacted
 from adk_psqlpy.sessions.listing import PLAIN, Filters, Listing, ProductLists
 from adk_psqlpy.sessions.marker import marked, marker, session_of, show
 from adk_psqlpy.sessions.search import FoundEvent, Window
+from adk_psqlpy.sessions.stale_reads import ReplicaSessionConfig
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sessions.stored import Version
 from adk_psqlpy.sessions.time_travel import TimeTravel
@@ -108,7 +109,7 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
 
         `config.num_recent_events` keeps the newest n (0: none), `config.after_timestamp` those at or after a
         time; with both, the newest n of the latter. A `CompactedSessionConfig` leaves out what compactions
-        cover.
+        cover. A `ReplicaSessionConfig` reads on the replica, within a bound on how old that may be.
         """
         _require("config", config, GetSessionConfig, optional=True)
         if isinstance(config, CompactedSessionConfig):
@@ -121,6 +122,7 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
             _stripped(session_id),
             after_timestamp=config.after_timestamp if config else None,
             limit=config.num_recent_events if config else None,
+            max_staleness_sec=config.max_staleness_sec if isinstance(config, ReplicaSessionConfig) else None,
         )
         return session_of(stored) if stored is not None else None
 

@@ -14,7 +14,7 @@ from google.adk.events.event import Event
 from psqlpy.exceptions import DatabaseError, Error, NotSupportedError
 
 from adk_psqlpy import _native
-from adk_psqlpy.checks import LONGEST_KEY, check_identifier, whole
+from adk_psqlpy.checks import LONGEST_KEY, check_identifier, positive_seconds, whole
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.binary import parameter, raw, seconds, timestamptz
 from adk_psqlpy.connections.lanes import Decoders, Row, lanes_of
@@ -317,22 +317,38 @@ class PsqlpyADKStore:
         *,
         after_timestamp: float | None = None,
         limit: int | None = None,
+        max_staleness_sec: float | None = None,
     ) -> StoredSession | None:
         """Read a session with its events, oldest first; `None` where there is none.
 
         `after_timestamp` keeps the events at or after a time (seconds since the Unix epoch, compared to the
-        microsecond); `limit` keeps the newest ones of those; 0 reads no event at all.
+        microsecond); `limit` keeps the newest ones of those; 0 reads no event at all. With
+        `max_staleness_sec` the replica may answer, where the configuration has one that is not further
+        behind.
         """
         self._check_key(app_name, user_id, session_id)
         which, parameters = arguments.which_events(after_timestamp, limit)
-        return await self._get_session(app_name, user_id, session_id, which, parameters)
+        if max_staleness_sec is not None:
+            max_staleness_sec = positive_seconds("max_staleness_sec", max_staleness_sec)
+        return await self._get_session(app_name, user_id, session_id, which, parameters, max_staleness_sec)
 
     @observed("events")
     async def _get_session(
-        self, app_name: str, user_id: str, session_id: str, which: str, parameters: list[Any]
+        self,
+        app_name: str,
+        user_id: str,
+        session_id: str,
+        which: str,
+        parameters: list[Any],
+        max_staleness_sec: float | None = None,
     ) -> StoredSession | None:
         key, place = (app_name, user_id, session_id), _place(app_name, user_id, session_id)
-        if which == "all" and self._histories.max_bytes:
+        if max_staleness_sec is not None:
+            await self._ready()
+            read = partial(self._reads.fetch, staleness_sec=max_staleness_sec)
+            pages = Pages(self._sql, read, read, _SESSION)
+            found = await self._explained(pages.get(key, which, parameters, place))
+        elif which == "all" and self._histories.max_bytes:
             found = await self._kept_reads.get(key, place)
         else:
             found = await self._pages.get(key, which, parameters, place)
