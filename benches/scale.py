@@ -1,6 +1,6 @@
 """One server, pgbouncer in front of it, and a Citus cluster, side by side in one run.
 
-    python benches/scale.py --citus FOLDER --pooler PROGRAM     # what tools/from_source.py built
+    python benches/scale.py --citus FOLDER --pooler PROGRAM     # a PostgreSQL that has Citus, and a pgbouncer
     python benches/scale.py --citus FOLDER --pooler PROGRAM --quick
 
 Coordinator, two workers, the single server and the client share this machine, so the figures of the cluster
@@ -143,7 +143,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--citus", type=Path, help="the folder that tools/from_source.py made")
+    parser.add_argument("--citus", type=Path, help="a PostgreSQL that has Citus")
     parser.add_argument("--pooler", type=Path, help="the program pgbouncer")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--quick", action="store_true", help="3 rounds, and no long sessions")

