@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from google.adk.sessions.session import Session
-from psqlpy.exceptions import DatabaseError
+from psqlpy.exceptions import DatabaseError, NotSupportedError
 
 from adk_psqlpy import _native
 from adk_psqlpy.connections.binary import parameter, raw, seconds, timestamptz
@@ -119,8 +119,13 @@ class Listing:
         """List sessions without their events, as `PsqlpyADKStore.list_sessions` does, but for the filters.
 
         With `newest_first`, a page after `after` has those that were updated before it.
+
+        Raises:
+            psqlpy.exceptions.NotSupportedError: the store seals, and state or waiting calls are asked for.
         """
         store = self._store
+        if filters.state is not None or filters.waiting is not None:
+            self._refuse_sealed()
         store._check(app_name=app_name)
         parameters: list[Any] = [app_name]
         if user_id is not None:
@@ -149,10 +154,8 @@ class Listing:
             updated_before=filters.updated_before is not None,
             waiting=filters.waiting,
         )
-        ((*sessions, app, users, states),) = await store._read(sql, parameters, _LIST, kind="list")
-        listed = _native.decode_sessions(
-            tuple(sessions), app, (users, states), place=f"sessions of app {app_name!r}"
-        )
+        (row,) = await store._read(sql, parameters, _LIST, kind="list")
+        listed = await store._values.sessions(app_name, row, f"sessions of app {app_name!r}")
         return [
             StoredSession(app_name, user, identity, state, create_time, update_time, revision)
             for user, identity, state, create_time, update_time, revision in listed
@@ -160,7 +163,12 @@ class Listing:
 
     @observed("events")
     async def waiting_calls(self, app_name: str, user_id: str | None = None) -> list[WaitingCall]:
-        """List the calls that wait for an answer, the oldest first."""
+        """List the calls that wait for an answer, the oldest first.
+
+        Raises:
+            psqlpy.exceptions.NotSupportedError: the store seals.
+        """
+        self._refuse_sealed()
         store = self._store
         store._check(app_name=app_name)
         parameters = [app_name]
@@ -171,6 +179,14 @@ class Listing:
         rows = await store._read(sql, parameters, _CALLS, kind="list")
         place = f"events of app {app_name!r}"
         return [WaitingCall(*row[:5], **_native.decode_json(row[5], place=place)) for row in rows]
+
+    def _refuse_sealed(self) -> None:
+        """The server compares contents: of sealed ones it would find none."""
+        if self._store.seal is not None:
+            raise NotSupportedError(
+                "a store with a seal has no lists by state, and none of calls that wait: the server would "
+                "have to read sealed contents"
+            )
 
     async def create_index(self) -> None:
         """Make the index that finds calls that wait, while others read and write. Again is harmless.
