@@ -346,7 +346,7 @@ class PsqlpyADKStore:
         if max_staleness_sec is not None:
             await self._ready()
             read = partial(self._reads.fetch, staleness_sec=max_staleness_sec)
-            pages = Pages(self._sql, read, read, _SESSION)
+            pages = Pages(self._sql, read, read, _SESSION, self._values.events)
             found = await self._explained(pages.get(key, which, parameters, place))
         elif which == "all" and self._histories.max_bytes:
             found = await self._kept_reads.get(key, place)
