@@ -422,7 +422,8 @@ def circular() -> dict[str, Any]:
 UNSTORABLE = {
     "too deep": (lambda: {"k": nested(520, lists=True)}, "nested deeper than 512 levels"),
     "circular": (circular, "nested deeper than 512 levels"),
-    "5,000 digits": (lambda: {"k": 10**5000}, "4300 digits"),
+    # The interpreter says "4300 digits" from 3.11 on, and "4300" before.
+    "5,000 digits": (lambda: {"k": 10**5000}, r"limit \(4300"),
 }
 
 
