@@ -314,3 +314,16 @@ async def test_followers_open_what_they_are_given(sealed: Sealed) -> None:
         if len(events) == 2:
             break
     assert events == session.events
+
+
+async def test_search_over_sealed_events_is_refused(sealed: Sealed) -> None:
+    """It would find nothing, and its index would hold the words of events in plain text."""
+    await a_session(sealed, events=1)
+    for refused in (
+        sealed.store.search_events("app", query="x"),
+        sealed.store.index_events("app"),
+        sealed.store.create_tables(event_search=True),
+    ):
+        with pytest.raises(NotSupportedError, match="a store with a seal has no search over events"):
+            await refused
+    await sealed.store.create_tables(event_search=False)

@@ -197,7 +197,8 @@ class PsqlpyADKStore:
 
         Raises:
             psqlpy.exceptions.NotSupportedError: the server is older than PostgreSQL 15, or the tables were
-                made by a newer version of this package; or `event_search` is wanted of distributed tables.
+                made by a newer version of this package; or `event_search` is wanted of distributed tables, or
+                with a seal.
             psqlpy.exceptions.Error: the server did not let the tables be made, or the set be changed.
             ValueError: the tables were made with other names or another `key_length`.
         """
@@ -219,6 +220,8 @@ class PsqlpyADKStore:
         if distributed or "distributed" in recorded:
             await self._distribute(recorded)
         if event_search is not None:
+            if event_search:
+                self._refuse_search_of_sealed()
             if event_search and (distributed or "distributed" in recorded):
                 raise NotSupportedError("event_search is for one server, and these tables are distributed")
             await self._search.change(event_search, recorded)
@@ -604,6 +607,7 @@ class PsqlpyADKStore:
         self._check(app_name=app_name, **({} if user_id is None else {"user_id": user_id}))
         if not isinstance(query, str):
             raise ValueError(f"query must be a str, not {type(query).__name__}")
+        self._refuse_search_of_sealed()
         await self._ready()
         return await self._search.search(app_name, user_id, query, whole("limit", limit, 1_000), window)
 
@@ -616,12 +620,20 @@ class PsqlpyADKStore:
         `progress` is called after each portion with how many events were looked at. Gives their number.
 
         Raises:
-            psqlpy.exceptions.NotSupportedError: the tables were not made for it.
+            psqlpy.exceptions.NotSupportedError: the tables were not made for it, or the store seals.
         """
         if app_name is not None:
             self._check(app_name=app_name)
+        self._refuse_search_of_sealed()
         await self._ready()
         return await self._search.index(app_name, progress)
+
+    def _refuse_search_of_sealed(self) -> None:
+        if self.seal is not None:
+            raise NotSupportedError(
+                "a store with a seal has no search over events: their words would stand beside them in plain "
+                "text"
+            )
 
     def follow(
         self, app_name: str, user_id: str, session_id: str, after: int | Version | None = None
