@@ -6,11 +6,15 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from google.adk.auth.auth_credential import AuthCredential, AuthCredentialTypes
 from google.genai import types
 
 from adk_psqlpy import PsqlpyArtifactService, PsqlpyConfig, PsqlpyMemoryService, PsqlpySessionService
 from adk_psqlpy.admin.erase import erase_user, find_user
+from adk_psqlpy.credentials import PsqlpyCredentialService
+from adk_psqlpy.seal import Seal, UserKeys
 from adk_psqlpy.sql.partials import create_partials
+from keys import TestKeys
 from servers import run_sql
 
 from .support import CTRL_C, agent_says, changes, conversation, running, user_says
@@ -28,6 +32,8 @@ async def everything(service: PsqlpySessionService, config: PsqlpyConfig, dsn: s
     memory, artifacts = PsqlpyMemoryService(config), PsqlpyArtifactService(config)
     await memory.create_tables()
     await artifacts.create_tables()
+    await service.store.create_tables(event_search=True)
+    credentials = PsqlpyCredentialService(config, Seal(UserKeys(config, TestKeys("master"))))
     await config.lanes.batch(create_partials(service.store.tables, 128))
     for app, user in OWNERS:
         for n in range(2):
@@ -39,6 +45,9 @@ async def everything(service: PsqlpySessionService, config: PsqlpyConfig, dsn: s
             )
             await service.store.update_session_state(app, user, session.id, {"x": 1})
             await memory.add_session_to_memory(session)
+            await credentials.save(
+                app, user, f"tool{n}", AuthCredential(auth_type=AuthCredentialTypes.API_KEY)
+            )
             run_sql(
                 dsn,
                 f"""INSERT INTO adk_partials (app_name, user_id, session_id, invocation_id, author, branch,
@@ -53,6 +62,7 @@ async def everything(service: PsqlpySessionService, config: PsqlpyConfig, dsn: s
                     filename=name,
                     artifact=types.Part.from_bytes(data=user.encode() * (n + 1), mime_type="text/plain"),
                 )
+    await service.store.index_events()
     return service
 
 
@@ -82,7 +92,9 @@ async def test_every_trace_of_the_user_and_nothing_else(
     erased = await erase_user(config, "cafe", "alice")
     assert erased.rows == before["cafe", "alice"]
     assert erased.rows["adk_events"] == 4
-    assert erased.rows["adk_state_log"] == erased.rows["adk_partials"] == 2
+    assert erased.rows["adk_state_log"] == erased.rows["adk_partials"] == erased.rows["adk_credentials"] == 2
+    assert erased.rows["adk_user_keys"] == 1
+    assert erased.rows["adk_event_words"] == 4
     assert erased.total == sum(before["cafe", "alice"].values())
     assert erased.left == {}
     assert {each.removeprefix("public.") for each in erased.searched} == set(before["cafe", "alice"])

@@ -1,4 +1,4 @@
-"""A user is erased: every row of sessions, memory and artifacts, with a search afterwards as the proof."""
+"""A user is erased: every row in the tables of all services, with a search afterwards as the proof."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.sql import Tables
 from adk_psqlpy.sql import erase as sql
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
+from adk_psqlpy.sql.credentials import CredentialTable
 from adk_psqlpy.sql.memory import MemoryTable
+from adk_psqlpy.sql.user_keys import UserKeyTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +52,24 @@ async def find_user(
     *,
     memory_table: str = "adk_memories",
     artifact_table: str = "adk_artifacts",
+    credential_table: str = "adk_credentials",
+    key_table: str = "adk_user_keys",
 ) -> dict[str, int]:
-    """Count the user's rows in each table of sessions, memory and artifacts that is there.
+    """Count the user's rows in each table of sessions, memory, artifacts, credentials and keys that is there.
 
     Raises:
         ValueError: a name or an id is not possible.
         psqlpy.exceptions.Error: no such table is there, or the server could not be asked.
     """
-    names = await _owned(config, app_name, user_id, session_table, events_table, memory_table, artifact_table)
+    _check(app_name, user_id)
+    names = await _present(
+        config,
+        Tables(session_table, events_table),
+        MemoryTable(memory_table),
+        ArtifactTables(artifact_table),
+        CredentialTable(credential_table),
+        UserKeyTable(key_table),
+    )
     rows = await lanes_of(config).fetch(sql.count(names.all), [app_name, user_id], repeat=Repeat.READ)
     return _by_table(names, rows)
 
@@ -71,8 +83,14 @@ async def erase_user(
     *,
     memory_table: str = "adk_memories",
     artifact_table: str = "adk_artifacts",
+    credential_table: str = "adk_credentials",
+    key_table: str = "adk_user_keys",
 ) -> Erased:
     """Delete every row of a user in an app, and search all tables for what is left.
+
+    That includes credentials and, where `UserKeys` keeps them in this database, the user's wrapped keys: what
+    was sealed with them cannot be opened any more, in backups either that do not hold the keys. Keys that are
+    kept elsewhere are erased by `UserKeys.erase`.
 
     The deletion is one transaction: all of it or nothing happens. A row that is left is one that was written
     meanwhile, or stands in a table that is not the package's: stop what writes for this user, and call this
@@ -82,7 +100,15 @@ async def erase_user(
         ValueError: a name or an id is not possible.
         psqlpy.exceptions.Error: no such table is there, or the server could not be asked or did not allow it.
     """
-    names = await _owned(config, app_name, user_id, session_table, events_table, memory_table, artifact_table)
+    _check(app_name, user_id)
+    names = await _present(
+        config,
+        Tables(session_table, events_table),
+        MemoryTable(memory_table),
+        ArtifactTables(artifact_table),
+        CredentialTable(credential_table),
+        UserKeyTable(key_table),
+    )
     lanes, him = lanes_of(config), [app_name, user_id]
     rows = await lanes.fetch(sql.erase(names), him, repeat=Repeat.AFTER_FAILURE)
     known = arrays(("text",), ([table.encode()] for table in names.all))
@@ -101,23 +127,23 @@ async def erase_user(
     )
 
 
-async def _owned(
-    config: PsqlpyConfig,
-    app_name: str,
-    user_id: str,
-    session_table: str,
-    events_table: str,
-    memory_table: str,
-    artifact_table: str,
-) -> sql.Owned:
-    """The tables that are there, after a look at what was given."""
+def _check(app_name: str, user_id: str) -> None:
     for name, value in (("app_name", app_name), ("user_id", user_id)):
         check_identifier(name, value, LONGEST_KEY, "PsqlpyADKStore")
         if not value:
             raise ValueError(f"{name} must not be empty")
-    tables = sql.owned(
-        Tables(session_table, events_table), MemoryTable(memory_table), ArtifactTables(artifact_table)
-    )
+
+
+async def _present(
+    config: PsqlpyConfig,
+    sessions: Tables,
+    memories: MemoryTable,
+    artifacts: ArtifactTables,
+    credentials: CredentialTable,
+    keys: UserKeyTable,
+) -> sql.Owned:
+    """The tables that are there."""
+    tables = sql.owned(sessions, memories, artifacts, credentials, keys)
     there = tables.among(await present_tables(config, *tables.all))
     if not there.deleted:
         raise DatabaseError(

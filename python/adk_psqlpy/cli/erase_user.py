@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -13,6 +13,8 @@ from adk_psqlpy.cli.output import note, table, write, write_json
 
 if TYPE_CHECKING:
     from adk_psqlpy.admin.erase import Erased
+
+_OTHERS: Final = ("memory_table", "artifact_table", "credential_table", "key_table")
 
 
 @click.command(
@@ -26,10 +28,10 @@ if TYPE_CHECKING:
 @click.argument("user")
 @click.option("--yes", is_flag=True, help="Ask no question.")
 @click.option("--dry-run", is_flag=True, help="Delete nothing; count what is there.")
-@server_options("session_table", "events_table", "memory_table", "artifact_table")
+@server_options("session_table", "events_table", *_OTHERS)
 @json_option
 def command(target: Target, app: str, user: str, yes: bool, dry_run: bool, as_json: bool) -> int:
-    """Erase every trace of USER in APP: sessions, state, memories, artifacts.
+    """Erase every trace of USER in APP: sessions, state, memories, artifacts, credentials, keys.
 
     Shows how many rows there are by table, asks, deletes them in one transaction, and searches every table
     that names users afterwards. Exit code 1 if anything is left. What is deleted stays in backups and in the
@@ -40,7 +42,7 @@ def command(target: Target, app: str, user: str, yes: bool, dry_run: bool, as_js
     from adk_psqlpy.admin.erase import erase_user, find_user
 
     names = (target.table("session_table"), target.table("events_table"))
-    others = {name: target.table(name) for name in ("memory_table", "artifact_table")}
+    others = {name: target.table(name) for name in _OTHERS}
 
     async def find() -> dict[str, int]:
         async with target.config() as config:

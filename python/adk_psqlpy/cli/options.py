@@ -21,6 +21,8 @@ TABLES: Final = {
     "events_table": "adk_events",
     "memory_table": "adk_memories",
     "artifact_table": "adk_artifacts",
+    "credential_table": "adk_credentials",
+    "key_table": "adk_user_keys",
 }
 """The tables whose names can be given, and what they are called where they are not."""
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
+from adk_psqlpy.sql.credentials import CredentialTable
 from adk_psqlpy.sql.memory import MemoryTable
 from adk_psqlpy.sql.tables import Tables
+from adk_psqlpy.sql.user_keys import UserKeyTable
 
 _HIS: Final = "app_name = $1 AND user_id = $2"
 
@@ -34,8 +36,14 @@ class Owned:
         )
 
 
-def owned(tables: Tables, memories: MemoryTable, artifacts: ArtifactTables) -> Owned:
-    """The tables of all three services. Locks are taken as `sql.statements` and `sql.artifacts` take them."""
+def owned(
+    tables: Tables,
+    memories: MemoryTable,
+    artifacts: ArtifactTables,
+    credentials: CredentialTable,
+    keys: UserKeyTable,
+) -> Owned:
+    """The tables of all services. Locks are taken as `sql.statements` and `sql.artifacts` take them."""
     deleted = [
         tables.sessions,
         tables.user_states,
@@ -43,8 +51,11 @@ def owned(tables: Tables, memories: MemoryTable, artifacts: ArtifactTables) -> O
         artifacts.blobs,
         artifacts.contents,
         artifacts.names,
+        credentials.credentials,
+        keys.keys,
     ]
-    every = (*tables.by_user, tables.partials, *artifacts.by_user)
+    searched = (tables.event_words, tables.event_marks)
+    every = (*tables.by_user, tables.partials, *searched, *artifacts.by_user)
     return Owned(deleted, [table for table in every if table not in deleted])
 
 
