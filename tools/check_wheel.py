@@ -1,18 +1,21 @@
 """A short suite for an installed wheel: `python tools/check_wheel.py`, in an environment that has the wheel.
 
 Encodes and decodes 1,000 events and holds each against pydantic, as `make proof` does with a million. With
-`--server`, a session goes through the embedded PostgreSQL as well, which the extra `[embedded]` brings. It
-needs `hypothesis`, which the wheel does not bring.
+`--server`, a session goes through the embedded PostgreSQL as well, which the extra `[embedded]` brings. The
+bill of materials is held against Cargo.lock. It needs `hypothesis`, which the wheel does not bring.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import platform
+import re
 import sys
 import warnings
+from importlib.metadata import files
 from pathlib import Path
 
 import adk_psqlpy
@@ -20,6 +23,21 @@ from adk_psqlpy import _native
 
 ROOT = Path(__file__).parents[1]
 EVENTS = 1_000
+
+
+def bill_of_materials() -> None:
+    """The wheel has a CycloneDX file of the crates that it is built of, as Cargo.lock has them."""
+    (file,) = [each for each in files("adk-psqlpy") or () if each.match("*.dist-info/sboms/*.cyclonedx.json")]
+    bill = json.loads(file.read_text(encoding="utf-8"))
+    assert bill["bomFormat"] == "CycloneDX"
+    assert bill["metadata"]["component"]["version"] == adk_psqlpy.__version__
+    lock = (ROOT / "Cargo.lock").read_text(encoding="utf-8")
+    locked = set(re.findall(r'name = "(.+)"\nversion = "(.+)"', lock))
+    named = {(each["name"], each["version"]) for each in bill["components"]}
+    assert named <= locked, named - locked
+    linked = {"base64-simd", "itoa", "memchr", "pyo3", "ring", "ryu"}
+    assert linked <= {name for name, _ in named}, linked
+    print(f"bill of materials: {len(named)} crates, all of Cargo.lock")
 
 
 def differential() -> None:
@@ -69,6 +87,7 @@ def main() -> int:
     # Serializers log lone surrogates, and genai warns of enum members that it does not know.
     logging.disable()
     warnings.simplefilter("ignore")
+    bill_of_materials()
     differential()
     if arguments.server:
         asyncio.run(through_the_server())

@@ -42,7 +42,7 @@ RUN = {
     "README.md": {"sh": 3, "python": 2},
     "docs/first-agent.md": {"python": 5},
     "docs/configuration.md": {"python": 3},
-    "docs/tls.md": {"python": 1},
+    "docs/tls.md": {"python": 2, "ini": 1},
     "docs/connections.md": {"python": 1},
     "docs/state.md": {"python": 2},
     "docs/two-writers.md": {"python": 2},

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import sys
 from importlib import import_module
+from importlib.metadata import files as installed
 from importlib.metadata import metadata, requires, version
 from importlib.resources import files
 from pathlib import Path
@@ -260,6 +262,52 @@ def test_only_a_tag_publishes_and_without_a_token() -> None:
     assert publish["permissions"] == {"id-token": "write"}
     assert set(publish["needs"]) == set(workflow("wheels.yml")["jobs"]) - {"publish"}
     assert "secrets." not in (WORKFLOWS / "wheels.yml").read_text(encoding="utf-8")
+
+
+def test_what_is_published_is_attested() -> None:
+    """In a job that can do nothing else; all files of the release, and before they are published."""
+    jobs = workflow("wheels.yml")["jobs"]
+    attest, publish = jobs["attest"], jobs["publish"]
+    assert attest["permissions"] == {"id-token": "write", "attestations": "write"}
+    assert attest["if"] == publish["if"]
+    fetched, signed = attest["steps"]
+    assert fetched == publish["steps"][0]
+    assert signed["uses"].startswith("actions/attest-build-provenance@")
+    assert signed["with"]["subject-path"] == f"{fetched['with']['path']}/*"
+
+
+def test_the_bill_of_materials_is_of_the_crates_that_are_locked(cargo: dict[str, Any]) -> None:
+    """CycloneDX, as maturin 1.16 writes it into each wheel; tools/check_wheel.py looks at those."""
+    (file,) = [each for each in installed("adk-psqlpy") or () if each.match("*.dist-info/sboms/*.json")]
+    bill = json.loads(file.read_text(encoding="utf-8"))
+    assert bill["bomFormat"] == "CycloneDX"
+    assert bill["metadata"]["component"]["version"] == cargo["package"]["version"]
+    lock = tomllib.loads((ROOT / "Cargo.lock").read_text(encoding="utf-8"))
+    locked = {(each["name"], each["version"]) for each in lock["package"]}
+    named = {(each["name"], each["version"]) for each in bill["components"]}
+    assert named <= locked
+    # Of the features that the wheel is built with.
+    wanted = {name for name in cargo["dependencies"] if name not in {"serde", "serde_json"}}
+    assert wanted <= {name for name, _ in named}
+
+
+def test_dependencies_are_audited_each_week_by_pinned_tools() -> None:
+    """The project's own requirements and the lock file, when they change and when advisories do."""
+    text = workflow("audit.yml")
+    triggers = text[True]  # YAML 1.1 reads `on` so
+    assert [set(each) for each in triggers["schedule"]] == [{"cron"}]
+    for event in ("push", "pull_request"):
+        assert {"Cargo.lock", "pyproject.toml"} <= set(triggers[event]["paths"])
+    assert text["permissions"] == {"contents": "read"}
+    commands = [step["run"] for step in steps("audit.yml") if "run" in step]
+    installs = [each for each in commands if "pip install" in each or "cargo install" in each]
+    assert len(installs) == 2
+    for each in installs:
+        assert re.search(r"(==|--version )\d+\.\d+\.\d+", each), each
+    assert [each.split()[0] for each in commands if "audit" in each and each not in installs] == [
+        "pip-audit",
+        "cargo",
+    ]
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in WORKFLOWS.glob("*.yml")))

