@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from importlib.metadata import files, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,3 +45,13 @@ def test_what_the_page_names_is_there() -> None:
     assert len(named) > 5
     for path in named:
         assert (ROOT / path).exists(), path
+
+
+def test_the_drivers_own_openssl_is_the_one_that_is_named() -> None:
+    """By psqlpy's bill of materials, where its wheel has one."""
+    bills = [each for each in files("psqlpy") or () if each.match("*.dist-info/sboms/psqlpy.cyclonedx.json")]
+    if not bills:
+        pytest.skip("psqlpy was installed without a bill of materials")
+    components = json.loads(bills[0].read_text(encoding="utf-8"))["components"]
+    (source,) = [each["version"] for each in components if each["name"] == "openssl-src"]
+    assert f"psqlpy {version('psqlpy')} is linked with OpenSSL {source.partition('+')[2]}" in PAGE
