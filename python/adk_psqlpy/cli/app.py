@@ -12,6 +12,7 @@ VERBS: Final = {
     "stats": "stats",
     "doctor": "doctor",
     "prune": "prune",
+    "reseal": "reseal",
     "erase-user": "erase_user",
     "migrate": "migrate",
     "export": "export",

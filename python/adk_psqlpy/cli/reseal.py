@@ -1,0 +1,101 @@
+"""`adk-psqlpy reseal`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from adk_psqlpy.cli.options import Target, examples, json_option, server_options
+from adk_psqlpy.cli.output import note, write, write_json
+
+if TYPE_CHECKING:
+    from adk_psqlpy.admin.reseal import Resealed
+
+
+@click.command(
+    epilog=examples(
+        "adk-psqlpy reseal --key-file /run/secrets/agent-keys",
+        "adk-psqlpy reseal --keys-variable AGENT_KEYS --plain-state 'user:theme'",
+    )
+)
+@click.option(
+    "--keys-variable",
+    default="ADK_PSQLPY_KEYS",
+    show_default=True,
+    metavar="NAME",
+    help="The environment variable that holds the keys.",
+)
+@click.option("--key-file", type=click.Path(path_type=Path), help="A file of keys instead.")
+@click.option(
+    "--state", "state", multiple=True, metavar="PATTERN", help="State keys to seal; all if not given."
+)
+@click.option("--plain-state", multiple=True, metavar="PATTERN", help="State keys that stay as they are.")
+@click.option(
+    "--portion",
+    type=click.IntRange(1, 100_000),
+    default=500,
+    show_default=True,
+    metavar="N",
+    help="How many rows are read at a time.",
+)
+@server_options("session_table", "events_table")
+@json_option
+def command(
+    target: Target,
+    keys_variable: str,
+    key_file: Path | None,
+    state: tuple[str, ...],
+    plain_state: tuple[str, ...],
+    portion: int,
+    as_json: bool,
+) -> None:
+    """Seal events and state with the current key: after a rotation, or when sealing begins.
+
+    Keys are written id:base64, the current one first; the others open what is sealed already. Agents may
+    work meanwhile. It may be stopped and begun anew at any time. Memories, artifacts and credentials are
+    left as they are.
+    """
+    import asyncio
+
+    from adk_psqlpy.admin.reseal import Resealed, reseal
+    from adk_psqlpy.seal import EnvironmentKeys, FileKeys, Seal
+
+    ring = EnvironmentKeys(keys_variable) if key_file is None else FileKeys(key_file)
+    seal = Seal(ring, state=state or ("*",), plain_state=plain_state)
+    done = Resealed()
+
+    def progress(so_far: Resealed) -> None:
+        nonlocal done
+        done = so_far
+
+    async def run() -> None:
+        try:
+            await ring.key_ids("", "")
+        except (ValueError, OSError) as error:
+            raise click.UsageError(f"the keys cannot be read: {error}") from None
+        async with target.config() as config:
+            await reseal(
+                config,
+                seal,
+                target.table("session_table"),
+                target.table("events_table"),
+                portion=portion,
+                progress=progress,
+            )
+
+    try:
+        asyncio.run(run())
+    except KeyboardInterrupt:
+        note(f"interrupted; {_told(done)} so far")
+        raise
+    if as_json:
+        write_json(asdict(done))
+    else:
+        write(_told(done))
+
+
+def _told(done: Resealed) -> str:
+    return f"looked at {done.seen:,} rows; sealed {done.events:,} events and {done.states:,} states anew"
