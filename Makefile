@@ -83,7 +83,7 @@ test-pythons: $(STAMPS)/tools $(STAMPS)/cargo ## contract, fidelity, lanes and u
 	$(BIN)/python tools/test_pythons.py
 
 torture: $(STAMPS)/build $(STAMPS)/tools ## servers killed, connections cut, tasks cancelled, a large migration, at length (25 minutes)
-	$(BIN)/python -m pytest -m torture tests/faults tests/migration
+	$(BIN)/python -m pytest -m torture tests/faults tests/migration tests/seal
 
 # Any Chromium or Chrome will do: CHROMIUM=/path/to/it.
 CHROMIUM ?= /usr/bin/chromium
