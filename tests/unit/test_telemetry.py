@@ -417,6 +417,7 @@ async def test_the_documentation_names_what_is_emitted(collected: Collected, ser
     pool = Pool(server.dsn)
     collected.telemetry.watch(pool)
     collected.telemetry.record_group(2)
+    collected.telemetry.record_history(kept=2, sent=1)
     for ending in (ValueError, asyncio.CancelledError):
         with suppress(ending), collected.telemetry.operation("a", "t", batch_size=2) as operation:
             operation.rows = operation.group_size = operation.retries = 1
