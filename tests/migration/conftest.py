@@ -42,6 +42,10 @@ def ours(target: PsqlpyConfig) -> PsqlpySessionService:
 
 
 @pytest.fixture(autouse=True)
-def quiet_adk() -> None:
+def quiet_adk() -> Iterator[None]:
     """ADK says at each look that schema v0 is old."""
-    logging.getLogger("google_adk").setLevel(logging.ERROR)
+    logger = logging.getLogger("google_adk")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    yield
+    logger.setLevel(level)

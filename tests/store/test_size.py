@@ -62,7 +62,13 @@ def paging(store: PsqlpyADKStore, page_bytes: int) -> Statements:
     """Make a store page whatever it reads a second time; its statements."""
     statements = Statements(store)
     store._pages = Pages(
-        store._sql, statements.fetch, statements.fetch, _SESSION, page_bytes=page_bytes, large_bytes=0
+        store._sql,
+        statements.fetch,
+        statements.fetch,
+        _SESSION,
+        store._values.events,
+        page_bytes=page_bytes,
+        large_bytes=0,
     )
     return statements
 
@@ -231,7 +237,7 @@ async def test_a_read_that_fails_for_another_reason(store: PsqlpyADKStore, datab
 async def test_a_plain_read_is_one_statement(store: PsqlpyADKStore) -> None:
     """Nobody pays for pages who does not need them."""
     statements = Statements(store)
-    store._pages = Pages(store._sql, statements.fetch, statements.fetch, _SESSION)
+    store._pages = Pages(store._sql, statements.fetch, statements.fetch, _SESSION, store._values.events)
     await filled(store, [said("x", seconds=1)])
     del statements.seen[:]
     for _ in range(3):
