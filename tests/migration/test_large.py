@@ -1,4 +1,4 @@
-"""A large source streams through constant memory. `make torture` runs it (`MIGRATION_EVENTS=1000000`)."""
+"""A large source streams through constant memory. `make torture` runs it; `MIGRATION_EVENTS` is how large."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from servers import Database
 
 ROOT = Path(__file__).parents[2]
-EVENTS = int(os.environ.get("MIGRATION_EVENTS", "100000"))
+EVENTS = int(os.environ.get("MIGRATION_EVENTS", "1000000"))
 MEGABYTES = 250
 """What the process may take at most, ADK's modules included, however many events there are."""
 
