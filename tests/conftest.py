@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 
 _numbers = itertools.count(1)
 
-# What a shell starts in the background ignores Ctrl-C, and so would every program that the tests start.
+# What a shell starts in the background ignores Ctrl-C, what nohup starts ignores a hang-up, and so would
+# every program that the tests start. A handler is not inherited, so programs get the default.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
