@@ -161,7 +161,7 @@ async def main() -> None:
         for name, seal in (("plain", None), ("sealed", Seal(OneKey()))):
             dsn = await stack.enter_async_context(temporary_database(server, f"adk_seal_{name}"))
             config = await stack.enter_async_context(PsqlpyConfig({"dsn": dsn, "max_db_pool_size": 4}))
-            store = PsqlpyADKStore(config, seal=seal)
+            store = PsqlpyADKStore(config, history_cache_bytes=0, seal=seal)
             await store.create_tables()
             services[name] = PsqlpySessionService(store)
         took["append, ms an event"] = await appended(services)
