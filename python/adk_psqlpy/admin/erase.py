@@ -62,14 +62,8 @@ async def find_user(
         psqlpy.exceptions.Error: no such table is there, or the server could not be asked.
     """
     _check(app_name, user_id)
-    names = await _present(
-        config,
-        Tables(session_table, events_table),
-        MemoryTable(memory_table),
-        ArtifactTables(artifact_table),
-        CredentialTable(credential_table),
-        UserKeyTable(key_table),
-    )
+    tables = Tables(session_table, events_table)
+    names = await _present(config, tables, memory_table, artifact_table, credential_table, key_table)
     rows = await lanes_of(config).fetch(sql.count(names.all), [app_name, user_id], repeat=Repeat.READ)
     return _by_table(names, rows)
 
@@ -101,20 +95,14 @@ async def erase_user(
         psqlpy.exceptions.Error: no such table is there, or the server could not be asked or did not allow it.
     """
     _check(app_name, user_id)
-    names = await _present(
-        config,
-        Tables(session_table, events_table),
-        MemoryTable(memory_table),
-        ArtifactTables(artifact_table),
-        CredentialTable(credential_table),
-        UserKeyTable(key_table),
-    )
+    tables = Tables(session_table, events_table)
+    names = await _present(config, tables, memory_table, artifact_table, credential_table, key_table)
     lanes, him = lanes_of(config), [app_name, user_id]
     rows = await lanes.fetch(sql.erase(names), him, repeat=Repeat.AFTER_FAILURE)
     known = arrays(("text",), ([table.encode()] for table in names.all))
     searched = [table for (table,) in await lanes.fetch(sql.NAMING_USERS, known, repeat=Repeat.READ)]
     found = await lanes.fetch(sql.count(searched), him, repeat=Repeat.READ)
-    tables, mentions = Tables(session_table, events_table), []
+    mentions = []
     if await present_tables(config, tables.app_states):
         mentions = [key for (key,) in await lanes.fetch(sql.mentioned(tables), him, repeat=Repeat.READ)]
     return Erased(
@@ -136,15 +124,21 @@ def _check(app_name: str, user_id: str) -> None:
 
 async def _present(
     config: PsqlpyConfig,
-    sessions: Tables,
-    memories: MemoryTable,
-    artifacts: ArtifactTables,
-    credentials: CredentialTable,
-    keys: UserKeyTable,
+    tables: Tables,
+    memory_table: str,
+    artifact_table: str,
+    credential_table: str,
+    key_table: str,
 ) -> sql.Owned:
     """The tables that are there."""
-    tables = sql.owned(sessions, memories, artifacts, credentials, keys)
-    there = tables.among(await present_tables(config, *tables.all))
+    owned = sql.owned(
+        tables,
+        MemoryTable(memory_table),
+        ArtifactTables(artifact_table),
+        CredentialTable(credential_table),
+        UserKeyTable(key_table),
+    )
+    there = owned.among(await present_tables(config, *owned.all))
     if not there.deleted:
         raise DatabaseError(
             "none of the tables of sessions, memory and artifacts is on the search path of this connection: "
