@@ -22,7 +22,7 @@ from adk_psqlpy.connections import libpq, options
 from adk_psqlpy.connections.dsn import Secret, redact, render_dsn
 from adk_psqlpy.connections.embedded import EmbeddedServer
 from adk_psqlpy.connections.keys import KEYS, TARGET_KEYS, key_table
-from adk_psqlpy.connections.knock import BUSY, sqlstate
+from adk_psqlpy.connections.knock import BUSY, says_busy, sqlstate
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.lease import GRACE_SEC, Lease
 from adk_psqlpy.connections.passwords import source_of
@@ -342,13 +342,13 @@ class PsqlpyConfig:
         self._reached = True
         return connection
 
-    async def may_pass(self) -> bool:
-        """Whether a failure to connect is worth another try.
+    async def may_pass(self, failure: BaseException) -> bool:
+        """Whether this failure to connect is worth another try.
 
         It is if these settings have led to a server before, or if a server says that it is starting, in
         recovery, or has no connection left. A wrong password or port at the first try is an error at once.
         """
-        if self._reached:
+        if self._reached or says_busy(str(failure)):
             return True
         user = self._settings.get("username") or getpass.getuser()
         database = self._settings.get("db_name") or user

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 from google.adk.events.event import Event
 from psqlpy.exceptions import Error
 
-from adk_psqlpy import PsqlpySessionService
+from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from servers import BinaryServer, Database, run_sql
 
 from .deadlines import within
@@ -126,6 +126,45 @@ async def test_a_first_connection_waits_for_a_slot(small_database: Database, ope
         done, _ = await asyncio.wait({created}, timeout=0.5)
         assert not done
     assert (await within(BOUND_SEC, created)).id == "first"
+
+
+class LeavesLate(PsqlpyConfig):
+    """Slots come free between the server's refusal and the question whether it may pass."""
+
+    free: Callable[[], Awaitable[None]]
+
+    async def may_pass(self, failure: BaseException) -> bool:
+        """Ask when a slot is free."""
+        await self.free()
+        return await super().may_pass(failure)
+
+
+async def test_a_slot_that_is_free_before_the_server_is_asked(small_database: Database) -> None:
+    """The refusal itself says why: the server is not asked for a reason that it has no longer."""
+    async with PsqlpyConfig(pool_config={"dsn": small_database.dsn}) as config:
+        await PsqlpyADKStore(config).create_tables()
+    starting = LeavesLate(pool_config={"dsn": small_database.dsn, "max_db_pool_size": 2})
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(slots_taken(small_database))
+
+        async def free() -> None:
+            await stack.aclose()
+            while True:
+                try:
+                    connection = await psqlpy.connect(dsn=small_database.dsn)
+                except Error:  # noqa: PERF203 - until the backend of one that left has ended
+                    await asyncio.sleep(0.02)
+                else:
+                    connection.close()
+                    return
+
+        starting.free = free
+        service = PsqlpySessionService(PsqlpyADKStore(starting))
+        created = await within(
+            BOUND_SEC, service.create_session(app_name="app", user_id="u", session_id="late")
+        )
+        assert created.id == "late"
+        await service.close()
 
 
 async def test_a_pool_that_is_lent_out(database: Database, open_service: Open) -> None:

@@ -1,4 +1,8 @@
-"""Why a server takes no connection: asked of the server itself, since psqlpy passes no SQLSTATE on."""
+"""Why a server takes no connection: read from its message, or asked of the server itself.
+
+psqlpy passes no SQLSTATE on. The text is certain where the server speaks English. Where it does not, a
+second, plain connection asks for the SQLSTATE; by then the reason may have passed.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,22 @@ from typing import Final
 # too_many_connections. Both are said before authentication, and both pass.
 BUSY: Final = frozenset({"57P03", "53300"})
 
+# The messages of these two in PostgreSQL's sources (proc.c, postinit.c, backend_startup.c), 13 to 18.
+_BUSY_TEXTS: Final = (
+    "sorry, too many clients already",
+    "remaining connection slots are reserved for",
+    "too many connections for role",
+    "too many connections for database",
+    "the database system is ",
+)
+
 _VERSION: Final = 3 << 16
 _LONGEST: Final = 64 << 10
+
+
+def says_busy(text: str) -> bool:
+    """Whether a server's refusal says, in English, that it has no slot left or lets nobody in yet."""
+    return "FATAL: " in text and any(busy in text for busy in _BUSY_TEXTS)
 
 
 async def sqlstate(host: str, port: int, user: str, database: str, timeout_sec: float) -> str | None:

@@ -81,7 +81,7 @@ class Lanes:
                     self.written += kind == "write"
             except NotOpenedError as failure:
                 error = failure.__cause__ or failure
-                again = not isinstance(error, PoolTimeoutError) and await self._source.may_pass()
+                again = not isinstance(error, PoolTimeoutError) and await self._source.may_pass(error)
             except Error as failure:
                 error = failure
                 again = await self._may_repeat(lanes, call, kind)

@@ -33,8 +33,8 @@ class ConnectionSource(Protocol):
         """How many connections, how long."""
         ...
 
-    async def may_pass(self) -> bool:
-        """Whether a failure to connect is worth another try."""
+    async def may_pass(self, failure: BaseException) -> bool:
+        """Whether this failure to connect is worth another try."""
         ...
 
     async def behind_pooler(self) -> bool:
@@ -83,7 +83,7 @@ class Borrowed:
         self._reached = True
         return connection
 
-    async def may_pass(self) -> bool:
+    async def may_pass(self, failure: BaseException) -> bool:  # noqa: ARG002 - the protocol's
         """Whether it worked before."""
         return self._reached
 
