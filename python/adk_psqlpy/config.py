@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
-import getpass
 import os
 import threading
-import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from functools import cache
 from types import TracebackType
 from typing import Any, Final
 
-from psqlpy import Connection, ConnectionPool, SslMode
+from psqlpy import Connection, ConnectionPool
 from psqlpy.exceptions import Error
 
 from adk_psqlpy.checks import positive_seconds
 from adk_psqlpy.connections import libpq, options
-from adk_psqlpy.connections.dsn import Secret, redact, render_dsn
+from adk_psqlpy.connections.addresses import is_busy, is_pooler
+from adk_psqlpy.connections.dsn import Secret, redact
 from adk_psqlpy.connections.embedded import EmbeddedServer
-from adk_psqlpy.connections.keys import KEYS, TARGET_KEYS, key_table
-from adk_psqlpy.connections.knock import BUSY, says_busy, sqlstate
+from adk_psqlpy.connections.failures import explain, explain_timeout, password_of
+from adk_psqlpy.connections.keys import TARGET_KEYS, key_table
+from adk_psqlpy.connections.knock import says_busy
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.lease import GRACE_SEC, Lease
 from adk_psqlpy.connections.passwords import source_of
-from adk_psqlpy.connections.pooler import is_pgbouncer
+from adk_psqlpy.connections.pool import keep_of_parent, make_pool, refuse_after_fork
 from adk_psqlpy.connections.replica import PrimaryOnly, Reads, Replica
 from adk_psqlpy.connections.retry import RetryPolicy
 from adk_psqlpy.connections.sources import LaneSettings
@@ -34,12 +32,6 @@ from adk_psqlpy.errors import PoolTimeoutError
 from adk_psqlpy.telemetry import PoolStatus, Telemetry
 
 __all__ = ["PsqlpyConfig", "redact"]
-
-# The process in which psqlpy first got a pool. Its worker threads do not survive a fork: in a child of that
-# process every call hangs for ever (tried), so it is refused instead.
-_driver_pid: int | None = None
-# Pools of a parent process, kept for ever: dropping one could act on sockets shared with the parent.
-_foreign: list[ConnectionPool] = []
 
 
 class PsqlpyConfig:
@@ -207,19 +199,13 @@ class PsqlpyConfig:
         pid = os.getpid()
         if pid != self._pid:
             if self._pool is not None:
-                _foreign.append(self._pool)
+                keep_of_parent(self._pool)
             self._pid, self._pool, self._embedded = pid, None, None
             self._lock, self._cleaning = threading.Lock(), set()
             self._reached = False
-        if _driver_pid not in (None, pid):
-            raise RuntimeError(
-                "this process was forked after psqlpy had made a pool, and psqlpy's threads do not survive "
-                "a fork: every call would hang. Make the first pool after the fork (gunicorn: in a worker, "
-                "not under --preload; multiprocessing: the start method 'spawn' or 'forkserver')"
-            )
+        refuse_after_fork()
 
     def _open(self) -> ConnectionPool:
-        global _driver_pid
         with self._lock:
             if self._pool is None:
                 if self._wants_embedded:
@@ -227,9 +213,7 @@ class PsqlpyConfig:
                         self._embedded = (self._own_server or EmbeddedServer()).start()
                     where = options.read_pool_config({"dsn": self._embedded.dsn})
                     self._settings = options.settle(where | self._given)
-                self._pool = _make_pool(self._settings)
-                _driver_pid = os.getpid()
-                _let_the_driver_end()
+                self._pool = make_pool(self._settings)
             return self._pool
 
     async def close_pool(self) -> None:
@@ -331,11 +315,11 @@ class PsqlpyConfig:
                 pool.connection(), timeout=self._settings["acquire_timeout_sec"]
             )
         except asyncio.TimeoutError:
-            raise PoolTimeoutError(self._explain_timeout(pool)) from None
+            raise PoolTimeoutError(explain_timeout(self._settings, pool)) from None
         except Error as error:
             text = str(error)
-            explained = type(error)(self._explain(text))
-            password = self._password()
+            explained = type(error)(explain(self._settings, text))
+            password = password_of(self._settings)
             if password and password in text:
                 raise explained from None
             raise explained from error
@@ -348,70 +332,14 @@ class PsqlpyConfig:
         It is if these settings have led to a server before, or if a server says that it is starting, in
         recovery, or has no connection left. A wrong password or port at the first try is an error at once.
         """
-        if self._reached or says_busy(str(failure)):
-            return True
-        user = self._settings.get("username") or getpass.getuser()
-        database = self._settings.get("db_name") or user
-        limit = min(self._settings["acquire_timeout_sec"], 1)
-        refusals = await asyncio.gather(
-            *(sqlstate(host, port, user, database, limit) for host, port in self._places())
-        )
-        return any(refusal in BUSY for refusal in refusals)
+        return self._reached or says_busy(str(failure)) or await is_busy(self._settings)
 
     async def behind_pooler(self) -> bool:
         """Whether pgbouncer answers at one of the addresses. Asked where there are statement timeouts, until
         somebody answers."""
         if self._pooled is None:
-            user = self._settings.get("username") or getpass.getuser()
-            database = self._settings.get("db_name") or user
-            tls = self._settings["ssl_mode"] != "disable"
-            limit = min(self._settings["acquire_timeout_sec"], 2)
-            answers = await asyncio.gather(
-                *(
-                    is_pgbouncer(host, port, user, database, tls=tls, timeout_sec=limit)
-                    for host, port in self._places()
-                )
-            )
-            if all(answer is None for answer in answers):
-                return True  # what works in either case
-            self._pooled = any(answers)
-        return self._pooled
-
-    def _places(self) -> list[tuple[str, int]]:
-        hosts, ports = self._settings["hosts"], self._settings["ports"]
-        return list(zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=True))
-
-    def _explain_timeout(self, pool: ConnectionPool) -> str:
-        seconds, size = self._settings["acquire_timeout_sec"], self._settings["max_db_pool_size"]
-        if pool.status().size < size:
-            return self._explain(f"no answer within {seconds} s (acquire_timeout_sec)")
-        return (
-            f"no connection became free within {seconds} s (acquire_timeout_sec): all {size} of the pool "
-            "are in use. Leave `async with provide_connection()` blocks sooner, or raise max_db_pool_size, "
-            "within the server's max_connections"
-        )
-
-    def _explain(self, text: str) -> str:
-        """Say what failed, where it was tried, and what to look at; the password in it as stars."""
-        settings = self._settings
-        reason = text.rpartition("Error occurred while creating a new object: ")[2]
-        password = self._password()
-        if password:
-            reason = reason.replace(password, "***")
-        where = ", ".join(f"{host}:{port}" for host, port in self._places())
-        user = settings.get("username")
-        database = settings.get("db_name") or user
-        return (
-            f"cannot connect to PostgreSQL at {where} "
-            f"(database {_named(database)}, user {_named(user)}, ssl_mode {settings['ssl_mode']}): "
-            f"{reason}. Check that the server is running and reachable there, that the database exists, "
-            "that the user and password are right, what pg_hba.conf and the server's TLS settings ask for, "
-            "and whether max_connections leaves room for max_db_pool_size in every process"
-        )
-
-    def _password(self) -> str | None:
-        secret = self._settings.get("password")
-        return secret.reveal() if isinstance(secret, Secret) else None
+            self._pooled = await is_pooler(self._settings)
+        return True if self._pooled is None else self._pooled  # True works in either case
 
 
 # A replica that does not answer is passed over: the primary is there. What a user sets counts all the same.
@@ -435,52 +363,3 @@ def _replica_config(given: Mapping[str, Any]) -> PsqlpyConfig:
 
 if PsqlpyConfig.__doc__:  # absent under -OO
     PsqlpyConfig.__doc__ = PsqlpyConfig.__doc__.replace("{table}", key_table("    "))
-
-
-@cache
-def _let_the_driver_end() -> None:
-    """Give psqlpy's threads a moment at exit.
-
-    They let go of a finished call's objects after its await has returned, and offer nothing to wait for. When
-    the interpreter ends in between, it aborts ("PyGILState_Release: thread state must be current",
-    pyo3-async-runtimes #40). Measured on 2 busy cores: 30 of 40 processes that ended right after an await
-    aborted, 4 with a pause of 1 ms, none with 10.
-    """
-    atexit.register(time.sleep, 0.05)
-
-
-def _named(name: str | None) -> str:
-    return "of the system user" if name is None else repr(name)
-
-
-def _make_pool(settings: Mapping[str, Any]) -> ConnectionPool:
-    """Hand the settings to psqlpy.
-
-    Nearly all go in a DSN: its keyword arguments drop keepalives=False. `ssl_mode` goes as an argument:
-    psqlpy makes no TLS for one in the DSN.
-    """
-    parameters = {"host": ",".join(settings["hosts"]), "port": ",".join(map(str, settings["ports"]))}
-    for name, value in settings.items():
-        keyword = {"tcp_user_timeout_sec": "tcp_user_timeout"}.get(name, KEYS[name].libpq)
-        if keyword is None or name in ("ssl_mode", "ca_file"):
-            continue
-        parameters[keyword] = _as_text(value)
-    mode, ca_file = settings["ssl_mode"], settings.get("ca_file")
-    if all(host.startswith("/") for host in settings["hosts"]):
-        mode, ca_file = "disable", None
-    recycling = settings.get("conn_recycling_method")
-    return ConnectionPool(
-        dsn=render_dsn(parameters),
-        ssl_mode=SslMode.Require if mode.startswith("verify-") else KEYS["ssl_mode"].choices[mode],
-        ca_file=ca_file,
-        max_db_pool_size=settings["max_db_pool_size"],
-        conn_recycling_method=KEYS["conn_recycling_method"].choices[recycling] if recycling else None,
-    )
-
-
-def _as_text(value: object) -> str:
-    if isinstance(value, Secret):
-        return value.reveal()
-    if isinstance(value, bool):
-        return str(int(value))
-    return str(value)

@@ -202,7 +202,7 @@ async def test_a_migration_afterwards(citus: Database, monkeypatch: pytest.Monke
         session = await service.create_session(**KEY)
         await service.append_event(session, Event(author="user"))
         monkeypatch.setattr(migrations, "MIGRATIONS", (*MIGRATIONS, further))
-        monkeypatch.setattr("adk_psqlpy.sessions.store.SCHEMA_VERSION", len(MIGRATIONS) + 1)
+        monkeypatch.setattr("adk_psqlpy.sessions.store_tables.SCHEMA_VERSION", len(MIGRATIONS) + 1)
         by_user = Tables.by_user.fget
         assert by_user is not None
         monkeypatch.setattr(Tables, "by_user", property(lambda self: [*by_user(self), '"adk_further"']))

@@ -13,8 +13,8 @@ import psqlpy
 import pytest
 from psqlpy import Connection
 
-from adk_psqlpy import config as config_module
 from adk_psqlpy.config import PsqlpyConfig
+from adk_psqlpy.connections import pool as pool_module
 from servers import Database, run_sql
 
 LIMIT_SEC = 10
@@ -389,6 +389,6 @@ def test_the_parents_pool_is_not_used_after_a_fork(
     parents = asyncio.run(config.create_pool())
     config._pid = os.getpid() - 1
     assert asyncio.run(config.create_pool()) is not parents
-    assert config_module._foreign.pop() is parents
+    assert pool_module._foreign.pop() is parents
     asyncio.run(config.close_pool())
     parents.close()

@@ -15,8 +15,8 @@ from psqlpy.exceptions import ConnectionExecuteError, DatabaseError
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from adk_psqlpy.sessions import limits
+from adk_psqlpy.sessions.decoders import SESSION
 from adk_psqlpy.sessions.paging import Pages
-from adk_psqlpy.sessions.store import _SESSION
 from adk_psqlpy.sessions.stored import StoredSession, Version
 from contract.events import at, delta, said, stored, varied
 from servers import Database, run_sql
@@ -65,7 +65,7 @@ def paging(store: PsqlpyADKStore, page_bytes: int) -> Statements:
         store._sql,
         statements.fetch,
         statements.fetch,
-        _SESSION,
+        SESSION,
         store._values.events,
         page_bytes=page_bytes,
         large_bytes=0,
@@ -237,7 +237,7 @@ async def test_a_read_that_fails_for_another_reason(store: PsqlpyADKStore, datab
 async def test_a_plain_read_is_one_statement(store: PsqlpyADKStore) -> None:
     """Nobody pays for pages who does not need them."""
     statements = Statements(store)
-    store._pages = Pages(store._sql, statements.fetch, statements.fetch, _SESSION, store._values.events)
+    store._pages = Pages(store._sql, statements.fetch, statements.fetch, SESSION, store._values.events)
     await filled(store, [said("x", seconds=1)])
     del statements.seen[:]
     for _ in range(3):
@@ -253,7 +253,7 @@ async def test_an_event_too_large_for_jsonb(
 ) -> None:
     """The field, its size and the limit are named, and nothing is sent."""
     monkeypatch.setattr(limits, "JSONB_BYTES", 10_000)
-    monkeypatch.setattr("adk_psqlpy.sessions.store.JSONB_BYTES", 10_000)
+    monkeypatch.setattr("adk_psqlpy.sessions.event_operations.JSONB_BYTES", 10_000)
     session = await service.create_session(app_name="app", user_id="user", session_id="s")
     large = "x" * 10_001
     cases: dict[str, Event] = {
@@ -281,7 +281,7 @@ async def test_an_event_too_large_to_be_read(
 ) -> None:
     """So many columns that no answer could bring them are refused, each of them small enough or not."""
     monkeypatch.setattr(limits, "EVENT_BYTES", 15_000)
-    monkeypatch.setattr("adk_psqlpy.sessions.store.JSONB_BYTES", 10_000)
+    monkeypatch.setattr("adk_psqlpy.sessions.event_operations.JSONB_BYTES", 10_000)
     session = await service.create_session(app_name="app", user_id="user", session_id="s")
     with pytest.raises(ValueError, match=r"is 18,\d\d\d bytes, and at most 15,000 are stored"):
         await service.append_event(session, said("x" * 9_000, custom_metadata={"k": "y" * 9_000}))

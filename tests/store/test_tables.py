@@ -12,7 +12,7 @@ import psqlpy
 import pytest
 from psqlpy.exceptions import NotSupportedError
 
-import adk_psqlpy.sessions.store as store_module
+import adk_psqlpy.sessions.store_tables as store_module
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig
 from adk_psqlpy.sql import MIGRATIONS, SCHEMA_VERSION, Tables, migrations
 from contract.events import delta

@@ -1,4 +1,7 @@
-"""ADK's sessions, their state and events in PostgreSQL."""
+"""ADK's sessions, their state and events in PostgreSQL.
+
+`service` has ADK's rules, `store` the plain operations that they are built on.
+"""
 
 from adk_psqlpy.sessions.compacted import CompactedSessionConfig
 from adk_psqlpy.sessions.diff import SessionDiff

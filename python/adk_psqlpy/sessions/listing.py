@@ -7,28 +7,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from google.adk.sessions.session import Session
-from psqlpy.exceptions import DatabaseError, NotSupportedError
+from psqlpy.exceptions import NotSupportedError
 
 from adk_psqlpy import _native
 from adk_psqlpy.connections.binary import parameter, raw, seconds, timestamptz
 from adk_psqlpy.connections.lanes import Decoders
-from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.sessions import arguments
+from adk_psqlpy.sessions.decoders import LIST
 from adk_psqlpy.sessions.state import scoped
 from adk_psqlpy.sessions.stored import StoredSession
 from adk_psqlpy.sql.listing import ListingStatements
 from adk_psqlpy.telemetry import observed
 
 if TYPE_CHECKING:
-    from adk_psqlpy.sessions.store import PsqlpyADKStore
+    from adk_psqlpy.sessions.operations import Operations
 
-_LIST: Decoders = dict.fromkeys(
-    (
-        *("user_ids", "ids", "states", "create_times", "update_times", "revisions"),
-        *("app_state", "state_user_ids", "user_states"),
-    ),
-    raw,
-)
 _CALLS: Decoders = {"timestamp": seconds, "call": raw}
 
 After = tuple[float, str, str]
@@ -105,7 +98,7 @@ PLAIN = Filters()
 class Listing:
     """Filtered lists of one store."""
 
-    def __init__(self, store: PsqlpyADKStore) -> None:
+    def __init__(self, store: Operations) -> None:
         """On the store's tables, by its connections."""
         self._store = store
         self._sql = ListingStatements(store.tables)
@@ -154,7 +147,7 @@ class Listing:
             updated_before=filters.updated_before is not None,
             waiting=filters.waiting,
         )
-        (row,) = await store._read(sql, parameters, _LIST, kind="list")
+        (row,) = await store._read(sql, parameters, LIST, kind="list")
         listed = await store._values.sessions(app_name, row, f"sessions of app {app_name!r}")
         return [
             StoredSession(app_name, user, identity, state, create_time, update_time, revision)
@@ -186,22 +179,6 @@ class Listing:
             raise NotSupportedError(
                 "a store with a seal has no lists by state, and none of calls that wait: the server would "
                 "have to read sealed contents"
-            )
-
-    async def create_index(self) -> None:
-        """Make the index that finds calls that wait, while others read and write. Again is harmless.
-
-        Raises:
-            psqlpy.exceptions.Error: the server did not let it be made, or an earlier attempt was cut off.
-        """
-        lanes, sql = self._store._lanes, self._sql
-        found = await lanes.fetch(sql.index_is_valid, [sql.index_name], repeat=Repeat.READ)
-        if not found:
-            await lanes.batch(sql.create_index)
-        elif not found[0][0]:
-            raise DatabaseError(
-                f"the index {sql.index_name} is not valid: it is being made by another process, or an "
-                f"earlier attempt was cut off. In the latter case, DROP INDEX {sql.index_name} and call again"
             )
 
 

@@ -18,7 +18,9 @@ from adk_psqlpy.connections import binary
 from adk_psqlpy.connections.lanes import Decoders, Lanes, Row
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.memory.words import LONGEST_QUERY, terms, words
+from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sessions import arguments
+from adk_psqlpy.sessions.decoders import EVENT_ARRAYS
 from adk_psqlpy.sql.event_search import (
     PORTION_EVENTS,
     EventSearchStatements,
@@ -32,8 +34,7 @@ Window = timedelta | tuple[float | None, float | None] | None
 Progress = Callable[[int], None]
 """Called with how many events have been looked at so far."""
 
-_ARRAYS: Final = (*(name for name, _ in _native.EVENT_COLUMNS[: _native.OWN_ARRAYS]), "rare")
-_FOUND: Final[Decoders] = dict.fromkeys(_ARRAYS, binary.raw)
+_FOUND: Final[Decoders] = dict.fromkeys(EVENT_ARRAYS, binary.raw)
 _SESSIONS: Final = ("varchar", "varchar", "varchar", "timestamptz", "bigint", "bigint")
 _EVENTS: Final = ("varchar", "varchar", "varchar", "varchar", "bigint", "text", "text")
 _ATTEMPTS: Final = 20
@@ -188,6 +189,18 @@ class EventSearch:
             self._sql.give_words, [language, *given], repeat=Repeat.AFTER_FAILURE
         )
         return bool(marks)
+
+
+def refuse_search_of_sealed(seal: Seal | None) -> None:
+    """Refuse a search where a store seals.
+
+    Raises:
+        psqlpy.exceptions.NotSupportedError: there is a seal.
+    """
+    if seal is not None:
+        raise NotSupportedError(
+            "a store with a seal has no search over events: their words would stand beside them in plain text"
+        )
 
 
 def _bigint(value: int) -> bytes:

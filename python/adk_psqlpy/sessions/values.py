@@ -98,3 +98,8 @@ class Values:
             patterns=seal.state_patterns,
             plain=seal.plain_state_patterns,
         )
+
+
+def place_of(app_name: str, user_id: str, session_id: str) -> str:
+    """How messages name a session."""
+    return f"session {session_id!r} of user {user_id!r} in app {app_name!r}"

@@ -1,0 +1,32 @@
+"""How the columns that the statements of sessions give are decoded."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from adk_psqlpy import _native
+from adk_psqlpy.connections.binary import raw, seconds
+from adk_psqlpy.connections.lanes import Decoders
+
+_EVENT_NAMES: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
+EVENT_ARRAYS: Final = (*_EVENT_NAMES[: _native.OWN_ARRAYS], "rare")
+"""The columns that hold a chunk of events: an array for each, in the order that `decode_events` takes."""
+
+SESSION: Final[Decoders] = {
+    "state": raw,
+    "app_state": raw,
+    "user_state": raw,
+    "create_time": seconds,
+    "update_time": seconds,
+    **dict.fromkeys(EVENT_ARRAYS, raw),
+}
+"""A session, its states and its events (`Statements.get_session`), or a part of these."""
+
+LIST: Final[Decoders] = dict.fromkeys(
+    (
+        *("user_ids", "ids", "states", "create_times", "update_times", "revisions"),
+        *("app_state", "state_user_ids", "user_states"),
+    ),
+    raw,
+)
+"""A list of sessions, an array for each column (`Statements.list_sessions`)."""

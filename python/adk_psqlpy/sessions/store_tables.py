@@ -1,0 +1,157 @@
+"""The tables of a store: made, brought to the newest version, distributed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from weakref import WeakKeyDictionary
+
+from psqlpy.exceptions import DatabaseError, Error, NotSupportedError
+
+from adk_psqlpy.connections.lanes import Lanes
+from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.seal.seal import Seal
+from adk_psqlpy.sessions.search import EventSearch, refuse_search_of_sealed
+from adk_psqlpy.sql import (
+    INDEX_SETS,
+    LOCK_SEC,
+    READING,
+    SCHEMA_VERSION,
+    IndexSet,
+    Statements,
+    Tables,
+    change_indexes,
+    create_tables,
+    made_with,
+)
+from adk_psqlpy.sql.delegated import DelegatedStatements
+from adk_psqlpy.sql.distribution import distribute, drop_local_copies
+from adk_psqlpy.sql.following import change_notify
+from adk_psqlpy.sql.listing import ListingStatements
+from adk_psqlpy.sql.recorded import check_made_with, check_server, recorded_version
+from adk_psqlpy.sql.views import Views
+
+
+class StoreTables:
+    """The tables of one store. What they are is recorded in `adk_metadata`."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        key_length: int,
+        lanes: Lanes,
+        *,
+        seal: Seal | None,
+        on_first_use: bool,
+        use: Callable[[DelegatedStatements], None],
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            tables: their names.
+            key_length: the longest identifier; see `PsqlpyADKStore`.
+            lanes: what to send statements by.
+            seal: the store's.
+            on_first_use: whether `ready` makes the tables.
+            use: called with the statements of distributed tables, when it is known that these are.
+        """
+        self.tables = tables
+        self.key_length = key_length
+        self._lanes = lanes
+        self._sql = Statements(tables)
+        self._seal = seal
+        self._wanted = on_first_use
+        self._use = use
+        self.search = EventSearch(tables, key_length, lanes, self.recorded)
+        # One task makes them while the others of its event loop wait; other loops take turns in the server.
+        self._making: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
+    async def create(
+        self,
+        *,
+        index_set: IndexSet | None = None,
+        notify: bool | None = None,
+        event_search: bool | str | None = None,
+        views: bool = False,
+        distributed: bool = False,
+        waiting_index: bool = False,
+    ) -> None:
+        """Make the tables and what is asked for, as `PsqlpyADKStore.create_tables` says."""
+        if index_set is not None and index_set not in INDEX_SETS:
+            known = " or ".join(repr(each) for each in INDEX_SETS)
+            raise ValueError(f"index_set must be {known}, not {index_set!r}")
+        ((number, metadata),) = await self._lanes.fetch(
+            self._sql.version, [self.tables.metadata], repeat=Repeat.READ
+        )
+        check_server(number)
+        recorded = await self.recorded() if metadata is not None else {}
+        if recorded_version(recorded, SCHEMA_VERSION, self.tables.sessions) < SCHEMA_VERSION:
+            await self._lanes.batch(create_tables(self.tables, self.key_length))
+            recorded = await self.recorded()
+        if index_set is not None and recorded.get("index_set", READING) != index_set:
+            await self._change_indexes(index_set)
+        if notify is not None and ("notify" in recorded) != notify:
+            await self._lanes.batch(change_notify(self.tables, wanted=notify))
+        if distributed or "distributed" in recorded:
+            await self._distribute(recorded)
+        if event_search is not None:
+            if event_search:
+                refuse_search_of_sealed(self._seal)
+            if event_search and (distributed or "distributed" in recorded):
+                raise NotSupportedError("event_search is for one server, and these tables are distributed")
+            await self.search.change(event_search, recorded)
+        if views:
+            await self._lanes.batch(Views(self.tables).create())
+        if waiting_index:
+            await self._create_waiting_index()
+        self._wanted = False
+
+    async def _distribute(self, recorded: Mapping[str, str]) -> None:
+        """Distribute what is not distributed yet, and write through functions from now on."""
+        sql = DelegatedStatements(self.tables)
+        if recorded.get("functions") != sql.version_of_functions:
+            t = self.tables
+            await self._lanes.batch(distribute(t.metadata, t.by_user, [t.app_states], sql.functions))
+            await self._lanes.batch(drop_local_copies([*t.by_user, t.app_states, t.metadata]))
+        self._use(sql)
+
+    async def ready(self) -> None:
+        """Make the tables on the first use, where that is wanted."""
+        if not self._wanted:
+            return
+        async with self._making.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+            if self._wanted:
+                await self.create()
+
+    async def _change_indexes(self, index_set: IndexSet) -> None:
+        try:
+            await self._lanes.batch(change_indexes(self.tables, index_set))
+        except Error as error:
+            raise type(error)(
+                f"the indexes of {self.tables.sessions} were not changed to the set {index_set!r}: {error}. "
+                f"That takes the owner of the table, and within {LOCK_SEC} s a moment when no other "
+                "transaction holds it; create_tables() may be called again at any time"
+            ) from error
+
+    async def _create_waiting_index(self) -> None:
+        """Make the index that finds calls that wait, while others read and write. Again is harmless.
+
+        Raises:
+            psqlpy.exceptions.Error: the server did not let it be made, or an earlier attempt was cut off.
+        """
+        sql = ListingStatements(self.tables)
+        found = await self._lanes.fetch(sql.index_is_valid, [sql.index_name], repeat=Repeat.READ)
+        if not found:
+            await self._lanes.batch(sql.create_index)
+        elif not found[0][0]:
+            raise DatabaseError(
+                f"the index {sql.index_name} is not valid: it is being made by another process, or an "
+                f"earlier attempt was cut off. In the latter case, DROP INDEX {sql.index_name} and call again"
+            )
+
+    async def recorded(self) -> dict[str, str]:
+        """What `adk_metadata` says, after a look whether the tables are this store's."""
+        recorded: dict[str, str] = dict(await self._lanes.fetch(self._sql.metadata, [], repeat=Repeat.READ))
+        given = made_with(self.tables, self.key_length)
+        check_made_with(recorded, given, self.tables.metadata, "a session_table with another prefix")
+        return recorded
