@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -13,6 +13,16 @@ from adk_psqlpy.cli.output import note, write, write_json
 
 if TYPE_CHECKING:
     from adk_psqlpy.admin.reseal import Resealed
+
+_COUNTED: Final = {
+    "events": "events",
+    "states": "states",
+    "memories": "memories",
+    "artifacts": "versions of artifacts",
+    "contents": "contents of artifacts",
+    "credentials": "credentials",
+    "texts": "streamed texts",
+}
 
 
 @click.command(
@@ -41,7 +51,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="How many rows are read at a time.",
 )
-@server_options("session_table", "events_table")
+@server_options("session_table", "events_table", "memory_table", "artifact_table", "credential_table")
 @json_option
 def command(
     target: Target,
@@ -52,11 +62,11 @@ def command(
     portion: int,
     as_json: bool,
 ) -> None:
-    """Seal events and state with the current key: after a rotation, or when sealing begins.
+    """Seal what is stored with the current key: after a rotation, or when sealing begins.
 
-    Keys are written id:base64, the current one first; the others open what is sealed already. Agents may
-    work meanwhile. It may be stopped and begun anew at any time. Memories, artifacts and credentials are
-    left as they are.
+    Events, states, streamed texts, memories, artifacts and credentials. Keys are written id:base64, the
+    current one first; the others open what is sealed already. Agents may work meanwhile. It may be stopped
+    and begun anew at any time.
     """
     import asyncio
 
@@ -71,23 +81,26 @@ def command(
         nonlocal done
         done = so_far
 
-    async def run() -> None:
+    async def run() -> Resealed:
         try:
             await ring.key_ids("", "")
         except (ValueError, OSError) as error:
             raise click.UsageError(f"the keys cannot be read: {error}") from None
         async with target.config() as config:
-            await reseal(
+            return await reseal(
                 config,
                 seal,
                 target.table("session_table"),
                 target.table("events_table"),
+                memory_table=target.table("memory_table"),
+                artifact_table=target.table("artifact_table"),
+                credential_table=target.table("credential_table"),
                 portion=portion,
                 progress=progress,
             )
 
     try:
-        asyncio.run(run())
+        done = asyncio.run(run())
     except KeyboardInterrupt:
         note(f"interrupted; {_told(done)} so far")
         raise
@@ -95,7 +108,10 @@ def command(
         write_json(asdict(done))
     else:
         write(_told(done))
+    for table in done.left:
+        note(f"left as it is: {table}")
 
 
 def _told(done: Resealed) -> str:
-    return f"looked at {done.seen:,} rows; sealed {done.events:,} events and {done.states:,} states anew"
+    counts = ", ".join(f"{getattr(done, name):,} {what}" for name, what in _COUNTED.items())
+    return f"looked at {done.seen:,} rows; sealed anew: {counts}"

@@ -135,7 +135,7 @@ class PsqlpyCredentialService(BaseCredentialService):
             return
         text = credential.model_dump_json(exclude_none=True, by_alias=True).encode()
         key_id = await self.seal.current(app_name, user_id)
-        sealed = _native.seal_value(b"\x01" + text, self.seal.keys, key_id, _place(key), form="jsonb")
+        sealed = _native.seal_value(b"\x01" + text, self.seal.keys, key_id, sealed_place(key), form="jsonb")
         now = datetime.now(timezone.utc)
         await self._run(self._sql.save, [*key, CustomType(sealed), now], Repeat.AFTER_FAILURE)
 
@@ -152,9 +152,9 @@ class PsqlpyCredentialService(BaseCredentialService):
         return oauth2.expires_at <= time.time() + self.early_sec
 
     async def _opened(self, key: list[str], sealed: bytes) -> AuthCredential:
-        told = f"credential {key[2]!r} of user {key[1]!r} in app {key[0]!r}"
+        told = told_place(key)
         plain = await self.seal.opening(
-            lambda: _native.open_value(sealed, self.seal.keys, _place(key), form="jsonb", told=told)
+            lambda: _native.open_value(sealed, self.seal.keys, sealed_place(key), form="jsonb", told=told)
         )
         return AuthCredential.model_validate_json(plain[1:])
 
@@ -179,6 +179,12 @@ class PsqlpyCredentialService(BaseCredentialService):
         return [app_name, user_id, credential_key]
 
 
-def _place(key: list[str]) -> tuple[str, str, str, list[bytes]]:
+def sealed_place(key: list[str]) -> tuple[str, str, str, list[bytes]]:
+    """What a credential is bound to."""
     app_name, user_id, credential_key = key
     return "credential", app_name, user_id, [credential_key.encode()]
+
+
+def told_place(key: list[str]) -> str:
+    """A credential in an error message."""
+    return f"credential {key[2]!r} of user {key[1]!r} in app {key[0]!r}"

@@ -119,9 +119,9 @@ def columns(rows: Sequence[Stored], *, vectors: bool) -> list[CustomType]:
     values = [
         [
             row.id.encode(),
-            _text(row.author),
+            column_text(row.author),
             binary.timestamptz(row.micros),
-            _text(row.time_text),
+            column_text(row.time_text),
             row.content,
             row.metadata,
             (words(row.text) if row.words is None else row.words).encode(),
@@ -139,7 +139,7 @@ def texts(values: Sequence[str]) -> CustomType:
     return array
 
 
-def _text(value: str | None) -> bytes | None:
+def column_text(value: str | None) -> bytes | None:
     """A text, with the escapes that the crate writes into JSON where PostgreSQL's text cannot hold it."""
     if value is None:
         return None
@@ -150,7 +150,8 @@ def _text(value: str | None) -> bytes | None:
     return value.encode()
 
 
-def _as_written(value: bytes) -> str:
+def as_written(value: bytes) -> str:
+    """A text as it was given to `column_text`."""
     text = value.decode()
     if "\ufdd0" in text:
         return str(_native.decode_json(b"\x01" + json.dumps(text).encode(), place="author of a memory"))
@@ -158,9 +159,9 @@ def _as_written(value: bytes) -> str:
 
 
 ROW: Final[Decoders] = {
-    "author": _as_written,
+    "author": as_written,
     "timestamp": binary.seconds,
-    "timestamp_text": _as_written,
+    "timestamp_text": as_written,
     "content": binary.raw,
     "custom_metadata": binary.raw,
 }

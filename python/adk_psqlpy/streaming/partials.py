@@ -115,7 +115,7 @@ class Partials:
         if (seal := self._seal) is None:
             return text
         key_id = await seal.current(key[0], key[1])
-        sealed = _native.seal_value(text.encode(), seal.keys, key_id, _place(key, place), form="text")
+        sealed = _native.seal_value(text.encode(), seal.keys, key_id, sealed_place(key, place), form="text")
         return sealed.decode()
 
     async def _opened(self, key: Key, texts: str) -> str:
@@ -129,7 +129,7 @@ class Partials:
                 for name in ("text", "error"):
                     if each[name] is not None:
                         told = f"text of {each['author']!r} in session {key[2]!r} of user {key[1]!r}, {name}"
-                        bound = _place(key, [*place, name])
+                        bound = sealed_place(key, [*place, name])
                         value = _native.open_value(each[name].encode(), keys, bound, form="text", told=told)
                         each[name] = value.decode()
             return json.dumps(parsed, ensure_ascii=False)
@@ -175,7 +175,8 @@ class Partials:
         return [known[place - 1][0] for (place,) in rows]
 
 
-def _place(key: Key, rest: list[str]) -> tuple[str, str, str, list[bytes]]:
+def sealed_place(key: Key, rest: list[str]) -> tuple[str, str, str, list[bytes]]:
+    """What a streamed text is bound to: invocation, author, branch, and `text` or `error`."""
     app_name, user_id, session_id = key
     return "streamed text", app_name, user_id, [part.encode() for part in (session_id, *rest)]
 

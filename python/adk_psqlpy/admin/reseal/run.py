@@ -1,0 +1,137 @@
+"""All tables of a database, sealed anew one after another."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+
+from adk_psqlpy.admin.reseal import artifacts, credentials, memories, sessions, texts
+from adk_psqlpy.admin.reseal.rows import Work, go_over, rewriting
+from adk_psqlpy.admin.tables import present_tables, require_tables
+from adk_psqlpy.config import PsqlpyConfig
+from adk_psqlpy.connections.lanes import Lanes, lanes_of
+from adk_psqlpy.seal.seal import Seal
+from adk_psqlpy.sql import Tables
+from adk_psqlpy.sql.artifact_tables import ArtifactTables
+from adk_psqlpy.sql.credentials import CredentialTable
+from adk_psqlpy.sql.memory import MemoryTable
+
+
+@dataclass(frozen=True, slots=True)
+class Resealed:
+    """How many rows were looked at, and how many were written anew, by what they hold.
+
+    `artifacts` are versions, `contents` what versions have their bytes in, `texts` those that are being
+    streamed. `left` says which tables were left as they are, and why.
+    """
+
+    seen: int = 0
+    events: int = 0
+    states: int = 0
+    memories: int = 0
+    artifacts: int = 0
+    contents: int = 0
+    credentials: int = 0
+    texts: int = 0
+    left: tuple[str, ...] = ()
+
+    def plus(self, **more: int) -> Resealed:
+        """With more of these."""
+        return replace(self, **{name: getattr(self, name) + value for name, value in more.items()})
+
+
+async def reseal(
+    config: PsqlpyConfig,
+    seal: Seal,
+    session_table: str = "adk_sessions",
+    events_table: str = "adk_events",
+    *,
+    memory_table: str = "adk_memories",
+    artifact_table: str = "adk_artifacts",
+    credential_table: str = "adk_credentials",
+    portion: int = 500,
+    progress: Callable[[Resealed], None] | None = None,
+) -> Resealed:
+    """Seal what is plain, or has another key, with the current key; give how many rows.
+
+    That is events and states, texts that are being streamed, and memories, artifacts and credentials where
+    their tables are there. Search words of memories are hashed anew, and contents of artifacts are stored
+    anew under their new hash.
+
+    Each row is one statement. A row that somebody else changed meanwhile is read again. Of a state, only
+    those members are replaced that are still what was read, in the row as it is by then. So agents may work
+    while this runs, it may run twice at once, and it may be cut off and begun anew at any time. It goes over
+    the ranges of keys that are there when it begins, so it ends, however fast others write.
+
+    Begin when all processes seal with the current key, which is `Seal.cache_sec` after the rotation. When it
+    is done, the other keys are not needed any more. Exceptions: uploads of artifacts that were never finished
+    and contents without a version keep their keys, and nobody reads them: `PsqlpyArtifactService.purge`
+    deletes them. The keys of users themselves are sealed with a master key: `UserKeys.rewrap`.
+
+    A member of a state that is sealed stays sealed, also where the patterns of `seal` do not name it. Left as
+    they are, which `Resealed.left` tells: a table of memories that was made without a seal, since its index
+    holds plain words, and artifacts in the distributed tables of a Citus cluster.
+
+    Args:
+        config: the server.
+        seal: the keys: the current one, and those that values are sealed with.
+        session_table, events_table, memory_table, artifact_table, credential_table: names of tables.
+        portion: about how many rows are read at a time.
+        progress: called after each portion with what was done so far.
+
+    Raises:
+        MissingKeyError: the ring does not have a key that a value is sealed with; what comes before it in the
+            order of keys is done.
+        SealError: a value does not open.
+        ValueError: `portion` is not 1 or more.
+        psqlpy.exceptions.Error: the tables of sessions are missing, or the server could not be asked or did
+            not allow it.
+    """
+    if isinstance(portion, bool) or not isinstance(portion, int) or portion < 1:
+        raise ValueError(f"portion must be an integer of 1 or more, not {portion!r}")
+    seal.forget()
+    lanes, tables = lanes_of(config), Tables(session_table, events_table)
+    memory, files = MemoryTable(memory_table), ArtifactTables(artifact_table)
+    owned = CredentialTable(credential_table)
+    await require_tables(config, tables)
+    optional = (tables.partials, memory.memories, files.artifacts, owned.credentials)
+    there = await present_tables(config, *optional)
+    done = Resealed()
+    work = sessions.tables_of(tables, seal)
+    if tables.partials in there:
+        work.append(texts.table_of(tables, seal))
+    if memory.memories in there:
+        if await memories.is_sealed(lanes, memory):
+            work.append(memories.table_of(memory, seal))
+        else:
+            done = _left(done, memory.memories, "it was made without a seal")
+    if owned.credentials in there:
+        work.append(credentials.table_of(owned, seal))
+    if files.artifacts in there:
+        if await artifacts.is_distributed(lanes, files):
+            done = _left(done, files.artifacts, "it is distributed")
+        else:
+            # First, since a content that is stored anew changes its versions.
+            contents = artifacts.Contents(lanes, files, seal)
+            async for seen, written in go_over(lanes, contents.table, portion, contents.again):
+                done = _told(done.plus(seen=seen, contents=written), progress)
+            work.append(artifacts.versions_of(files, seal))
+    for each in work:
+        async for seen, written in _rewritten(lanes, each, portion):
+            done = _told(done.plus(seen=seen, **{each.what: written}), progress)
+    return done
+
+
+def _rewritten(lanes: Lanes, work: Work, portion: int) -> AsyncIterator[tuple[int, int]]:
+    return go_over(lanes, work.table, portion, rewriting(lanes, work.table, work.resealing))
+
+
+def _told(done: Resealed, progress: Callable[[Resealed], None] | None) -> Resealed:
+    if progress is not None:
+        progress(done)
+    return done
+
+
+def _left(done: Resealed, table: str, why: str) -> Resealed:
+    name = table.replace('"', "")
+    return replace(done, left=(*done.left, f"{name}: {why}"))
