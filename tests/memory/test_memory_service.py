@@ -246,8 +246,7 @@ async def test_the_index_serves_the_search(memory: PsqlpyMemoryService, database
         " FROM generate_series(1, 20000) AS n",
         "VACUUM ANALYZE adk_memories",
     )
-    assert memory._sql is not None
-    search = memory._sql.search(vectors=False)
+    search = (await memory._made.statements()).search(vectors=False)
     values = ["'app'", "'u7'", "'simple'", "ARRAY['fish', 'w57']", "''", "now()", "10", "NULL"]
     for place, value in reversed(list(enumerate(values, 1))):
         search = search.replace(f"${place}", value)

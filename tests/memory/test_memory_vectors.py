@@ -122,8 +122,7 @@ async def test_a_small_user_in_a_large_table_is_found(
         " FROM generate_series(1, 5000) AS n",
         "VACUUM ANALYZE adk_memories",
     )
-    assert vectors._sql is not None
-    search = vectors._sql.search(vectors=True)
+    search = (await vectors._made.statements()).search(vectors=True)
     values = ["'app'", "'user'", "'simple'", "'{}'::text[]", "''", "now()", "10", "NULL", "'[1,0,0,0.1]'"]
     for place, value in reversed(list(enumerate(values, 1))):
         search = search.replace(f"${place}", value)

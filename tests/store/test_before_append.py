@@ -10,6 +10,7 @@ from google.adk.events import Event, EventActions
 from google.genai import types
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpySessionService
+from adk_psqlpy.sessions.outdated import expected_version
 
 if TYPE_CHECKING:
     from adk_psqlpy.config import PsqlpyConfig
@@ -93,7 +94,7 @@ async def test_the_store_calls_it_too(config: PsqlpyConfig) -> None:
     """For those who use the store without the service."""
     service = await service_with(config, mask)
     session = await service.create_session(**KEY)
-    expected = await service._expected_version(session)
+    expected = await expected_version(service.store, session, merge=False)
     assert await service.store.append_event(*KEY.values(), said("off the record"), expected=expected) is None
     assert await service.store.append_event(*KEY.values(), said(CARD), expected=expected) == 1
     (stored,) = await service.store.get_events(*KEY.values())

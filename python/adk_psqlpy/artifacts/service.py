@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
@@ -21,6 +20,7 @@ from typing_extensions import Self, override
 
 from adk_psqlpy import _native
 from adk_psqlpy.artifacts.blobs import CHUNK, Blobs, digest, new_blob_id
+from adk_psqlpy.artifacts.made_tables import MadeTables
 from adk_psqlpy.artifacts.names import (
     MAX_REFERENCES,
     USER_PREFIX,
@@ -40,24 +40,14 @@ from adk_psqlpy.connections.replica import reads_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind
 from adk_psqlpy.seal.seal import Seal, checked_seal
-from adk_psqlpy.sql.artifact_tables import (
-    SCHEMA_VERSION,
-    USER_SCOPE,
-    ArtifactTables,
-    create_tables,
-    made_with,
-)
+from adk_psqlpy.sql.artifact_tables import USER_SCOPE, ArtifactTables
 from adk_psqlpy.sql.artifacts import ArtifactStatements
-from adk_psqlpy.sql.delegated_artifacts import DelegatedArtifactStatements
-from adk_psqlpy.sql.distribution import distribute, drop_local_copies
-from adk_psqlpy.sql.recorded import check_made_with, check_server, recorded_version
 from adk_psqlpy.telemetry import observed
 
 ABANDONED: Final = timedelta(days=1)
 """After so long an upload that was not finished counts as abandoned."""
 
 _TRIES: Final = 5
-
 
 _DECODERS: Final[Decoders] = dict.fromkeys(
     ("part", "custom_metadata", "blob_id", "data", "hashes", "hash"), binary.raw
@@ -110,12 +100,11 @@ class PsqlpyArtifactService(BaseArtifactService):
         self._sealing = Sealing(self.seal)
         self.tables = ArtifactTables(artifact_table)
         self.key_length = whole("key_length", key_length, LONGEST_KEY)
-        self._sql: ArtifactStatements = ArtifactStatements(self.tables)
         self._lanes = lanes_of(config)
+        self._made = MadeTables(self.tables, self.key_length, self._lanes)
         self._reads = reads_of(config, self._lanes)
         self._telemetry = config.telemetry
         self._collections = {"artifacts": self.tables.artifacts.replace('"', "")}
-        self._created = False
 
     # Tables.
 
@@ -134,45 +123,15 @@ class PsqlpyArtifactService(BaseArtifactService):
                 made by a newer version of this package.
             ValueError: the tables were made with another name or `key_length`.
         """
-        ((number, metadata),) = await self._lanes.fetch(
-            self._sql.version, [self.tables.metadata], kind="read", repeat=Repeat.READ
-        )
-        check_server(number)
-        recorded = await self._recorded() if metadata is not None else {}
-        if recorded_version(recorded, SCHEMA_VERSION, self.tables.artifacts) < SCHEMA_VERSION:
-            await self._lanes.batch(create_tables(self.tables, self.key_length))
-            recorded = await self._recorded()
-        if distributed or "distributed" in recorded:
-            await self._distribute(recorded)
-        self._created = True
-
-    async def _distribute(self, recorded: Mapping[str, str]) -> None:
-        """Distribute what is not distributed yet, and write through functions from now on."""
-        sql = DelegatedArtifactStatements(self.tables)
-        if recorded.get("functions") != sql.version_of_functions:
-            t = self.tables
-            await self._lanes.batch(distribute(t.metadata, t.by_user, [], sql.functions))
-            await self._lanes.batch(drop_local_copies([*t.by_user, t.metadata]))
-        self._sql = sql
-
-    async def _recorded(self) -> dict[str, str]:
-        recorded: dict[str, str] = dict(await self._lanes.fetch(self._sql.metadata, [], repeat=Repeat.READ))
-        given = made_with(self.tables, self.key_length)
-        check_made_with(recorded, given, self.tables.metadata, "another artifact_table")
-        return recorded
+        await self._made.create(distributed=distributed)
 
     async def _read(self, sql: str, parameters: list[Any], kind: Kind = "read") -> list[Row]:
-        await self._ready()
+        await self._made.ready()
         return await self._reads.fetch(sql, parameters, _DECODERS, kind=kind)
 
     async def _write(self, sql: str, parameters: list[Any], repeat: Repeat = Repeat.NEVER) -> list[Row]:
-        await self._ready()
+        await self._made.ready()
         return await self._lanes.fetch(sql, parameters, _DECODERS, repeat=repeat)
-
-    async def _ready(self) -> None:
-        # Several first uses at once all do it: they take turns in the server.
-        if not self._created:
-            await self.create_tables()
 
     # ADK's methods.
 
@@ -213,7 +172,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         return await self._save(name, packed, row, metadata, now)
 
     async def _save(self, name: Name, packed: Packed, row: list[Any], metadata: bytes, now: datetime) -> int:
-        await self._ready()  # before a statement is chosen: distributed tables have their own
+        await self._made.ready()  # before a statement is chosen: distributed tables have their own
         data = packed.payload
         content = None if data is None else await self._sealing.content_hash(name, await digest(data))
         rest = await self._sealing.part(name, content, packed.rest)
@@ -329,7 +288,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         Where there is none, nothing happens. The next save begins at 0 again.
         """
         name = self._name(app_name, user_id, filename, session_id)
-        await self._ready()
+        await self._made.ready()
         rows = await self._write(self._sql.delete, name.key, Repeat.AFTER_FAILURE)
         if not rows:
             return
@@ -410,6 +369,10 @@ class PsqlpyArtifactService(BaseArtifactService):
         await self.close()
 
     # Beneath.
+
+    @property
+    def _sql(self) -> ArtifactStatements:
+        return self._made.sql
 
     def blobs(self, name: Name) -> Blobs:
         """Uploads and downloads of the artifact."""

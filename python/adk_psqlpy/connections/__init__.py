@@ -6,6 +6,6 @@ From a setting to a connection: `options` and `dsn` read what a user writes. `po
 named.
 
 From a statement to a connection: `lanes` sends the package's own statements. `lane_set` chooses one of a few
-connections for each, `retry` says what may be sent again, and `sources` says where connections come from.
-`binary` has the values that go with a statement.
+connections for each (a `lane`), `retry` says what may be sent again, and `sources` says where connections
+come from. `binary` has the values that go with a statement.
 """

@@ -12,7 +12,8 @@ from weakref import WeakMethod
 from psqlpy.exceptions import Error
 
 from adk_psqlpy import telemetry
-from adk_psqlpy.connections.lane_set import Call, LaneSet, NotOpenedError, make_room
+from adk_psqlpy.connections.lane import Call, NotOpenedError
+from adk_psqlpy.connections.lane_set import LaneSet, make_room
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Borrowed, ConnectionSource, Kind, LendsConnections
 from adk_psqlpy.errors import OperationTimeoutError, PoolTimeoutError

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from google.adk.events.event import Event
@@ -24,6 +24,8 @@ from adk_psqlpy.memory.words import words
 
 _CONTENT: Final = [name for name, _ in _native.EVENT_COLUMNS].index("content")
 _ESCAPED: Final = re.compile("[\0\ud800-\udfff\ufdd0]")
+_LONGEST_TTL: Final = timedelta(days=365_000)
+_BATCH_BYTES: Final = 8_000_000
 _COLUMNS: Final = ("text", "text", "timestamptz", "text", "jsonb", "jsonb", "text", "timestamptz")
 
 
@@ -191,3 +193,31 @@ def _micros_of(written: str | None, now: int) -> int:
         moment = moment.astimezone()
     since = moment - datetime(1970, 1, 1, tzinfo=timezone.utc)
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def ttl_micros(value: timedelta | float) -> int:
+    """A time to live in microseconds.
+
+    Raises:
+        ValueError: it is no time, nothing, or too long.
+    """
+    if isinstance(value, bool) or not isinstance(value, (timedelta, int, float)):
+        raise ValueError(f"ttl must be a timedelta or seconds, not {type(value).__name__}")
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if not 0 < seconds <= _LONGEST_TTL.total_seconds():
+        raise ValueError(f"ttl must be more than nothing and at most {_LONGEST_TTL.days} days, not {value!r}")
+    return round(seconds * 1e6)
+
+
+def parts(rows: list[Stored]) -> Iterator[list[Stored]]:
+    """Cut so that large contents do not travel together."""
+    part: list[Stored] = []
+    size = 0
+    for row in rows:
+        if part and size + len(row.content) > _BATCH_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(row)
+        size += len(row.content)
+    if part:
+        yield part

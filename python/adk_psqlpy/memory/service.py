@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
 from google.adk.events.event import Event
 from google.adk.memory.base_memory_service import BaseMemoryService, SearchMemoryResponse
 from google.adk.memory.memory_entry import MemoryEntry
 from google.adk.sessions.session import Session
-from psqlpy.exceptions import NotSupportedError
 from psqlpy.extra_types import CustomType
 from typing_extensions import Self, override
 
@@ -26,25 +25,15 @@ from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind
 from adk_psqlpy.memory import entries
 from adk_psqlpy.memory.entries import Stored
+from adk_psqlpy.memory.made_table import MadeTable
 from adk_psqlpy.memory.sealing import Sealing
 from adk_psqlpy.memory.vectors import MOST_DIMENSIONS, Embed, embedded
 from adk_psqlpy.memory.words import LONGEST_QUERY, LONGEST_TEXT, terms
 from adk_psqlpy.seal.seal import Seal, checked_seal
-from adk_psqlpy.sql.distribution import distribute, drop_local_copies
-from adk_psqlpy.sql.memory import (
-    MEMORY_SCHEMA_VERSION,
-    MemoryStatements,
-    MemoryTable,
-    create_memory_table,
-    text_search_configuration,
-)
-from adk_psqlpy.sql.recorded import check_made_with, check_server, recorded_version
+from adk_psqlpy.sql.memory import MemoryStatements, MemoryTable, text_search_configuration
 
 Progress = Callable[[int, int], None]
 """Called with how many events or memories are done, and how many there are."""
-
-_BATCH_BYTES: Final = 8_000_000
-_LONGEST_TTL: Final = timedelta(days=365_000)
 
 
 class PsqlpyMemoryService(BaseMemoryService):
@@ -101,7 +90,7 @@ class PsqlpyMemoryService(BaseMemoryService):
         self.limit = whole("limit", limit, 1_000)
         self.batch_size = whole("batch_size", batch_size, 10_000)
         self.key_length = whole("key_length", key_length, LONGEST_KEY)
-        self._ttl_micros = None if ttl is None else _micros("ttl", ttl)
+        self._ttl_micros = None if ttl is None else entries.ttl_micros(ttl)
         if embed is not None and not callable(embed):
             raise ValueError(f"embed must be an async function, not {type(embed).__name__}")
         if (embed is None) != (dimensions is None):
@@ -114,7 +103,14 @@ class PsqlpyMemoryService(BaseMemoryService):
         self._reads = reads_of(config, self._lanes)
         self._telemetry = config.telemetry
         self._collection = self.table.memories.replace('"', "")
-        self._sql: MemoryStatements | None = None
+        self._made = MadeTable(
+            self.table,
+            self._lanes,
+            language=language,
+            key_length=self.key_length,
+            dimensions=self.dimensions,
+            sealed=seal is not None,
+        )
 
     # Tables.
 
@@ -131,61 +127,7 @@ class PsqlpyMemoryService(BaseMemoryService):
             ValueError: there is no such language, or the table was made with another one, another
                 `key_length` or other `dimensions`.
         """
-        sql = MemoryStatements(self.table, self.dimensions)
-        schema, name = text_search_configuration(self.language)
-        ((number, there, known, languages, has_vectors),) = await self._lanes.fetch(
-            sql.setting, [self.table.metadata, schema, name], repeat=Repeat.READ
-        )
-        check_server(number)
-        if not known:
-            raise ValueError(
-                f"language {self.language!r} is no text search configuration of this database; there are "
-                f"{languages}"
-            )
-        if self.dimensions is not None and not has_vectors:
-            raise NotSupportedError(
-                "embed needs the extension pgvector, which is not in this database or not on the search "
-                "path: run CREATE EXTENSION vector (as a role that may), or leave embed out"
-            )
-        recorded = await self._recorded(sql) if there else {}
-        version = recorded_version(recorded, MEMORY_SCHEMA_VERSION, self.table.memories)
-        lacks_vectors = self.dimensions is not None and "dimensions" not in recorded
-        if version < MEMORY_SCHEMA_VERSION or lacks_vectors:
-            await self._lanes.batch(
-                create_memory_table(
-                    self.table, self.key_length, self.language, self.dimensions, sealed=self.seal is not None
-                )
-            )
-            recorded = await self._recorded(sql)
-        if distributed and "distributed" not in recorded:
-            t = self.table
-            await self._lanes.batch(distribute(t.metadata, [t.memories], [], [], prefix=f"{t.name}."))
-            await self._lanes.batch(drop_local_copies([t.memories, t.metadata]))
-        dimensions = recorded.get("dimensions")
-        self._sql = MemoryStatements(self.table, None if dimensions is None else int(dimensions))
-
-    async def _recorded(self, sql: MemoryStatements) -> dict[str, str]:
-        """What is recorded about the table, after a look whether it is this service's."""
-        recorded: dict[str, str] = dict(
-            await self._lanes.fetch(sql.recorded, [self.table.name], repeat=Repeat.READ)
-        )
-        given = {"language": self.language, "key_length": str(self.key_length)}
-        if self.dimensions is not None:
-            given["dimensions"] = str(self.dimensions)
-        check_made_with(recorded, given, self.table.metadata, "another memory_table")
-        if recorded and ("sealed" in recorded) != (self.seal is not None):
-            have, has = ("without", "with") if self.seal is not None else ("with", "without")
-            raise ValueError(
-                f"{self.table.memories} was made {have} a seal, and this service is {has} one: plain words "
-                "beside hashed ones would tell what these are. Use the same, or another memory_table"
-            )
-        return recorded
-
-    async def _statements(self) -> MemoryStatements:
-        if self._sql is None:
-            await self.create_tables()
-        assert self._sql is not None
-        return self._sql
+        await self._made.create(distributed=distributed)
 
     # Adding.
 
@@ -232,7 +174,7 @@ class PsqlpyMemoryService(BaseMemoryService):
         for event in told:
             if event.id:
                 entries.check_key("event.id", event.id, self.key_length)
-        sql = await self._statements()
+        sql = await self._made.statements()
         now = _now()
         done = len(events) - len(told)
         for start in range(0, len(told), self.batch_size):
@@ -277,7 +219,7 @@ class PsqlpyMemoryService(BaseMemoryService):
             if entry.id:
                 entries.check_key("the id of a memory", entry.id, self.key_length)
             given.append((entry, entries.encode_metadata({**shared, **entry.custom_metadata})))
-        sql = await self._statements()
+        sql = await self._made.statements()
         now = _now()
         for start in range(0, len(given), self.batch_size):
             batch = given[start : start + self.batch_size]
@@ -296,7 +238,7 @@ class PsqlpyMemoryService(BaseMemoryService):
         """Write the rows of a batch: with their vectors or not at all."""
         # In one order, so that two writers of the same rows wait for each other instead of deadlocking.
         rows.sort(key=lambda row: row.id)
-        for part in _parts(rows):
+        for part in entries.parts(rows):
             if self._embed is not None and self.dimensions is not None:
                 with_text = [row for row in part if row.text.strip()]
                 texts = [row.text[:LONGEST_TEXT] for row in with_text]
@@ -343,7 +285,7 @@ class PsqlpyMemoryService(BaseMemoryService):
         query = query[:LONGEST_QUERY]
         wanted = terms(query)
         vectors: list[str] = []
-        sql = await self._statements()
+        sql = await self._made.statements()
         if self._embed is not None and self.dimensions is not None and query.strip():
             vectors = await embedded(self._embed, self.dimensions, [query])
         if not wanted.any and not vectors:
@@ -373,12 +315,12 @@ class PsqlpyMemoryService(BaseMemoryService):
         if not memory_id:
             return
         entries.check_key("memory_id", memory_id, self.key_length)
-        sql = await self._statements()
+        sql = await self._made.statements()
         await self._run("delete_memory", sql.delete, [*scope, memory_id])
 
     async def purge_expired(self) -> int:
         """Delete the memories of all apps and users that are past their ttl; return how many there were."""
-        sql = await self._statements()
+        sql = await self._made.statements()
         ((gone,),) = await self._run("purge_expired", sql.purge, [parameter(timestamptz(_now()))])
         return int(gone)
 
@@ -436,28 +378,3 @@ def _require_list(name: str, value: object, items: str) -> None:
     # A model is iterable as well: over its fields.
     if not isinstance(value, Sequence):
         raise ValueError(f"{name} must be a list of {items}, not {type(value).__name__}")
-
-
-def _micros(name: str, value: timedelta | float) -> int:
-    if isinstance(value, bool) or not isinstance(value, (timedelta, int, float)):
-        raise ValueError(f"{name} must be a timedelta or seconds, not {type(value).__name__}")
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if not 0 < seconds <= _LONGEST_TTL.total_seconds():
-        raise ValueError(
-            f"{name} must be more than nothing and at most {_LONGEST_TTL.days} days, not {value!r}"
-        )
-    return round(seconds * 1e6)
-
-
-def _parts(rows: list[Stored]) -> Iterator[list[Stored]]:
-    """Cut so that large contents do not travel together."""
-    part: list[Stored] = []
-    size = 0
-    for row in rows:
-        if part and size + len(row.content) > _BATCH_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(row)
-        size += len(row.content)
-    if part:
-        yield part

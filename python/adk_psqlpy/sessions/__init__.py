@@ -1,6 +1,9 @@
 """ADK's sessions, their state and events in PostgreSQL.
 
-`service` has ADK's rules, `store` the plain operations that they are built on.
+`service` has ADK's rules; those for appends to a session that others have changed are in `outdated`. `store`
+is the plain operations below them: `session_operations` and `event_operations`, both on `operations`.
+`store_tables` makes the tables. `groups` sends appends together, `kept_reads` and `paging` read histories,
+`listing` lists, `search` searches, and `travel` goes back in time.
 """
 
 from adk_psqlpy.sessions.compacted import CompactedSessionConfig

@@ -1,12 +1,14 @@
-"""What callers of the store give, looked at before anything is sent."""
+"""What callers of the store and of the service give, looked at before anything is sent."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
+from google.adk.sessions.session import Session
 
 from adk_psqlpy.connections.binary import parameter, timestamptz
 from adk_psqlpy.sessions.stored import Version
@@ -100,3 +102,30 @@ def check_append(event: Event, expected: Version) -> None:
         raise ValueError(f"event.actions must be EventActions, not {type(event.actions).__name__}")
     if event.timestamp is None:
         raise ValueError("event.timestamp must be seconds since the Unix epoch, not None")
+
+
+def require(name: str, value: object, kind: type, *, optional: bool = False) -> None:
+    """Refuse what is not of this type.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if not isinstance(value, kind) and not (optional and value is None):
+        article = "an" if kind.__name__[0] in "AEIO" else "a"
+        raise ValueError(f"{name} must be {article} {kind.__name__}, not {type(value).__name__}")
+
+
+def require_fields(session: Session) -> None:
+    """Check what an append reads and changes: pydantic does so when a model is made, not at assignments.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    require("session.state", session.state, dict)
+    require("session.events", session.events, list)
+    updated = session.last_update_time
+    if isinstance(updated, bool) or not isinstance(updated, (int, float)) or not math.isfinite(updated):
+        raise ValueError(
+            f"session.last_update_time must be seconds since the Unix epoch, not {updated!r} "
+            "(0.0 for a session that was never read)"
+        )

@@ -11,7 +11,7 @@ from psqlpy.exceptions import Error
 
 from adk_psqlpy import _native
 from adk_psqlpy.connections import binary
-from adk_psqlpy.connections.lane_set import HOLD_UP_SEC
+from adk_psqlpy.connections.lane import HOLD_UP_SEC
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.sql import Statements

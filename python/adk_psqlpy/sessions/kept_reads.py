@@ -18,7 +18,7 @@ from adk_psqlpy.connections.lanes import Decoders, Row
 from adk_psqlpy.sessions.histories import Chunk, Histories, History, Key
 from adk_psqlpy.sessions.paging import HEAD, Pages, Read
 from adk_psqlpy.sql.kept import FIRST_SEQ, LAST_SEQ, KeptStatements
-from adk_psqlpy.sql.statements import CHUNK, Statements
+from adk_psqlpy.sql.reading import CHUNK, ReadStatements
 from adk_psqlpy.telemetry import Telemetry
 
 logger: Final = logging.getLogger("adk_psqlpy")
@@ -36,7 +36,7 @@ class KeptReads:
 
     def __init__(
         self,
-        sql: Statements,
+        sql: ReadStatements,
         read: Read,
         decoders: Decoders,
         pages: Pages,

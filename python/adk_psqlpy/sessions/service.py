@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Literal
 from weakref import WeakValueDictionary
 
-from google.adk.errors import StaleSessionError
 from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events.event import Event
@@ -24,20 +21,17 @@ from google.adk.sessions.session import Session
 from typing_extensions import Self, override
 
 from adk_psqlpy.following.follower import Follower
+from adk_psqlpy.sessions.arguments import require, require_fields
 from adk_psqlpy.sessions.compacted import CompactedSessionConfig, read_compacted
 from adk_psqlpy.sessions.listing import PLAIN, Filters, Listing, ProductLists
 from adk_psqlpy.sessions.marker import marked, marker, session_of, show
+from adk_psqlpy.sessions.outdated import append_merged, expected_version, place_of_repeated
 from adk_psqlpy.sessions.search import FoundEvent, Window
 from adk_psqlpy.sessions.stale_reads import ReplicaSessionConfig
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sessions.stored import Version
 from adk_psqlpy.sessions.time_travel import TimeTravel
 from adk_psqlpy.sessions.travel import Travel
-
-_STALE: Final = (
-    "The session has been modified in storage since it was loaded. "
-    "Please reload the session before appending more events."
-)
 
 
 class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
@@ -111,7 +105,7 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
         time; with both, the newest n of the latter. A `CompactedSessionConfig` leaves out what compactions
         cover. A `ReplicaSessionConfig` reads on the replica, within a bound on how old that may be.
         """
-        _require("config", config, GetSessionConfig, optional=True)
+        require("config", config, GetSessionConfig, optional=True)
         if isinstance(config, CompactedSessionConfig):
             key = (app_name, user_id, _stripped(session_id))
             compacted = await read_compacted(self.store, key, config.overlap_size)
@@ -161,7 +155,7 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
         Raises:
             ValueError: an argument is not of its type, or `state` has keys of `app:` or `user:`.
         """
-        _require("after", after, Session, optional=True)
+        require("after", after, Session, optional=True)
         filters = Filters(state, updated_from, updated_before, waiting, newest_first)
         seen = None if after is None else (after.last_update_time, after.user_id, after.id)
         if filters == PLAIN:
@@ -199,9 +193,9 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
             AlreadyExistsError: the session holds another event of this id.
             UnknownStateError: the event is of a rewind, and the state that it goes back to is not known.
         """
-        _require("session", session, Session)
-        _require_fields(session)
-        _require("event", event, Event)
+        require("session", session, Session)
+        require_fields(session)
+        require("event", event, Event)
         if event.partial:
             return event
         self._apply_temp_state(session, event)
@@ -213,7 +207,7 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
             return event
         event = stored
         async with self._turn(session):
-            expected = await self._expected_version(session)
+            expected = await expected_version(self.store, session, merge=self.stale_policy == "merge")
             if event.actions.rewind_before_invocation_id:
                 await self._complete_rewind(session, event, expected)
             revision = await self.store.append_event(
@@ -221,8 +215,8 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
             )
             if revision is None:
                 if self.stale_policy == "merge":
-                    return await self._merged(session, event, expected)
-                revision = await self._not_written(session, event, expected)
+                    return await append_merged(self.store, session, event, expected)
+                revision = await place_of_repeated(self.store, session, event, expected)
                 if revision <= expected.revision:
                     return event
             session.last_update_time = round(event.timestamp * 1e6) / 1e6
@@ -291,35 +285,6 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
             after = seen
         return self.store.follow(app_name, user_id, _stripped(session_id), after)
 
-    async def _merged(self, session: Session, event: Event, expected: Version) -> Event:
-        """Append after what others wrote, and bring the object up to date."""
-        key = (session.app_name, session.user_id, session.id)
-        outcome = await self.store.append_outcome(*key, event.id)
-        if outcome is None:
-            raise SessionNotFoundError(f"Session {session.id} not found.")
-        if outcome.version.create_time != expected.create_time:
-            raise StaleSessionError(_STALE)
-        written = None
-        if outcome.seq is None:
-            written = await self.store.append_event(
-                *key, event, expected=expected, merge=True, is_prepared=True
-            )
-        if written is None:
-            found = await self.store.get_event(*key, event.id)
-            if found is None:  # deleted meanwhile
-                raise StaleSessionError(_STALE)
-            if found != event:
-                raise AlreadyExistsError(f"Session {session.id} holds another event with the id {event.id}.")
-        stored = await self.store.get_since(*key, expected.revision)
-        if stored is None:
-            raise SessionNotFoundError(f"Session {session.id} not found.")
-        known = {known.id for known in session.events}
-        session.events.extend(
-            event if missed.id == event.id else missed for missed in stored.events if missed.id not in known
-        )
-        show(stored, session)
-        return event
-
     async def refresh(self, session: Session, *, config: GetSessionConfig | None = None) -> Session:
         """Bring a session object up to date in place, and give it back.
 
@@ -335,9 +300,9 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
             ValueError: an argument or a field of the session is of the wrong type; nothing was sent.
             SessionNotFoundError: the session is not stored (any more); the object is as it was.
         """
-        _require("session", session, Session)
-        _require_fields(session)
-        _require("config", config, GetSessionConfig, optional=True)
+        require("session", session, Session)
+        require_fields(session)
+        require("config", config, GetSessionConfig, optional=True)
         async with self._turn(session):
             stored = await self.store.get_session(
                 session.app_name,
@@ -357,40 +322,6 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
         key = (id(asyncio.get_running_loop()), session.app_name, session.user_id, session.id)
         return self._appending.setdefault(key, asyncio.Lock())
 
-    async def _expected_version(self, session: Session) -> Version:
-        """Tell which version the object was loaded at, or last brought to by an append.
-
-        An object that was made by hand has none; it counts as current if its last event is the stored one's
-        or its time is not behind, as in ADK's database service.
-        """
-        known = marked(session)
-        if known is not None:
-            return known
-        last = await self.store.last_event(session.app_name, session.user_id, session.id)
-        if last is None:
-            raise SessionNotFoundError(f"Session {session.id} not found.")
-        version, update_time, last_event_id = last
-        newest = session.events[-1].id if session.events else None
-        behind = update_time > session.last_update_time and last_event_id != newest
-        if behind and self.stale_policy == "raise":
-            raise StaleSessionError(_STALE)
-        return replace(version, update_time=update_time, last_event_id=last_event_id)
-
-    async def _not_written(self, session: Session, event: Event, expected: Version) -> int:
-        """Tell why an append wrote nothing; the event's `seq` where it had been stored before."""
-        key = (session.app_name, session.user_id, session.id)
-        outcome = await self.store.append_outcome(*key, event.id)
-        if outcome is None:
-            raise SessionNotFoundError(f"Session {session.id} not found.")
-        stored, seq, following = outcome.version, outcome.seq, expected.revision + 1
-        if stored.create_time != expected.create_time or seq is None or seq > following:
-            raise StaleSessionError(_STALE)
-        if await self.store.get_event(*key, event.id) != event:
-            raise AlreadyExistsError(f"Session {session.id} holds another event with the id {event.id}.")
-        if seq == following and stored.revision != seq:
-            raise StaleSessionError(_STALE)
-        return seq
-
     async def close(self) -> None:
         """Close the pool of connections; a later call opens it again."""
         await self.store.close()
@@ -406,24 +337,6 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
         await self.close()
 
 
-def _require(name: str, value: object, kind: type, *, optional: bool = False) -> None:
-    if not isinstance(value, kind) and not (optional and value is None):
-        article = "an" if kind.__name__[0] in "AEIO" else "a"
-        raise ValueError(f"{name} must be {article} {kind.__name__}, not {type(value).__name__}")
-
-
-def _require_fields(session: Session) -> None:
-    """Check what an append reads and changes: pydantic does so when a model is made, not at assignments."""
-    _require("session.state", session.state, dict)
-    _require("session.events", session.events, list)
-    updated = session.last_update_time
-    if isinstance(updated, bool) or not isinstance(updated, (int, float)) or not math.isfinite(updated):
-        raise ValueError(
-            f"session.last_update_time must be seconds since the Unix epoch, not {updated!r} "
-            "(0.0 for a session that was never read)"
-        )
-
-
 def _stripped(session_id: str) -> str:
-    _require("session_id", session_id, str)
+    require("session_id", session_id, str)
     return session_id.strip()

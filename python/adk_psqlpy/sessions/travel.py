@@ -195,7 +195,7 @@ async def _tables(artifacts: PsqlpyArtifactService, store: PsqlpyADKStore) -> Ar
             "artifacts must be a PsqlpyArtifactService on the PsqlpyConfig of the session store: a fork is "
             "one statement, so the tables of both must be in one database"
         )
-    await artifacts._ready()
+    await artifacts._made.ready()
     return artifacts.tables
 
 

@@ -17,7 +17,8 @@ from typing import Final
 from adk_psqlpy import _native
 from adk_psqlpy.sql.distribution import digest
 from adk_psqlpy.sql.names import quoted, split
-from adk_psqlpy.sql.statements import CHUNK, Statements
+from adk_psqlpy.sql.reading import CHUNK
+from adk_psqlpy.sql.statements import Statements
 
 _COLUMNS: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from adk_psqlpy.sql.memory import COMMON
 from adk_psqlpy.sql.migrate import LOCK
-from adk_psqlpy.sql.statements import Statements
+from adk_psqlpy.sql.reading import ReadStatements
 from adk_psqlpy.sql.tables import Tables
 
 PORTION_SESSIONS: Final = 20
@@ -90,7 +90,7 @@ def drop_event_search(tables: Tables) -> str:
 
 
 @dataclass(frozen=True)
-class EventSearchStatements(Statements):
+class EventSearchStatements(ReadStatements):
     """The statements for one set of tables."""
 
     @cached_property

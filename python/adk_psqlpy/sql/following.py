@@ -9,7 +9,7 @@ from typing import Final
 
 from adk_psqlpy import _native
 from adk_psqlpy.sql.migrate import LOCK
-from adk_psqlpy.sql.statements import Statements, _given
+from adk_psqlpy.sql.reading import ReadStatements, given
 from adk_psqlpy.sql.tables import Tables
 
 _COLUMNS: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
@@ -18,7 +18,7 @@ _LARGE: Final = tuple(name for name, kind in _native.EVENT_COLUMNS if kind in ("
 
 
 @dataclass(frozen=True)
-class FollowingStatements(Statements):
+class FollowingStatements(ReadStatements):
     """The statements for one set of tables."""
 
     @cached_property
@@ -53,14 +53,14 @@ class FollowingStatements(Statements):
         """
         t = self.tables
         size = " + ".join(f'coalesce(pg_column_size(e."{name}"), 0)' for name in _LARGE)
-        found = self._events(f"e.seq > {_given(4)}", ("seq", *_COLUMNS))
+        found = self._events(f"e.seq > {given(4)}", ("seq", *_COLUMNS))
         page = f"""SELECT e.*, sum(e.bytes) OVER (ORDER BY e.seq) - e.bytes AS before
-            FROM (SELECT e.*, {size} AS bytes FROM ({found} ORDER BY e.seq LIMIT {_given(5)}) AS e) AS e"""
-        cut = f"SELECT e.* FROM ({page}) AS e WHERE e.before < {_given(6)} ORDER BY e.seq"
+            FROM (SELECT e.*, {size} AS bytes FROM ({found} ORDER BY e.seq LIMIT {given(5)}) AS e) AS e"""
+        cut = f"SELECT e.* FROM ({page}) AS e WHERE e.before < {given(6)} ORDER BY e.seq"
         return f"""
         SELECT s.create_time, s.revision, pg_is_in_recovery() AS standby, (
             SELECT e.id FROM {t.events} AS e
-            WHERE e.app_name = s.app_name AND e.user_id = $2 AND e.session_id = s.id AND e.seq = {_given(4)}
+            WHERE e.app_name = s.app_name AND e.user_id = $2 AND e.session_id = s.id AND e.seq = {given(4)}
             LIMIT 1
         ) AS id_at, e.*
         FROM (

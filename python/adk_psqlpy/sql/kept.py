@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Final
 
 from adk_psqlpy import _native
-from adk_psqlpy.sql.statements import CHUNK, Statements
+from adk_psqlpy.sql.reading import CHUNK, ReadStatements
 
 _COLUMNS: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
 _ARRAYS: Final = (*_COLUMNS[: _native.OWN_ARRAYS], "rare")
@@ -28,7 +28,7 @@ _VERSION: Final = (
 
 
 @dataclass(frozen=True)
-class KeptStatements(Statements):
+class KeptStatements(ReadStatements):
     """The statement for one set of tables. Parameters `$1 $2 $3` are app, user and session id."""
 
     @cached_property

@@ -1,0 +1,60 @@
+"""The tables of an artifact service: made, brought to the newest version, distributed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from adk_psqlpy.connections.lanes import Lanes
+from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.sql.artifact_tables import SCHEMA_VERSION, ArtifactTables, create_tables, made_with
+from adk_psqlpy.sql.artifacts import ArtifactStatements
+from adk_psqlpy.sql.delegated_artifacts import DelegatedArtifactStatements
+from adk_psqlpy.sql.distribution import distribute, drop_local_copies
+from adk_psqlpy.sql.recorded import check_made_with, check_server, recorded_version
+
+
+class MadeTables:
+    """The tables of one service, and the statements for them in `sql`."""
+
+    def __init__(self, tables: ArtifactTables, key_length: int, lanes: Lanes) -> None:
+        """Nothing is sent yet."""
+        self.tables = tables
+        self.key_length = key_length
+        self.sql = ArtifactStatements(tables)
+        self._lanes = lanes
+        self._created = False
+
+    async def ready(self) -> None:
+        """Make the tables on the first use."""
+        # Several first uses at once all do it: they take turns in the server.
+        if not self._created:
+            await self.create(distributed=False)
+
+    async def create(self, *, distributed: bool) -> None:
+        """Make the tables as `PsqlpyArtifactService.create_tables` says."""
+        ((number, metadata),) = await self._lanes.fetch(
+            self.sql.version, [self.tables.metadata], kind="read", repeat=Repeat.READ
+        )
+        check_server(number)
+        recorded = await self._recorded() if metadata is not None else {}
+        if recorded_version(recorded, SCHEMA_VERSION, self.tables.artifacts) < SCHEMA_VERSION:
+            await self._lanes.batch(create_tables(self.tables, self.key_length))
+            recorded = await self._recorded()
+        if distributed or "distributed" in recorded:
+            await self._distribute(recorded)
+        self._created = True
+
+    async def _distribute(self, recorded: Mapping[str, str]) -> None:
+        """Distribute what is not distributed yet, and write through functions from now on."""
+        sql = DelegatedArtifactStatements(self.tables)
+        if recorded.get("functions") != sql.version_of_functions:
+            t = self.tables
+            await self._lanes.batch(distribute(t.metadata, t.by_user, [], sql.functions))
+            await self._lanes.batch(drop_local_copies([*t.by_user, t.metadata]))
+        self.sql = sql
+
+    async def _recorded(self) -> dict[str, str]:
+        recorded: dict[str, str] = dict(await self._lanes.fetch(self.sql.metadata, [], repeat=Repeat.READ))
+        given = made_with(self.tables, self.key_length)
+        check_made_with(recorded, given, self.tables.metadata, "another artifact_table")
+        return recorded
