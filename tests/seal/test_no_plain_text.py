@@ -61,6 +61,10 @@ async def test_after_every_operation(config: PsqlpyConfig, database: Database, s
     assert read is not None
     await sessions.list_sessions(app_name="app")
 
+    fork = await sessions.fork_session(session, at_seq=3)
+    look("fork_session")
+    assert fork.events == session.events[:3]
+
     partials, stream = Partials(store), Stream("invocation", "agent", "")
     await partials.put(("app", "user", "s"), stream, f"{SECRET} so far", error=f"{SECRET} went wrong")
     look("a streamed text")
@@ -111,7 +115,7 @@ async def test_after_every_operation(config: PsqlpyConfig, database: Database, s
     # The search itself finds what is there.
     assert places_of("event-1", database.dsn) >= {("adk_events", "id"), ("adk_memories", "id")}
     assert len(everything_stored(database.dsn)) > 60
-    assert looked == 24
+    assert looked == 25
     dump = _dump(server, database)
     for form in (SECRET, SECRET.encode().hex()):
         assert form.lower() not in dump.lower()

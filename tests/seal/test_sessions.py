@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from psqlpy.exceptions import NotSupportedError
 
-from adk_psqlpy import PsqlpyADKStore, PsqlpySessionService, _native
+from adk_psqlpy import PsqlpyADKStore, PsqlpyArtifactService, PsqlpySessionService, _native
 from adk_psqlpy.errors import MissingKeyError, SealError
 from adk_psqlpy.seal import Seal
 from keys import TestKeys, fresh_seal
@@ -291,17 +291,34 @@ async def test_a_seal_is_a_seal(sealed: Sealed) -> None:
         fresh_seal(cache_sec=-1)
 
 
-async def test_what_the_server_would_have_to_read_is_refused(sealed: Sealed) -> None:
-    """Forks and earlier states are made in the server; a rewind goes on with the delta that ADK makes."""
+async def test_a_fork_is_sealed_for_its_own_place(sealed: Sealed) -> None:
+    """Every column of it, with the current key; the origin may be plain in part, and have another key."""
+    plain = service_with(sealed, None)
+    session = await plain.create_session(**KEY, state={"own": f"{SECRET} first"})
+    await plain.append_event(session, secret_event(0))
+    await service_with(sealed, fresh_seal("test-1", "test-0")).append_event(session, secret_event(1))
+    await sealed.store.update_session_state("app", "user", "s", {"k": SECRET})
+    forking = service_with(sealed, fresh_seal("test-0", "test-1"))
+    fork = await forking.fork_session(session, at_seq=2, session_id="fork")
+    assert fork.events == session.events
+    assert fork.state["own"] == f"{SECRET} own"
+    assert await forking.state_at(fork, at_seq=0) == fork.state | {"own": f"{SECRET} first"}
+    sealed.sql("DELETE FROM adk_sessions WHERE id = 's'")
+    for scope in ("user", "app"):
+        sealed.sql(f"DELETE FROM adk_{scope}_states")
+    assert places_of(SECRET, sealed.database.dsn) == set()
+    read = await service_with(sealed, fresh_seal("test-1")).get_session(**KEY | {"session_id": "fork"})
+    assert read is not None
+    assert read.events == session.events
+
+
+async def test_artifacts_do_not_go_along_with_a_fork(sealed: Sealed) -> None:
+    """What describes them is bound to their session; nothing is made."""
     session = await a_session(sealed, events=2)
-    for call in (sealed.service.fork_session(session), sealed.service.state_at(session, at_seq=1)):
-        with pytest.raises(NotSupportedError, match="a store with a seal has no forks"):
-            await call
-    rewind = secret_event(
-        9, actions={"rewind_before_invocation_id": "invocation-1", "state_delta": {"own": 1}}
-    )
-    await sealed.service.append_event(session, rewind)
-    assert session.state["own"] == 1
+    artifacts = PsqlpyArtifactService(sealed.store.config, seal=sealed.store.seal)  # type: ignore[arg-type]
+    with pytest.raises(NotSupportedError, match="forks no artifacts"):
+        await sealed.service.fork_session(session, artifacts=artifacts)
+    assert len(sealed.sql("SELECT id FROM adk_sessions")) == 1
 
 
 async def test_followers_open_what_they_are_given(sealed: Sealed) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
+from adk_psqlpy.seal import Seal
 from store.support import all_back
 
 if TYPE_CHECKING:
@@ -14,9 +15,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def store(config: PsqlpyConfig) -> AsyncIterator[PsqlpyADKStore]:
+def seal() -> Seal | None:
+    """What the store seals with; the suites that run sealed too give it parameters."""
+    return None
+
+
+@pytest.fixture
+async def store(config: PsqlpyConfig, seal: Seal | None) -> AsyncIterator[PsqlpyADKStore]:
     """A store with its tables; at the end, no connection is still checked out."""
-    opened = PsqlpyADKStore(config)
+    opened = PsqlpyADKStore(config, seal=seal)
     await opened.create_tables()
     yield opened
     await all_back(config)

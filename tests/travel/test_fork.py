@@ -11,8 +11,11 @@ from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.sessions.base_session_service import GetSessionConfig
 
 from adk_psqlpy.errors import NoSuchPointError, UnknownStateError
+from adk_psqlpy.seal import Seal
+from adk_psqlpy.sessions.sealed_events import SEALED
 from contract.events import delta, said
 from fidelity.proof import event_of
+from keys import fresh_seal
 from servers import Database, run_sql
 from store.support import contents
 
@@ -20,6 +23,12 @@ from .test_points import KEY, NOWHERE, SHARED, STATES, read, told
 
 if TYPE_CHECKING:
     from adk_psqlpy import PsqlpySessionService
+
+
+@pytest.fixture(params=["plain", "sealed"])
+def seal(request: pytest.FixtureRequest) -> Seal | None:
+    """The whole suite runs with a store that seals, too."""
+    return fresh_seal() if request.param == "sealed" else None
 
 
 @pytest.mark.parametrize("seq", STATES)
@@ -50,8 +59,13 @@ async def test_the_whole(service: PsqlpySessionService) -> None:
     assert (fork.events, fork.state) == (session.events, session.state)
 
 
-async def test_every_column_goes_along(service: PsqlpySessionService, database: Database) -> None:
-    """Rows of the fork are those of the session but for the session's id, whatever the events hold."""
+async def test_every_column_goes_along(
+    service: PsqlpySessionService, database: Database, seal: Seal | None
+) -> None:
+    """Rows of the fork are those of the session but for the session's id, whatever the events hold.
+
+    What is sealed is sealed anew: there the events that are read have to be equal.
+    """
     session = await service.create_session(**KEY)
     events = [event_of(seed) for seed in range(40)]
     for number, event in enumerate(events):
@@ -62,8 +76,10 @@ async def test_every_column_goes_along(service: PsqlpySessionService, database: 
     session = await read(service)
     fork = await service.fork_session(session, session_id="fork")
     assert fork.events == session.events
-    rows = """SELECT (to_jsonb(e) - 'session_id')::text AS row FROM adk_events AS e
-        WHERE session_id = '{}' ORDER BY seq"""
+    anew = ["session_id", *(SEALED if seal is not None else ())]
+    left_out = "', '".join(anew)
+    rows = f"""SELECT (to_jsonb(e) - ARRAY['{left_out}'])::text AS row FROM adk_events AS e
+        WHERE session_id = '{{}}' ORDER BY seq"""
     original, copied = run_sql(database.dsn, rows.format("s"), rows.format("fork"))
     assert len(original) == 40
     assert original == copied

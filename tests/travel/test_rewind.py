@@ -11,7 +11,9 @@ from google.adk.runners import Runner
 from google.adk.sessions import InMemorySessionService
 
 from adk_psqlpy.errors import UnknownStateError
+from adk_psqlpy.seal import Seal
 from contract.events import delta, said
+from keys import fresh_seal
 from servers import Database, run_sql
 from store.support import contents
 
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
     from google.adk.sessions import BaseSessionService
 
     from adk_psqlpy import PsqlpySessionService
+
+
+@pytest.fixture(params=["plain", "sealed"])
+def seal(request: pytest.FixtureRequest) -> Seal | None:
+    """The whole suite runs with a store that seals, too."""
+    return fresh_seal() if request.param == "sealed" else None
 
 
 async def rewind(service: BaseSessionService, invocation: str) -> None:

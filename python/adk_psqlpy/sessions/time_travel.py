@@ -63,6 +63,9 @@ class TimeTravel:
         waits for no append. Events keep their ids and their `seq`. The fork stands on its own: whatever
         becomes of the one session does not touch the other.
 
+        With a seal the history goes through this process: one statement reads it, and one writes the fork,
+        sealed for its new place. The history must fit into memory then.
+
         Args:
             session: the session to fork.
             at_event, at_seq, before_invocation_id: the point; see the class.
@@ -81,6 +84,7 @@ class TimeTravel:
             AlreadyExistsError: there is a session with this id, or (with `artifacts`) artifacts of one.
             ValueError: an argument is not of its type, more than one point is named, or `artifacts` is on
                 another configuration. Nothing was sent.
+            psqlpy.exceptions.NotSupportedError: the store seals, and `artifacts` are to go along.
         """
         key, create_time = _loaded(session)
         if config is not None and not isinstance(config, GetSessionConfig):
@@ -173,8 +177,6 @@ class TimeTravel:
         ADK computes the delta from events alone. As there, a key that came after the point is set to `None`,
         and shared state stays. An invocation that is not stored is none of ours to go back to.
         """
-        if self.store.seal is not None:  # the server cannot read the deltas: ADK's delta stands
-            return
         at = self.travel.point(before_invocation_id=event.actions.rewind_before_invocation_id)
         key = (session.app_name, session.user_id, session.id)
         try:

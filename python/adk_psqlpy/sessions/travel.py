@@ -18,6 +18,7 @@ from adk_psqlpy.connections.lanes import Decoders, Row
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.sessions.arguments import micros
 from adk_psqlpy.sessions.points import Point, check_point, point
+from adk_psqlpy.sessions.sealed_travel import SealedTravel
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
 from adk_psqlpy.sql.travel import TravelStatements
 from adk_psqlpy.telemetry import observed
@@ -74,6 +75,7 @@ class Travel:
         """On the store's tables, by its connections."""
         self._store = store
         self._sql = TravelStatements(store.tables)
+        self._sealed = None if store.seal is None else SealedTravel(store, store.seal)
         self._telemetry = store._telemetry
         self._collections = store._collections
 
@@ -98,10 +100,10 @@ class Travel:
             SessionNotFoundError: there is no such session.
             NoSuchPointError: it has no such point.
             UnknownStateError: the state there is not known.
-            psqlpy.exceptions.NotSupportedError: the store seals.
         """
-        self._refuse_sealed()
         self._store._check_key(*key)
+        if self._sealed is not None:
+            return await self._sealed_state_at(self._sealed, key, at, create_time)
         sql = self._sql.state_at(kind=at.kind)
         (row,) = await self._store._read(sql, [*key, _time(create_time), *at.parameters], _STATES)
         revision, created, found, own, unknown, missing, app, user = row
@@ -114,14 +116,6 @@ class Travel:
             own=_native.decode_state(own, place=place),
             state=_native.decode_state(own, app, user, place=place),
         )
-
-    def _refuse_sealed(self) -> None:
-        """The server adds up deltas and copies rows: it can neither read sealed ones nor bind them anew."""
-        if self._store.seal is not None:
-            raise NotSupportedError(
-                "a store with a seal has no forks and no earlier states: the server would have to read "
-                "sealed events. Nothing was done"
-            )
 
     @observed("sessions")
     async def fork(
@@ -144,13 +138,16 @@ class Travel:
             UnknownStateError: the state there is not known.
             AlreadyExistsError: there is a session of the new id, or artifacts of one.
             ValueError: `artifacts` is on another configuration.
+            psqlpy.exceptions.NotSupportedError: the store seals, and `artifacts` are to go along.
         """
-        self._refuse_sealed()
         store = self._store
         store._check_key(*key)
         store._check(session_id=session_id)
         if not session_id:
             raise ValueError("session_id must not be empty")
+        if self._sealed is not None:
+            await self._sealed_fork(self._sealed, key, at, session_id, create_time, artifacts)
+            return
         parameters: list[Any] = [*key, _time(create_time), *at.parameters]
         parameters += [session_id, parameter(timestamptz(time.time_ns() // 1000))]
         tables = None
@@ -165,6 +162,47 @@ class Travel:
             raise AlreadyExistsError(
                 f"Session with id {session_id} already exists, or artifacts of one that was deleted do."
             )
+
+    async def _sealed_state_at(
+        self, sealed: SealedTravel, key: Key, at: Point, create_time: float | None
+    ) -> EarlierState:
+        past = await sealed.past(key, at, _time(create_time), whole=False)
+        place = _place(key)
+        _check(at, place, past.revision, past.point, past.unknown, past.missing)
+        assert past.create_time is not None, "there is such a session"
+        own = await sealed.own_state(key, past, place)
+        shared = await self._store._values.state(key, b"\x01{}", past.app, past.user, place)
+        assert past.point is not None, "there is such a point"
+        assert past.revision is not None, "there is such a session"
+        return EarlierState(
+            at=past.point,
+            revision=past.revision,
+            create_time=seconds(past.create_time),
+            own=own,
+            state=own | shared,
+        )
+
+    async def _sealed_fork(
+        self,
+        sealed: SealedTravel,
+        key: Key,
+        at: Point,
+        session_id: str,
+        create_time: float | None,
+        artifacts: PsqlpyArtifactService | None,
+    ) -> None:
+        """Read, open, seal for the new session, and write in one statement."""
+        if artifacts is not None:
+            await _tables(artifacts, self._store)
+            raise NotSupportedError(
+                "a store with a seal forks no artifacts: what describes them is bound to their session. Fork "
+                "without artifacts=, and save those that are needed in the fork. Nothing was done"
+            )
+        past = await sealed.past(key, at, _time(create_time), whole=True)
+        place = _place(key)
+        _check(at, place, past.revision, past.point, past.unknown, past.missing)
+        if not await sealed.write_fork(key, past, session_id, place):
+            raise AlreadyExistsError(f"Session with id {session_id} already exists.")
 
     @observed("sessions")
     async def origin(self, key: Key) -> Fork | None:

@@ -19,6 +19,9 @@ from adk_psqlpy.sql.tables import Tables
 PointKind = Literal["head", "seq", "event", "invocation"]
 POINT_KINDS: Final = get_args(PointKind)
 
+CUT: Final = 256
+"""Characters of an invocation id in its column; a longer one is whole in `extra`."""
+
 _COLUMNS: Final = ", ".join(f'"{name}"' for name, _ in _native.EVENT_COLUMNS)
 _EVENT: Final = ", ".join(f'e."{name}"' for name, _ in _native.EVENT_COLUMNS)
 
@@ -148,6 +151,29 @@ class TravelStatements:
             ON o.app_name = f.app_name AND o.user_id = f.user_id AND o.id = f.origin_id
                 AND o.create_time = f.origin_create_time"""
 
+    def _where(self, kind: PointKind) -> str:
+        """CTEs `origin` and `point`: a row each, or none where there is no such thing."""
+        t = self.tables
+        points = {
+            "head": "SELECT origin.revision FROM origin",
+            "seq": "SELECT $5::bigint AS revision FROM origin WHERE $5 BETWEEN 0 AND origin.revision",
+            "event": f"""SELECT e.seq AS revision FROM origin, {t.events} AS e
+                WHERE e.app_name = $1 AND e.user_id = $2 AND e.session_id = $3 AND e.id = $5""",
+            # A long invocation id is cut in its column, and whole in extra.
+            "invocation": f"""SELECT min(e.seq) - 1 AS revision FROM origin, {t.events} AS e
+                WHERE e.app_name = $1 AND e.user_id = $2 AND e.session_id = $3
+                    AND e.invocation_id = left($5::text, {CUT})
+                    AND (length($5::text) <= {CUT} OR e.extra->'$whole'->>'invocation_id' = $5::text)
+                HAVING count(*) > 0""",
+        }
+        return f"""origin AS MATERIALIZED (
+            SELECT s.state, s.initial_state, s.revision, s.create_time FROM {t.sessions} AS s
+            WHERE s.app_name = $1 AND s.user_id = $2 AND s.id = $3
+                AND ($4::timestamptz IS NULL OR s.create_time = $4)
+        ), point AS MATERIALIZED (
+            {points[kind]}
+        )"""
+
     def _at(self, kind: PointKind) -> str:
         """CTEs `origin`, `point` and `replayed`: a row each, or none where there is no such thing.
 
@@ -158,25 +184,7 @@ class TravelStatements:
         which takes 15 ms.
         """
         t = self.tables
-        points = {
-            "head": "SELECT origin.revision FROM origin",
-            "seq": "SELECT $5::bigint AS revision FROM origin WHERE $5 BETWEEN 0 AND origin.revision",
-            "event": f"""SELECT e.seq AS revision FROM origin, {t.events} AS e
-                WHERE e.app_name = $1 AND e.user_id = $2 AND e.session_id = $3 AND e.id = $5""",
-            # A long invocation id is cut in its column, and whole in extra.
-            "invocation": f"""SELECT min(e.seq) - 1 AS revision FROM origin, {t.events} AS e
-                WHERE e.app_name = $1 AND e.user_id = $2 AND e.session_id = $3
-                    AND e.invocation_id = left($5::text, 256)
-                    AND (length($5::text) <= 256 OR e.extra->'$whole'->>'invocation_id' = $5::text)
-                HAVING count(*) > 0""",
-        }
-        return f"""origin AS MATERIALIZED (
-            SELECT s.state, s.initial_state, s.revision, s.create_time FROM {t.sessions} AS s
-            WHERE s.app_name = $1 AND s.user_id = $2 AND s.id = $3
-                AND ($4::timestamptz IS NULL OR s.create_time = $4)
-        ), point AS MATERIALIZED (
-            {points[kind]}
-        ), past AS MATERIALIZED (
+        return f"""{self._where(kind)}, past AS MATERIALIZED (
             SELECT point.revision FROM origin, point
             WHERE point.revision < origin.revision AND origin.initial_state IS NOT NULL
         ), deltas AS MATERIALIZED (

@@ -11,6 +11,7 @@ from typing import Any, Final
 from adk_psqlpy import _native
 from adk_psqlpy.admin.reseal.rows import KEY, Resealing, Values, Work
 from adk_psqlpy.seal.seal import Seal
+from adk_psqlpy.sessions.sealed_events import HIDDEN, opened_event, sealed_event
 from adk_psqlpy.sql import Tables
 from adk_psqlpy.sql.reseal import SealedTable
 
@@ -72,40 +73,21 @@ async def _event(seal: Seal, key: tuple[Any, ...], values: Values) -> Values | N
     app_name, user_id, session_id, event_id = key
     *columns, message = values
     key_id = await seal.current(app_name, user_id)
-    names = [name for name, _ in _EVENT[:-1]]
-    forms = [kind for _, kind in _EVENT[:-1]]
-    present = [(value, form) for value, form in zip(columns, forms, strict=True) if value is not None]
-    hidden = message is None or message.decode() == _LEAD
+    present = [
+        (value, form) for value, (_, form) in zip(columns, _EVENT[:-1], strict=True) if value is not None
+    ]
+    hidden = message is None or message == HIDDEN
     if hidden and all(_native.sealed_with(value, form=form) == key_id for value, form in present):
         return None
-    opened: list[bytes | None] = []
-    for name, form, value in zip(names, forms, columns, strict=True):
-        if value is None:
-            opened.append(None)
-            continue
-        place = ("event", app_name, user_id, [session_id.encode(), event_id.encode(), name.encode()])
-        whose = f"session {session_id!r} of user {user_id!r} in app {app_name!r}"
-        told = f"{whose}, event {event_id!r}, column {name}"
-        opened.append(await _opened(seal, value, place, form, told))
     whole: list[bytes | None] = [None] * len(_native.EVENT_COLUMNS)
     order = [name for name, _ in _native.EVENT_COLUMNS]
+    places = [order.index(name) for name, _ in _EVENT]
     whole[0] = event_id.encode()
-    for name, value in zip(names, opened, strict=True):
-        whole[order.index(name)] = value
-    # A message that is hidden in `extra` already stays there.
-    plain_message = message if message is not None and not hidden else None
-    whole[order.index("error_message")] = plain_message
-    # `opening` may have waited for the ring, and the key may have been forgotten meanwhile.
-    key_id = await seal.current(app_name, user_id)
-    sealed = _native.seal_event(whole, key_id, (seal.keys, app_name, user_id, session_id))
-    new_message = message if plain_message is None else sealed[order.index("error_message")]
-    return (*(sealed[order.index(name)] for name in names), new_message)
-
-
-async def _opened(
-    seal: Seal, value: bytes, place: tuple[str, str, str, list[bytes]], form: str, told: str
-) -> bytes:
-    return await seal.opening(lambda: _native.open_value(value, seal.keys, place, form=form, told=told))
+    for place, value in zip(places, values, strict=True):
+        whole[place] = value
+    session = (app_name, user_id, session_id)
+    sealed = await sealed_event(seal, session, await opened_event(seal, session, event_id, whole))
+    return tuple(sealed[place] for place in places)
 
 
 async def _states(seal: Seal, scope: _Scope, key: tuple[str, str, str], values: Values) -> Values | None:
