@@ -10,7 +10,7 @@ from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
 from google.genai import types
 
-from adk_psqlpy import PsqlpyADKStore, PsqlpyArtifactService, PsqlpyConfig, PsqlpySessionService
+from adk_psqlpy import PsqlpyADKStore, PsqlpyArtifactService, PsqlpyConfig, PsqlpySessionService, _native
 from adk_psqlpy.sessions.nodes import Nodes
 from adk_psqlpy.sql import Tables
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
@@ -27,12 +27,17 @@ TABLES = Tables("adk_sessions", "adk_events")
 SQL = DelegatedStatements(TABLES)
 MEMORY = MemoryStatements(MemoryTable("adk_memories"), None)
 ARTIFACTS = ArtifactStatements(ArtifactTables("adk_artifacts"))
-NOW, NO_EVENT = "now()", "'none'"
+NOW, NO_EVENT, EMPTY = "now()", "'none'", "'{}'"
+# Revision, create_time, update_time, event seen, session delta, the event's columns, the user's delta.
+APPEND = ["1", NOW, NOW, NO_EVENT, EMPTY, *("NULL" for _ in _native.EVENT_COLUMNS), EMPTY]
 
 # One statement each, and its parameters from $4 (of memory and artifacts from $3), as SQL.
 OF_ONE_USER: dict[str, tuple[str, list[str]]] = {
     "append_outcome": (SQL.append_outcome, ["'e'"]),
     "last_event": (SQL.last_event, []),
+    "append": (SQL.append_event(app=False, user=True), APPEND),
+    "append merging": (SQL.append_event(app=False, user=True, merge=True), APPEND),
+    "update state": (SQL.update_session_state, [EMPTY, EMPTY, EMPTY, NOW]),
     "get none": (SQL.get_session(events="none"), []),
     "get all": (SQL.get_session(events="all"), []),
     "get newest": (SQL.get_session(events="newest"), ["20"]),

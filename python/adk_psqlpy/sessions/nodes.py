@@ -32,7 +32,7 @@ class Nodes:
         """Ask by `lanes`."""
         self._lanes = lanes
         self._sql = sql
-        self._known: dict[str, int] = {}
+        self._known: dict[str, tuple[int, int]] = {}
         self._since = time.monotonic()
         self._wanted: dict[str, None] = {}
         self._asking: asyncio.Task[None] | None = None
@@ -42,12 +42,18 @@ class Nodes:
         if time.monotonic() - self._since > _FRESH_SEC or len(self._known) > _REMEMBERED:
             self._known = {}
             self._since = time.monotonic()
-        node = self._known.get(user_id)
-        if node is None and len(self._wanted) < _AT_ONCE:
+        found = self._known.get(user_id)
+        if found is not None:
+            return found[0]
+        if len(self._wanted) < _AT_ONCE:
             self._wanted[user_id] = None
             if self._asking is None:
                 self._asking = asyncio.get_running_loop().create_task(self._ask())
-        return node
+        return None
+
+    def shard_of(self, user_id: str) -> int:
+        """The user's shard, to sort by; 0 where it is not known."""
+        return self._known.get(user_id, (0, 0))[1]
 
     async def _ask(self) -> None:
         try:
@@ -56,7 +62,9 @@ class Nodes:
                 rows = await self._lanes.fetch(
                     self._sql.node_of_users, [users], kind="read", repeat=Repeat.READ
                 )
-                self._known.update(zip(users, (int(group) for (group,) in rows), strict=True))
+                self._known.update(
+                    zip(users, ((int(group), int(shard)) for group, shard in rows), strict=True)
+                )
         except Error as error:
             # Appends go one by one until it is known.
             self._wanted = {}
@@ -71,7 +79,8 @@ class Queues:
     def __init__(self, lanes: Lanes, sql: Statements, telemetry: Telemetry) -> None:
         """Send by `lanes`; tell `telemetry` how large the groups are."""
         self._nodes = Nodes(lanes, sql) if isinstance(sql, DelegatedStatements) else None
-        self._new = partial(AppendGroups, lanes, sql, telemetry)
+        shard_of = None if self._nodes is None else self._nodes.shard_of
+        self._new = partial(AppendGroups, lanes, sql, telemetry, shard_of)
         self._queues: dict[int | None, AppendGroups] = {}
 
     def of(self, user_id: str) -> AppendGroups | None:

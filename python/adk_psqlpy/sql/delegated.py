@@ -1,24 +1,22 @@
-"""The writing statements as functions, which Citus hands whole to the node that has the user's rows.
+"""The statements of one user as functions, which Citus hands whole to the node that has the user's rows.
 
 Why functions: Citus executes each data-modifying CTE by itself, as a round trip to the worker, and commits in two
 phases where nodes differ. A call of a distributed function, alone in its statement, is one round trip to one node and
-one plain commit there. Inside stand simple statements: a CTE form took six times the CPU of these.
-
-A function's name ends in a digest of its definition, so that processes of two versions each find their own.
+one plain commit there. `sql.functions` says what happens on that node.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Final
 
 from adk_psqlpy import _native
 from adk_psqlpy.sql.distribution import digest
-from adk_psqlpy.sql.names import quoted, split
+from adk_psqlpy.sql.functions import Function, define_hold_shards, on_shard
 from adk_psqlpy.sql.reading import CHUNK
 from adk_psqlpy.sql.statements import Statements
+from adk_psqlpy.sql.tables import Tables
 
 _COLUMNS: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
 
@@ -51,58 +49,28 @@ _HEAD: Final = (
 )
 
 
-@dataclass(frozen=True)
-class Function:
-    """A function whose first or named argument says on which node it runs."""
-
-    table: str
-    purpose: str
-    parameters: tuple[tuple[str, str], ...]
-    returns: tuple[tuple[str, str], ...]
-    body: str
-    by: str = "usr"
-    volatility: str = "VOLATILE"
+class _TablesOfShard(Tables):
+    """The tables that statements of one user write to, as those of a shard. App states are those of the node."""
 
     @property
-    def name(self) -> str:
-        """Its quoted name, in the schema of the table."""
-        schema, _ = split("table", self.table)
-        made_of = (self.parameters, self.returns, self.body, self.volatility)
-        told = hashlib.sha256(repr(made_of).encode()).hexdigest()[:10]
-        return quoted(f"{schema}.adk_{self.purpose}_{told}" if schema else f"adk_{self.purpose}_{told}")
+    def sessions(self) -> str:
+        return on_shard(super().sessions)
 
     @property
-    def call(self) -> str:
-        """A statement that does nothing but call it, with `$1...` for its parameters."""
-        return self.call_with([f"${place}" for place in range(1, len(self.parameters) + 1)])
-
-    def call_with(self, values: list[str]) -> str:
-        """The same with these values, of which some may be NULL."""
-        columns = ", ".join(f'"{name}"' for name, _ in self.returns)
-        given = zip(values, self.parameters, strict=True)
-        arguments = ", ".join(f"{value}::{kind}" for value, (_, kind) in given)
-        return f"SELECT {columns} FROM {self.name}({arguments})"
+    def events(self) -> str:
+        return on_shard(super().events)
 
     @property
-    def definition(self) -> str:
-        """A batch that makes and distributes it, unless it is there."""
-        given = ", ".join(f"p_{name} {kind}" for name, kind in self.parameters)
-        kinds = ", ".join(kind for _, kind in self.parameters)
-        columns = ", ".join(f'"{name}" {kind}' for name, kind in self.returns)
-        return f"""
-        DO $function$ BEGIN
-            IF to_regprocedure('{self.name}({kinds})') IS NULL THEN
-                CREATE FUNCTION {self.name}({given}) RETURNS TABLE ({columns})
-                LANGUAGE plpgsql {self.volatility} AS $body$
-                #variable_conflict use_column
-                {self.body}
-                $body$;
-                PERFORM create_distributed_function(
-                    '{self.name}({kinds})'::regprocedure, 'p_{self.by}', colocate_with => '{quoted(self.table)}'
-                );
-            END IF;
-        END $function$;
-        """
+    def user_states(self) -> str:
+        return on_shard(super().user_states)
+
+    @property
+    def state_log(self) -> str:
+        return on_shard(super().state_log)
+
+    @property
+    def app_states(self) -> str:
+        return on_shard(super().app_states)
 
 
 @dataclass(frozen=True)
@@ -112,7 +80,9 @@ class DelegatedStatements(Statements):
     @property
     def functions(self) -> list[str]:
         """What makes the functions."""
-        return [each.definition for each in (self._create, self._append, self._append_group, self._read)]
+        appending = (self._append(merge=False), self._append(merge=True), self._append_group)
+        made = (self._create, *appending, self._update_state, self._read)
+        return [define_hold_shards(self.tables.session_table), *(each.definition for each in made)]
 
     @cached_property
     def version_of_functions(self) -> str:
@@ -121,9 +91,9 @@ class DelegatedStatements(Statements):
 
     @cached_property
     def node_of_users(self) -> str:
-        """`$1` user ids: for each, in their order, the group of nodes that has the user's rows."""
+        """`$1` user ids: for each, in their order, the group of nodes that has the user's rows, and the shard."""
         return f"""
-        SELECT p.groupid FROM unnest($1::varchar[]) WITH ORDINALITY AS u (user_id, place)
+        SELECT p.groupid, p.shardid FROM unnest($1::varchar[]) WITH ORDINALITY AS u (user_id, place)
         JOIN pg_dist_placement AS p
             ON p.shardid = get_shard_id_for_distribution_column('{self.tables.sessions}', u.user_id)
         ORDER BY u.place
@@ -136,19 +106,22 @@ class DelegatedStatements(Statements):
 
     @cache  # noqa: B019 - a store has one of these, for as long as it lives
     def append_event(self, *, app: bool, user: bool, merge: bool = False) -> str:
-        """As `Statements.append_event`; a merging append is a statement here too, of several round trips."""
-        if merge:
-            return super().append_event(app=app, user=user, merge=True)
+        """As `Statements.append_event`."""
         values = [f"${place}" for place in range(1, len(_APPEND) + 1)]
         further = len(values) + 1
-        for given in (app, user):
-            values.append(f"${further}" if given else "NULL")
-            further += given
-        return self._append.call_with(values)
+        of_app = f"${further}" if app else "NULL"
+        of_user = f"${further + app}" if user else "NULL"
+        return self._append(merge=merge).call_with([*values, of_user, of_app])
+
+    @cached_property
+    def update_session_state(self) -> str:
+        """As `Statements.update_session_state`."""
+        return self._update_state.call
 
     @cached_property
     def append_group(self) -> str:
-        """As `Statements.append_group`, for users of one node: the first user's node gets the call."""
+        """As `Statements.append_group`, for users of one node, best in the order of shards: the first user's node
+        gets the call."""
         return self._append_group.call
 
     @cache  # noqa: B019 - a store has one of these, for as long as it lives
@@ -168,7 +141,7 @@ class DelegatedStatements(Statements):
 
     @cached_property
     def _create(self) -> Function:
-        t = self.tables
+        t = self._on_shard.tables
         return Function(
             table=t.session_table,
             purpose="create_session",
@@ -191,9 +164,20 @@ class DelegatedStatements(Statements):
                 IF NOT FOUND THEN
                     RETURN;
                 END IF;
-                {self._merge_states("p_at")}
-                SELECT state INTO of_app FROM {t.app_states} WHERE app_name = p_app;
-                SELECT state INTO of_user FROM {t.user_states} WHERE app_name = p_app AND user_id = p_usr;
+                IF p_user_delta IS NOT NULL THEN
+                    INSERT INTO {t.user_states} AS stored (app_name, user_id, state, update_time)
+                    VALUES (p_app, p_usr, p_user_delta, p_at)
+                    ON CONFLICT (app_name, user_id) DO UPDATE
+                        SET state = stored.state || excluded.state, update_time = excluded.update_time
+                    RETURNING state INTO of_user;
+                ELSE
+                    SELECT state INTO of_user FROM {t.user_states} WHERE app_name = p_app AND user_id = p_usr;
+                END IF;
+                IF p_app_delta IS NOT NULL THEN
+                    {self._store_app_delta("p_at")} RETURNING state INTO of_app;
+                ELSE
+                    SELECT state INTO of_app FROM {t.app_states} WHERE app_name = p_app;
+                END IF;
                 revision := 0;
                 app_state := of_app;
                 user_state := of_user;
@@ -202,54 +186,51 @@ class DelegatedStatements(Statements):
             """,
         )
 
-    @cached_property
-    def _append(self) -> Function:
+    @cache  # noqa: B019 - a store has one of these, for as long as it lives
+    def _append(self, *, merge: bool) -> Function:
         return Function(
             table=self.tables.session_table,
-            purpose="append",
-            parameters=(*_APPEND, ("app_delta", "jsonb"), ("user_delta", "jsonb")),
+            purpose="merge" if merge else "append",
+            parameters=(*_APPEND, ("user_delta", "jsonb"), ("app_delta", "jsonb")),
             returns=(("revision", "bigint"),),
-            body=f"""
-            BEGIN
-                {self._append_one("p_", "RETURN;", "FOR NO KEY UPDATE")}
-                {self._merge_states("p_event_timestamp")}
-                revision := p_expected + 1;
-                RETURN NEXT;
-            END
-            """,
+            body=self._then_app_state(
+                self._on_shard.append_event(app=False, user=True, merge=merge), "p_event_timestamp"
+            ),
+        )
+
+    @cached_property
+    def _update_state(self) -> Function:
+        return Function(
+            table=self.tables.session_table,
+            purpose="update_state",
+            parameters=(
+                *_KEY,
+                ("delta", "jsonb"),
+                ("app_delta", "jsonb"),
+                ("user_delta", "jsonb"),
+                ("at", "timestamptz"),
+            ),
+            returns=(("revision", "bigint"),),
+            body=self._then_app_state(self._on_shard._update_session_state(app=False), "p_at"),
         )
 
     @cached_property
     def _append_group(self) -> Function:
-        names = [name for name, _ in _APPEND]
-        given = ", ".join(f"p_{name}" for name in names)
-        # Without waiting for locks, as the statement of one server: groups cannot deadlock.
-        skip_locked = "FOR NO KEY UPDATE SKIP LOCKED"
         return Function(
             table=self.tables.session_table,
             purpose="append_group",
             parameters=(*((name, f"{kind}[]") for name, kind in _APPEND), ("on_node_of", "varchar")),
             returns=(("place", "bigint"), ("revision", "bigint")),
             by="on_node_of",
-            body=f"""
-            DECLARE
-                g record;
-            BEGIN
-                FOR g IN SELECT * FROM unnest({given}) WITH ORDINALITY AS g ({", ".join(names)}, number) LOOP
-                    {self._append_one("g.", "CONTINUE;", skip_locked)}
-                    place := g.number;
-                    revision := g.expected + 1;
-                    RETURN NEXT;
-                END LOOP;
-            END
-            """,
+            over_group=True,
+            body=f"BEGIN RETURN QUERY {self._on_shard.append_group}; END",
         )
 
     @cached_property
     def _read(self) -> Function:
         """A row a chunk, as `Statements.get_session` gives them. All of it is of one moment: a function that is
         STABLE sees what the statement that calls it sees."""
-        t = self.tables
+        t = self._on_shard.tables
         own = [(name, kind) for name, kind in _native.EVENT_COLUMNS[: _native.OWN_ARRAYS]]
         arrays = ", ".join(f'array_agg(e."{name}" ORDER BY e.seq)' for name, _ in own)
         into = ", ".join(f'"{name}"' for name in (*(name for name, _ in own), "rare"))
@@ -305,56 +286,26 @@ class DelegatedStatements(Statements):
             """,
         )
 
-    def _append_one(self, given: str, otherwise: str, locking: str) -> str:
-        """Statements that do what `Statements.append_event` does, one after another."""
-        t = self.tables
-        session = f"s.app_name = {given}app AND s.user_id = {given}usr AND s.id = {given}session"
-        columns = ", ".join(f'"{name}"' for name in _COLUMNS)
-        event = ", ".join(f"{given}event_{name}" for name in _COLUMNS)
-        return f"""
-                PERFORM FROM {t.sessions} AS s
-                WHERE {session} AND s.revision = {given}expected AND s.create_time = {given}created
-                    AND s.update_time = coalesce({given}updated, s.update_time)
-                {locking};
-                IF NOT FOUND THEN
-                    {otherwise}
-                END IF;
-                IF {given}last_event IS NOT NULL THEN
-                    PERFORM FROM {t.events} AS e
-                    WHERE e.app_name = {given}app AND e.user_id = {given}usr AND e.session_id = {given}session
-                        AND e.id BETWEEN {given}last_event AND {given}last_event
-                    ORDER BY e.id LIMIT 1;
-                    IF NOT FOUND THEN
-                        {otherwise}
-                    END IF;
-                END IF;
-                INSERT INTO {t.events} (app_name, user_id, session_id, seq, {columns})
-                VALUES ({given}app, {given}usr, {given}session, {given}expected + 1, {event})
-                ON CONFLICT DO NOTHING;
-                IF NOT FOUND THEN
-                    {otherwise}
-                END IF;
-                UPDATE {t.sessions} AS s SET
-                    state = CASE WHEN {given}delta IS NULL THEN s.state ELSE s.state || {given}delta END,
-                    revision = {given}expected + 1,
-                    update_time = {given}event_timestamp
-                WHERE {session};
-        """
+    @cached_property
+    def _on_shard(self) -> Statements:
+        """The statements of one server, for the tables of a shard."""
+        return Statements(_TablesOfShard(self.tables.session_table, self.tables.events_table))
 
-    def _merge_states(self, at: str) -> str:
-        """Deltas of shared state, in the order of locks: app, user."""
-        t = self.tables
+    def _then_app_state(self, statement: str, at: str) -> str:
+        """A body: a statement that writes to the shard, and the app's delta where that wrote anything."""
         return f"""
-                IF p_app_delta IS NOT NULL THEN
-                    INSERT INTO {t.app_states} AS stored (app_name, state, update_time)
+            BEGIN
+                RETURN QUERY {statement};
+                IF FOUND AND p_app_delta IS NOT NULL THEN
+                    {self._store_app_delta(at)};
+                END IF;
+            END
+            """
+
+    def _store_app_delta(self, at: str) -> str:
+        """Last in every function: it is the one thing that other nodes take part in."""
+        return f"""
+                    INSERT INTO {self.tables.app_states} AS stored (app_name, state, update_time)
                     VALUES (p_app, p_app_delta, {at})
                     ON CONFLICT (app_name) DO UPDATE
-                        SET state = stored.state || excluded.state, update_time = excluded.update_time;
-                END IF;
-                IF p_user_delta IS NOT NULL THEN
-                    INSERT INTO {t.user_states} AS stored (app_name, user_id, state, update_time)
-                    VALUES (p_app, p_usr, p_user_delta, {at})
-                    ON CONFLICT (app_name, user_id) DO UPDATE
-                        SET state = stored.state || excluded.state, update_time = excluded.update_time;
-                END IF;
-        """
+                        SET state = stored.state || excluded.state, update_time = excluded.update_time"""

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import Final
 
 from adk_psqlpy.sql.artifacts import STALE_UPLOADS, ArtifactStatements
-from adk_psqlpy.sql.delegated import Function
 from adk_psqlpy.sql.distribution import digest
+from adk_psqlpy.sql.functions import Function
 
 _OWNER: Final = (("app", "varchar"), ("usr", "varchar"))
 _NAME: Final = (*_OWNER, ("session", "varchar"), ("name_hash", "bytea"))

@@ -59,11 +59,12 @@ class Statements(ReadStatements):
             RETURNING state
         )"""
 
-    def _merge_user_state(self, delta: str, now: str) -> str:
+    def _merge_user_state(self, delta: str, now: str, *, after_app: bool = True) -> str:
         """CTE `u`: the same for the user; counting `a` first keeps the order of locks."""
+        behind = ", (SELECT count(*) FROM a) AS after_app" if after_app else ""
         return f"""u AS (
             INSERT INTO {self.tables.user_states} AS stored (app_name, user_id, state, update_time)
-            SELECT $1, $2, {delta}::jsonb, {now} FROM s, (SELECT count(*) FROM a) AS after_app
+            SELECT $1, $2, {delta}::jsonb, {now} FROM s{behind}
             WHERE {delta}::jsonb IS NOT NULL
             ON CONFLICT (app_name, user_id) DO UPDATE
                 SET state = stored.state || excluded.state, update_time = excluded.update_time
@@ -92,8 +93,7 @@ class Statements(ReadStatements):
             merges.append(self._merge_app_state(f"${further}", at))
             further += 1
         if user:
-            merged = self._merge_user_state(f"${further}", at)
-            merges.append(merged if app else merged.replace(", (SELECT count(*) FROM a) AS after_app", ""))
+            merges.append(self._merge_user_state(f"${further}", at, after_app=app))
         merge_list = "".join(f", {merge}" for merge in merges)
         return f"""
         WITH held AS (
@@ -193,6 +193,11 @@ class Statements(ReadStatements):
         """`$4` session delta, `$5` app delta, `$6` user delta (NULL for none), `$7` now: merged as an append
         would, and the session's delta is kept in the log, so that each revision is an event or a row there.
         Gives the new revision; no row where the session does not exist."""
+        return self._update_session_state(app=True)
+
+    def _update_session_state(self, *, app: bool) -> str:
+        merges = [self._merge_app_state("$5", "$7")] if app else []
+        merges.append(self._merge_user_state("$6", "$7", after_app=app))
         return f"""
         WITH s AS (
             UPDATE {self.tables.sessions} SET
@@ -204,6 +209,6 @@ class Statements(ReadStatements):
         ), l AS (
             INSERT INTO {self.tables.state_log} (app_name, user_id, session_id, revision, delta, create_time)
             SELECT $1, $2, $3, s.revision, coalesce($4::jsonb, '{{}}'), $7::timestamptz FROM s
-        ), {self._merge_app_state("$5", "$7")}, {self._merge_user_state("$6", "$7")}
+        ), {", ".join(merges)}
         SELECT revision FROM s
         """

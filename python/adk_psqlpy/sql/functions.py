@@ -1,0 +1,233 @@
+"""Functions that Citus delegates to the node of a user's rows, and that work on the shards there.
+
+On that node Citus would plan every statement of a function for the distributed table, write it out as text for the
+shard, and have it parsed again: 0.2 ms of CPU each. So a function has variants. The one that is called looks which
+shard has the user's rows. If the shard is on this node, it calls the shard's variant, whose statements name the
+tables of the shard: PostgreSQL plans them once a connection. Otherwise (the shard was moved or split a moment ago) it
+calls the variant `any`, whose statements name the distributed tables.
+
+What is written past Citus holds the lock on the shard's metadata that Citus itself takes to write, and looks for the
+shard after that. So a shard that moves waits for it, and nothing is written to a shard that has moved away.
+
+A function's name ends in a digest of its definition, so that processes of two versions each find their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from adk_psqlpy.sql.names import quoted, split
+
+_MARKED: Final = re.compile("@([^@]+)@")
+_SHARE_LOCK: Final = 5
+
+
+def on_shard(table: str) -> str:
+    """A table, quoted, in the body of a function: each variant has its own in that place."""
+    return f"@{table}@"
+
+
+def hold_shards(table: str) -> str:
+    """The function that takes Citus' lock on shards, in the schema of `table`."""
+    return _named(table, "hold_shards", "1")
+
+
+def define_hold_shards(table: str) -> str:
+    """A batch that makes it. It has the rights of who makes it, as Citus asks for the owner of a shard."""
+    name = hold_shards(table)
+    return f"""
+    DO $function$ BEGIN
+        IF to_regprocedure('{name}(bigint[])') IS NULL THEN
+            CREATE FUNCTION {name}(shards bigint[]) RETURNS void
+            LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
+            BEGIN
+                PERFORM lock_shard_metadata({_SHARE_LOCK}, shards);
+            END
+            $body$;
+        END IF;
+    END $function$;
+    """
+
+
+def _named(table: str, purpose: str, told: str) -> str:
+    schema, _ = split("table", table)
+    name = f'"adk_{purpose}_{told}"'
+    return f'"{schema}".{name}' if schema else name
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function whose first or named argument says on which node it runs.
+
+    Attributes:
+        table: one of the co-located tables, as it is given.
+        body: PL/pgSQL. Tables in `on_shard()` are those of the shard where there is such a variant.
+        by: the parameter with the user id.
+        over_group: the body is for a part of the arrays that are given, all of users of one shard. It gives the
+            `place` in its part first.
+    """
+
+    table: str
+    purpose: str
+    parameters: tuple[tuple[str, str], ...]
+    returns: tuple[tuple[str, str], ...]
+    body: str
+    by: str = "usr"
+    volatility: str = "VOLATILE"
+    over_group: bool = False
+
+    @property
+    def name(self) -> str:
+        """Its quoted name, in the schema of the table."""
+        return self._variant("")
+
+    def _variant(self, which: str) -> str:
+        made_of = (self.table, self.parameters, self.returns, self.body, self.volatility)
+        told = hashlib.sha256(repr(made_of).encode()).hexdigest()[:10]
+        return _named(self.table, self.purpose, told + which)
+
+    @property
+    def call(self) -> str:
+        """A statement that does nothing but call it, with `$1...` for its parameters."""
+        return self.call_with([f"${place}" for place in range(1, len(self.parameters) + 1)])
+
+    def call_with(self, values: list[str]) -> str:
+        """The same with these values, of which some may be NULL."""
+        columns = ", ".join(f'"{name}"' for name, _ in self.returns)
+        given = zip(values, self.parameters, strict=True)
+        arguments = ", ".join(f"{value}::{kind}" for value, (_, kind) in given)
+        return f"SELECT {columns} FROM {self.name}({arguments})"
+
+    @property
+    def definition(self) -> str:
+        """A batch that makes and distributes it, unless it is there, and the variants of shards that have none."""
+        kinds = ", ".join(kind for _, kind in self.parameters)
+        tables = dict.fromkeys(_MARKED.findall(self.body))
+        variants = ""
+        if tables:
+            marked = "".join(
+                f"""
+                    body := replace(body, '{on_shard(table)}', (
+                        SELECT shard_name(t.logicalrelid, t.shardid) FROM pg_dist_shard AS t
+                        WHERE t.logicalrelid = '{table}'::regclass
+                            AND (t.shardminvalue IS NULL OR t.shardminvalue = home.shardminvalue)
+                    ));"""
+                for table in tables
+            )
+            anywhere = "" if self.over_group else self._create(self._variant("_any"), self._on_tables)
+            variants = f"""
+            FOR home IN
+                SELECT shardid, shardminvalue FROM pg_dist_shard WHERE logicalrelid = '{quoted(self.table)}'::regclass
+            LOOP
+                made := format('{self._variant("_%s")}', home.shardid);
+                IF to_regproc(made) IS NULL THEN
+                    body := $shard$ {self._create("@function@", self.body)} $shard$;
+                    body := replace(body, '@function@', made);{marked}
+                    EXECUTE body;
+                END IF;
+            END LOOP;
+            IF to_regprocedure('{self.name}({kinds})') IS NULL THEN
+                {anywhere}
+            END IF;"""
+        own = self._dispatch if tables else self.body
+        return f"""
+        DO $function$
+        DECLARE
+            home record;
+            made text;
+            body text;
+        BEGIN
+            {variants}
+            IF to_regprocedure('{self.name}({kinds})') IS NULL THEN
+                {self._create(self.name, own)}
+                PERFORM create_distributed_function(
+                    '{self.name}({kinds})'::regprocedure, 'p_{self.by}', colocate_with => '{quoted(self.table)}'
+                );
+            END IF;
+        END $function$;
+        """
+
+    @property
+    def _on_tables(self) -> str:
+        return _MARKED.sub(r"\1", self.body)
+
+    def _create(self, name: str, body: str) -> str:
+        given = ", ".join(f"p_{name} {kind}" for name, kind in self.parameters)
+        columns = ", ".join(f'"{name}" {kind}' for name, kind in self.returns)
+        return f"""
+                CREATE FUNCTION {name}({given}) RETURNS TABLE ({columns})
+                LANGUAGE plpgsql {self.volatility} AS $body$
+                #variable_conflict use_column
+                {body}
+                $body$;"""
+
+    @property
+    def _dispatch(self) -> str:
+        return self._dispatch_group if self.over_group else self._dispatch_one
+
+    @property
+    def _shard_of(self) -> str:
+        return f"get_shard_id_for_distribution_column('{quoted(self.table)}', %s)"
+
+    @property
+    def _dispatch_one(self) -> str:
+        holding = f"PERFORM {hold_shards(self.table)}(ARRAY[shard]);" if self.volatility == "VOLATILE" else ""
+        arguments = ", ".join(f"${place}" for place in range(1, len(self.parameters) + 1))
+        return f"""
+                DECLARE
+                    shard bigint := {self._shard_of % f"p_{self.by}"};
+                    variant text := format('{self._variant("_%s")}', shard);
+                BEGIN
+                    {holding}
+                    IF to_regproc(variant) IS NULL OR EXISTS (
+                        SELECT FROM pg_dist_placement AS p JOIN pg_dist_local_group AS own ON p.groupid <> own.groupid
+                        WHERE p.shardid = shard
+                    ) THEN
+                        variant := '{self._variant("_any")}';
+                    END IF;
+                    RETURN QUERY EXECUTE 'SELECT * FROM ' || variant || '({arguments})'
+                    USING {", ".join(f"p_{name}" for name, _ in self.parameters)};
+                END"""
+
+    @property
+    def _dispatch_group(self) -> str:
+        """Each shard's part of the arrays, which are best in the order of shards. Parts may overlap: a variant finds
+        no rows for users of other shards. Users whose shards are not on this node get no result."""
+        arrays = [name for name, kind in self.parameters if kind.endswith("[]")]
+        arguments = ", ".join(
+            f"${place}" if kind.endswith("[]") else "NULL"
+            for place, (_, kind) in enumerate(self.parameters, start=1)
+        )
+        columns = ", ".join(f'"{name}"' for name, _ in self.returns[1:])
+        shard = self._shard_of % "u.usr"
+        return f"""
+                DECLARE
+                    part record;
+                    variant text;
+                BEGIN
+                    PERFORM {hold_shards(self.table)}(ARRAY(
+                        SELECT DISTINCT {shard} FROM unnest(p_usr) AS u (usr) ORDER BY 1
+                    ));
+                    FOR part IN
+                        SELECT s.shard, min(s.number) AS first, max(s.number) AS last
+                        FROM (
+                            SELECT {shard} AS shard, u.number FROM unnest(p_usr) WITH ORDINALITY AS u (usr, number)
+                        ) AS s
+                        WHERE NOT EXISTS (
+                            SELECT FROM pg_dist_placement AS p JOIN pg_dist_local_group AS own ON p.groupid <> own.groupid
+                            WHERE p.shardid = s.shard
+                        )
+                        GROUP BY s.shard
+                    LOOP
+                        variant := format('{self._variant("_%s")}', part.shard);
+                        IF to_regproc(variant) IS NOT NULL THEN
+                            RETURN QUERY EXECUTE format(
+                                'SELECT place + %s, {columns} FROM %s({arguments})', part.first - 1, variant
+                            )
+                            USING {", ".join(f"p_{name}[part.first:part.last]" for name in arrays)};
+                        END IF;
+                    END LOOP;
+                END"""

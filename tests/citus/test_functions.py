@@ -1,0 +1,108 @@
+"""What functions do on the node of a user's rows: they work on its shard, or on the tables."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from google.adk.events.event import Event
+from google.adk.events.event_actions import EventActions
+
+from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
+from adk_psqlpy.admin.distribution import distribute_tables
+from servers import Database, run_sql
+
+if TYPE_CHECKING:
+    from clusters import CitusCluster
+
+USERS = [f"user-{n}" for n in range(8)]
+# Functions for one shard: their names end in its number.
+OF_SHARDS = r"proname ~ '^adk_\w+_[0-9a-f]{10}_\d+$'"
+
+
+async def talk(service: PsqlpySessionService) -> None:
+    """Sessions that are created, appended to alone and in groups, changed, and read as they were written."""
+    sessions = [
+        await service.create_session(app_name="app", user_id=each, session_id="s", state={"user:a": 1})
+        for each in USERS
+    ]
+    for _ in range(3):
+        await asyncio.gather(
+            *(
+                service.append_event(each, Event(author="user", actions=EventActions(state_delta={"k": 1})))
+                for each in sessions
+            )
+        )
+    for each in sessions:
+        delta = EventActions(state_delta={"user:b": 2, "app:c": 3})
+        await service.append_event(each, Event(author="user", actions=delta))
+    for each in sessions:
+        found = await service.get_session(app_name="app", user_id=each.user_id, session_id="s")
+        assert found is not None
+        assert found.events == each.events
+        assert found.state == {"k": 1, "user:a": 1, "user:b": 2, "app:c": 3}
+
+
+async def opened(dsn: str) -> PsqlpySessionService:
+    service = PsqlpySessionService(PsqlpyADKStore(PsqlpyConfig({"dsn": dsn, "max_db_pool_size": 4})))
+    await service.store.create_tables(distributed=True)
+    return service
+
+
+def functions_of_shards(dsn: str) -> set[str]:
+    (rows,) = run_sql(dsn, f"SELECT proname::text AS name FROM pg_proc WHERE {OF_SHARDS}")
+    return {row["name"] for row in rows}
+
+
+async def test_on_the_shard(cluster: CitusCluster, citus: Database) -> None:
+    """Each call goes on to the function of the user's shard, on the worker that has it."""
+    for worker in cluster.workers:
+        run_sql(worker.dsn, "ALTER SYSTEM SET track_functions = 'pl'", "SELECT pg_reload_conf()")
+    service = await opened(citus.dsn)
+    await talk(service)
+    await service.close()
+    called: dict[str, int] = {}
+    for worker in cluster.workers:
+        query = f"""
+            SELECT regexp_replace(funcname, '_[0-9a-f]{{10}}_\\d+$', '') AS name, sum(calls)::int AS calls
+            FROM pg_stat_user_functions JOIN pg_proc ON oid = funcid WHERE {OF_SHARDS} GROUP BY 1"""
+        (rows,) = run_sql(worker.database_dsn(citus.name), query)
+        for row in rows:
+            called[row["name"]] = called.get(row["name"], 0) + row["calls"]
+        run_sql(worker.dsn, "ALTER SYSTEM RESET track_functions", "SELECT pg_reload_conf()")
+    assert called.pop("adk_append") + called.pop("adk_append_group", 0) >= len(USERS)
+    assert called == {"adk_create_session": len(USERS), "adk_read": len(USERS)}
+
+
+async def test_without_functions_of_shards(citus: Database) -> None:
+    """A shard that was split has none of its own. Everything works, and `distribute` makes them."""
+    async with PsqlpyConfig({"dsn": citus.dsn, "max_db_pool_size": 2}) as config:
+        await distribute_tables(config)
+        made = functions_of_shards(citus.dsn)
+        assert made
+        drop = f"""DO $$ DECLARE f record; BEGIN
+            FOR f IN SELECT oid::regprocedure::text AS name FROM pg_proc WHERE {OF_SHARDS} LOOP
+                EXECUTE 'DROP FUNCTION ' || f.name;
+            END LOOP; END $$"""
+        run_sql(citus.dsn, drop)
+        assert functions_of_shards(citus.dsn) == set()
+        service = await opened(citus.dsn)
+        await talk(service)
+        await service.close()
+        await distribute_tables(config)
+        assert functions_of_shards(citus.dsn) == made
+
+
+async def test_a_role_that_owns_nothing(citus: Database) -> None:
+    """One that may read and write the tables can do so, though only an owner may lock shards."""
+    owner = await opened(citus.dsn)
+    await owner.close()
+    run_sql(
+        citus.dsn,
+        "DROP ROLE IF EXISTS talker",
+        "CREATE ROLE talker LOGIN",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO talker",
+    )
+    service = await opened(citus.dsn.replace("//postgres@", "//talker@"))
+    await talk(service)
+    await service.close()
