@@ -88,8 +88,9 @@ def decode_events(
 class Recording:
     """Events as the steps that make them: `record_events` gives it, and takes it in place of a chunk.
 
-    It keeps the events that it handed out last. One of them is handed out again if it is as it was made and
-    nobody else refers to it or to anything in it that can be changed; else an equal one is made.
+    It keeps the events that it handed out last, and of those that somebody still had then, the ones before.
+    One of them is handed out again if it is as it was made and nobody else refers to it or to anything in it
+    that can be changed; else an equal one is made.
     """
 
     @property
@@ -111,12 +112,12 @@ class Recording:
         """One recording of the events of several, in their order. It takes over what they have lent."""
 
 def record_events(
-    *chunks: Recording | tuple[bytes | None, ...], place: str
+    *chunks: Recording | tuple[bytes | None, ...] | list[tuple[bytes | None, ...]], place: str
 ) -> tuple[list[Event], list[Recording]]:
     """The events of chunks in their order, and a recording of each chunk.
 
-    A chunk is as `decode_events` takes it, or a recording of it, whose events take half the time of decoding
-    to make, and an eighth to take back.
+    A chunk is as `decode_events` takes it, or a list of rows as `encode_event` gives them, or a recording of
+    one, whose events take half the time of decoding to make, and a tenth to take back.
     """
 
 def encode_state(delta: dict[str, Any]) -> tuple[bytes | None, bytes | None, bytes | None] | None:

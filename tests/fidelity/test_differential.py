@@ -60,6 +60,20 @@ def test_any_event(event: Event) -> None:
     proof.check_event(event)
 
 
+def test_rows_as_sent_are_read_as_they_are_given_back() -> None:
+    """A process makes events that it appended of what it sent: the same as of what the server sends."""
+    sent = [proof.event_of(seed) for seed in range(2_000)]
+    given_back = _native.decode_events(rows.stored(sent), place="here")
+    made, (recording,) = _native.record_events([_row(event) for event in sent], place="here")
+    assert_same(made, given_back)
+    again, _ = _native.record_events(recording, place="here")
+    assert_same(again, given_back)
+
+
+def _row(event: Event) -> tuple[bytes | None, ...]:
+    return tuple(_native.encode_event(event, 128))
+
+
 def test_every_field_is_covered() -> None:
     """Every field of every model class beneath `Event` is set in some of the events."""
     seen: Seen = Counter()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 import pytest
 from google.adk.events.event import Event
+from psqlpy.exceptions import Error
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from adk_psqlpy.sessions.histories import Histories
@@ -76,12 +78,114 @@ async def test_a_session_made_anew(reads: Reads) -> None:
     assert reads.last == (0, 5)
 
 
-async def test_own_appends_are_read_like_those_of_others(service: PsqlpySessionService, reads: Reads) -> None:
+async def test_own_appends_are_not_sent_again(service: PsqlpySessionService, reads: Reads) -> None:
+    """All kinds, as they are read back: the first one was appended before anything was kept."""
     session = await service.create_session(app_name=KEY[0], user_id=KEY[1], session_id=KEY[2])
-    for event in spoken(4):
+    kinds = list(varied().values())
+    for number, event in enumerate(kinds):
         await service.append_event(session, event)
         await reads.read()
-    assert reads.counted == [(0, 1), (1, 1), (2, 1), (3, 1)]
+        assert reads.last == ((number + 1, 0) if number else (0, 1))
+    assert [event.id for event in session.events] == [event.id for event in kinds]
+
+
+async def test_many_own_appends_between_two_reads(service: PsqlpySessionService, reads: Reads) -> None:
+    session = await service.create_session(app_name=KEY[0], user_id=KEY[1], session_id=KEY[2])
+    for count in (1, 300, 20):
+        for event in spoken(count, len(session.events)):
+            await service.append_event(session, event)
+        history = reads.store._histories.get(KEY)
+        assert history is None or len(history.chunks) <= 6
+        await reads.read()
+    assert reads.counted == [(0, 1), (301, 0), (321, 0)]
+
+
+async def test_own_appends_with_shared_state(service: PsqlpySessionService, reads: Reads) -> None:
+    """They go by themselves, in a statement of their own."""
+    await reads.create(spoken(3))
+    await reads.read()
+    session = await service.get_session(app_name=KEY[0], user_id=KEY[1], session_id=KEY[2])
+    assert session is not None
+    for number, scopes in enumerate(
+        ({"app:a": 1}, {"user:u": 1, "s": datetime.now()}, {"app:a": 2, "user:u": 2})
+    ):
+        event = said("state", seconds=9)
+        event.actions.state_delta = {**scopes, "at": number}
+        await service.append_event(session, event)
+    await reads.read()
+    assert reads.last == (6, 0)
+
+
+async def test_others_appended_before(config: PsqlpyConfig, reads: Reads) -> None:
+    """Their events come with the next read; the own ones behind them are compared with them."""
+    await reads.create(spoken(3))
+    await reads.read()
+    await reads.append(spoken(2, 3))
+    last = await reads.store.last_event(*KEY)
+    assert last is not None
+    assert await reads.store.append_event(*KEY, said("own", seconds=9), expected=last[0])
+    await reads.read()
+    assert reads.last == (3, 3)
+
+
+async def test_what_a_trigger_changes_is_read(service: PsqlpySessionService, reads: Reads) -> None:
+    """What is stored is not what was sent: also where only the way in which a number is written differs."""
+    await reads.create(spoken(3))
+    reads.sql(
+        "CREATE FUNCTION changed() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " NEW.custom_metadata := (NEW.custom_metadata #>> '{}')::jsonb || '{\"n\": 1.0}'; RETURN NEW; END $$",
+        "CREATE TRIGGER changed BEFORE INSERT ON adk_events FOR EACH ROW EXECUTE FUNCTION changed()",
+    )
+    session = await service.get_session(app_name=KEY[0], user_id=KEY[1], session_id=KEY[2])
+    assert session is not None
+    event = said("n", seconds=9)
+    event.custom_metadata = {"n": 1}
+    await service.append_event(session, event)
+    found = await reads.read()
+    assert found is not None
+    assert found.events[-1].custom_metadata is not None
+    assert repr(found.events[-1].custom_metadata["n"]) == "1.0"
+    assert reads.last == (3, 1)
+
+
+async def test_what_is_changed_after_an_own_append(service: PsqlpySessionService, reads: Reads) -> None:
+    """By a trigger behind the insert, and with SQL."""
+    await reads.create(spoken(3))
+    reads.sql(
+        "CREATE FUNCTION changed() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " UPDATE adk_events SET author = 'trigger' WHERE id = NEW.id; RETURN NULL; END $$",
+        "CREATE TRIGGER changed AFTER INSERT ON adk_events FOR EACH ROW EXECUTE FUNCTION changed()",
+    )
+    session = await service.get_session(app_name=KEY[0], user_id=KEY[1], session_id=KEY[2])
+    assert session is not None
+    await service.append_event(session, said("a", seconds=9))
+    await reads.read()
+    assert reads.last == (3, 1)
+    reads.sql("DROP TRIGGER changed ON adk_events")
+    await service.append_event(session, said("b", seconds=10))
+    reads.sql("UPDATE adk_events SET author = 'sql' WHERE seq = 5")
+    await reads.read()
+    assert reads.last == (4, 1)
+
+
+async def test_own_appends_to_partitions(service: PsqlpySessionService, reads: Reads) -> None:
+    """Whose columns lie otherwise than their table's."""
+    await reads.create(spoken(3))
+    columns = "app_name, user_id, session_id"
+    reads.sql(
+        "ALTER TABLE adk_events RENAME TO old",
+        "CREATE TABLE adk_events (LIKE old INCLUDING DEFAULTS) PARTITION BY LIST (app_name)",
+        f"ALTER TABLE adk_events ADD PRIMARY KEY ({columns}, id), ADD UNIQUE ({columns}, seq)",
+        "CREATE TABLE part (further int, LIKE old INCLUDING DEFAULTS)",
+        "ALTER TABLE part DROP COLUMN further",
+        "ALTER TABLE adk_events ATTACH PARTITION part DEFAULT",
+        "INSERT INTO adk_events SELECT * FROM old",
+    )
+    session = await service.get_session(app_name=KEY[0], user_id=KEY[1], session_id=KEY[2])
+    assert session is not None
+    await service.append_event(session, said("a", seconds=9))
+    await reads.read()
+    assert reads.last == (4, 0)
 
 
 async def test_states_are_always_read(reads: Reads) -> None:
@@ -270,6 +374,21 @@ async def test_the_memory_is_bounded_by_what_is_measured(reads: Reads) -> None:
             assert 0 < held <= histories.nbytes, (held, histories.nbytes)
     finally:
         tracemalloc.stop()
+
+
+async def test_appends_where_rows_have_no_versions_any_more(
+    service: PsqlpySessionService, reads: Reads
+) -> None:
+    """A session is kept, then its table becomes a view: one append finds out."""
+    await reads.create(spoken(3))
+    await reads.read()
+    session = await service.get_session(app_name=KEY[0], user_id=KEY[1], session_id=KEY[2])
+    assert session is not None
+    reads.sql("ALTER TABLE adk_events RENAME TO hidden", "CREATE VIEW adk_events AS SELECT * FROM hidden")
+    with pytest.raises(Error):
+        await service.append_event(session, said("a", seconds=9))
+    await service.append_event(session, said("a", seconds=9))
+    await reads.read()
 
 
 async def test_where_rows_have_no_versions(reads: Reads, caplog: pytest.LogCaptureFixture) -> None:

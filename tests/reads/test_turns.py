@@ -46,10 +46,10 @@ async def turn(runner: Runner) -> None:
         pass
 
 
-async def test_a_turn_is_sent_what_the_turn_before_appended(runner: Runner, reads: Reads) -> None:
+async def test_a_turn_is_not_sent_what_the_turn_before_appended(runner: Runner, reads: Reads) -> None:
     for _ in range(4):
         await turn(runner)
-    assert reads.counted == [(0, HISTORY), (HISTORY, 2), (HISTORY + 2, 2), (HISTORY + 4, 2)]
+    assert reads.counted == [(0, HISTORY), (HISTORY + 2, 0), (HISTORY + 4, 0), (HISTORY + 6, 0)]
     await reads.read()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from google.adk.events.event import Event
+from psqlpy.exceptions import Error
 
 from adk_psqlpy import _native
 from adk_psqlpy.checks import whole
@@ -63,26 +64,39 @@ class EventOperations(Operations):
             columns = await self._values.sealed_event(key, columns)
             delta = await self._values.sealed_state(key, delta)
         seen = arguments.seen(expected, self._check)
-        append = Append(key, expected.revision, [*seen, delta.session, *columns])
+        # A sealed row is not what is kept, and an event that is merged has others before it.
+        origin = self._histories.origin(key) if self.seal is None and not merge else None
+        append = Append(key, expected.revision, [*seen, delta.session, *columns], origin)
         if append.size > JSONB_BYTES:
             check_event(event.id, columns, (delta.session, delta.app, delta.user))
         self._state_sizes.look(append.key, delta.session)
         shared = [parameter(scope) for scope in (delta.app, delta.user) if scope is not None]
-        if self.group_appends and not shared and not merge:
-            await self._made.ready()
-            if (groups := self._groups(user_id)) is not None:
+        await self._made.ready()
+        groups = self._groups(user_id) if self.group_appends and not shared and not merge else None
+        try:
+            if groups is not None:
                 revision = await self._explained(groups.append(append))
-                if revision is not None:
-                    self.following.appended(append.key)
                 if (operation := current()) is not None:
                     operation.group_size = append.group_size
                     operation.rows = int(revision is not None)
-                return revision
-        sql = self._sql.append_event(app=delta.app is not None, user=delta.user is not None, merge=merge)
-        rows = await self._write(sql, [*append.parameters(), *shared], repeat=Repeat.GUARDED)
-        if rows:
-            self.following.appended(append.key)
-        return int(rows[0][0]) if rows else None
+            else:
+                sql = self._sql.append_event(
+                    app=delta.app is not None,
+                    user=delta.user is not None,
+                    merge=merge,
+                    versions=origin is not None,
+                )
+                parameters = [*append.parameters(), *shared, *(origin or ())]
+                revision = append.stored(await self._write(sql, parameters, repeat=Repeat.GUARDED))
+        except Error:
+            # Of a table that has become a view, say, there are no versions to ask for.
+            self._histories.discard(key)
+            raise
+        if revision is not None:
+            self.following.appended(key)
+            if origin is not None and append.version is not None:
+                self._histories.extend(key, origin, revision, append.version, tuple(columns))
+        return revision
 
     async def prepared(self, event: Event) -> Event | None:
         """The event that `before_append` stores in the place of this one; `None` where it stores none.

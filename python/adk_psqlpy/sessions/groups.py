@@ -12,8 +12,9 @@ from psqlpy.exceptions import Error
 from adk_psqlpy import _native
 from adk_psqlpy.connections import binary
 from adk_psqlpy.connections.lane import HOLD_UP_SEC
-from adk_psqlpy.connections.lanes import Lanes
+from adk_psqlpy.connections.lanes import Lanes, Row
 from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.sessions.histories import Origin
 from adk_psqlpy.sql import Statements
 from adk_psqlpy.sql.delegated import DelegatedStatements
 from adk_psqlpy.telemetry import Telemetry
@@ -38,11 +39,16 @@ Key = tuple[str, str, str]
 class Append:
     """An event on its way to its session, without deltas of shared state."""
 
-    __slots__ = ("future", "group_size", "key", "revision", "size", "values")
+    __slots__ = ("future", "group_size", "key", "origin", "revision", "size", "values", "version")
 
-    def __init__(self, key: Key, revision: int, values: list[bytes | None]) -> None:
+    def __init__(
+        self, key: Key, revision: int, values: list[bytes | None], origin: Origin | None = None
+    ) -> None:
         """`values`, in binary format: the session's create_time, its update_time, the id of an event that was
-        seen in it, its delta, and the event's columns."""
+        seen in it, its delta, and the event's columns. With an `origin` the row's version is asked for."""
+        self.origin = origin
+        self.version: int | None = None
+        """Of the row that was stored, if it is known: not of one that travelled with others."""
         self.key = key
         self.revision = revision
         self.values = values
@@ -63,6 +69,14 @@ class Append:
             self.revision,
             *map(binary.parameter, self.values),
         ]
+
+    def stored(self, rows: list[Row]) -> int | None:
+        """Take what its own statement gave: the new revision, `None` where nothing was written."""
+        if not rows:
+            return None
+        revision, *version = rows[0]
+        self.version = version[0] if version else None
+        return int(revision)
 
     def row(self) -> list[bytes | None]:
         """As `binary.arrays` takes them, for `Statements.append_group`."""
@@ -200,9 +214,10 @@ class AppendGroups:
         append.succeed(await self._alone(append))
 
     async def _alone(self, append: Append) -> int | None:
-        sql = self._sql.append_event(app=False, user=False)
-        rows = await self._lanes.fetch(sql, append.parameters(), repeat=Repeat.GUARDED)
-        return int(rows[0][0]) if rows else None
+        origin = append.origin or ()
+        sql = self._sql.append_event(app=False, user=False, versions=bool(origin))
+        parameters = [*append.parameters(), *origin]
+        return append.stored(await self._lanes.fetch(sql, parameters, repeat=Repeat.GUARDED))
 
 
 def _tell(task: asyncio.Task[None], group: list[Append]) -> None:

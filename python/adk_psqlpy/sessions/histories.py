@@ -5,13 +5,17 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from adk_psqlpy._native import Recording
+from adk_psqlpy.sql.reading import CHUNK
 
 Key = tuple[str, str, str]
 Arrays = tuple[bytes | None, ...]
+Row = tuple[bytes | None, ...]
+Origin = tuple[int, int]
+"""`server` and `seed`, as `KeptStatements.get_unknown` gives them."""
 
 HISTORY_CACHE_BYTES: Final = 64 << 20
 """What a store spends unless told otherwise: on 100,000 events of 600 bytes that were read once, on 35,000
@@ -23,23 +27,34 @@ _BYTES_OBJECT: Final = 33
 _REMEMBERED: Final = 1_000
 
 
+def _row_bytes(row: Row) -> int:
+    return (
+        2 * _BYTES_OBJECT
+        + 8 * len(row)
+        + sum(_BYTES_OBJECT + len(value) for value in row if value is not None)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """Consecutive events of a session, up to the next chunk's first `seq`.
 
     `events` are as the server sent them, or, once they were wanted again, as steps that make them: a session
-    that is read once costs nothing more than bytes that are there anyway.
+    that is read once costs nothing more than bytes that are there anyway. A list has the rows that this
+    process appended, as it sent them; it is not changed.
     """
 
     first_seq: int
     digest: int
-    events: Arrays | Recording
+    events: Arrays | list[Row] | Recording
 
     @property
     def nbytes(self) -> int:
         """What it weighs, without events that were lent."""
         if isinstance(self.events, Recording):
             return _CHUNK_BYTES + self.events.nbytes
+        if isinstance(self.events, list):
+            return _CHUNK_BYTES + sum(map(_row_bytes, self.events))
         arrays = sum(_BYTES_OBJECT + len(array) for array in self.events if array is not None)
         return _CHUNK_BYTES + arrays
 
@@ -50,15 +65,30 @@ class History:
 
     chunks: tuple[Chunk, ...]
     next_seq: int
+    origin: Origin
     nbytes: int
     lent_nbytes: int
 
     @classmethod
-    def of(cls, chunks: Iterable[Chunk], next_seq: int) -> History:
+    def of(cls, chunks: Iterable[Chunk], next_seq: int, origin: Origin) -> History:
         """A history, weighed."""
         chunks = tuple(chunks)
         lent = sum(chunk.events.lent_nbytes for chunk in chunks if isinstance(chunk.events, Recording))
-        return cls(chunks, next_seq, _HISTORY_BYTES + sum(chunk.nbytes for chunk in chunks), lent)
+        nbytes = _HISTORY_BYTES + sum(chunk.nbytes for chunk in chunks)
+        return cls(chunks, next_seq, origin, nbytes, lent)
+
+    def extended(self, seq: int, version: int, row: Row) -> History:
+        """With one more event. If others appended between, the digest of its chunk tells."""
+        *chunks, last = self.chunks or (None,)
+        if last is not None and isinstance(last.events, list) and len(last.events) < CHUNK:
+            added = Chunk(last.first_seq, last.digest ^ version, [*last.events, row])
+            more = _row_bytes(row)
+            chunks = [*chunks, added]
+        else:
+            added = Chunk(self.next_seq, version, [row])
+            more = added.nbytes
+            chunks = [*self.chunks, added]
+        return replace(self, chunks=tuple(chunks), next_seq=seq + 1, nbytes=self.nbytes + more)
 
     def release(self) -> None:
         """Let go of the events that were lent."""
@@ -98,19 +128,44 @@ class Histories:
 
     def put(self, key: Key, history: History) -> None:
         """Keep a history in place of the session's last one; let go of the least recently used."""
-        released: list[History] = []
         with self._lock:
-            self._discard(key)
-            if history.nbytes <= self.max_bytes:
-                self._keep(key, history)
-                released = self._let_go()
-            else:
-                self._too_large[key] = None
-                if len(self._too_large) > _REMEMBERED:
-                    self._too_large.popitem(last=False)
+            released = self._put(key, history)
         # Not under the lock: this may free what somebody put into an event, and so run their code.
         for each in released:
             each.release()
+
+    def origin(self, key: Key) -> Origin | None:
+        """What an append to a session needs to say by which version its row is known; `None`: not kept."""
+        history = self.get(key)
+        return None if history is None else history.origin
+
+    def extend(self, key: Key, origin: Origin, seq: int, version: int, row: Row) -> None:
+        """Add an event that was appended, unless the session's history is not what it was any more.
+
+        Args:
+            key: of the session.
+            origin: which was sent with the append.
+            seq: of the event.
+            version: of its row.
+            row: what was sent.
+        """
+        released: list[History] = []
+        with self._lock:
+            history = self._kept.get(key)
+            if history is not None and history.origin == origin and seq >= history.next_seq:
+                released = self._put(key, history.extended(seq, version, row))
+        for each in released:
+            each.release()
+
+    def _put(self, key: Key, history: History) -> list[History]:
+        self._discard(key)
+        if history.nbytes <= self.max_bytes:
+            self._keep(key, history)
+            return self._let_go()
+        self._too_large[key] = None
+        if len(self._too_large) > _REMEMBERED:
+            self._too_large.popitem(last=False)
+        return []
 
     def _keep(self, key: Key, history: History) -> None:
         self._kept[key] = history

@@ -15,7 +15,7 @@ from adk_psqlpy import _native
 from adk_psqlpy._native import Recording
 from adk_psqlpy.connections import binary
 from adk_psqlpy.connections.lanes import Decoders, Row
-from adk_psqlpy.sessions.histories import Chunk, Histories, History, Key
+from adk_psqlpy.sessions.histories import Chunk, Histories, History, Key, Origin
 from adk_psqlpy.sessions.paging import HEAD, Pages, Read
 from adk_psqlpy.sql.kept import FIRST_SEQ, LAST_SEQ, KeptStatements
 from adk_psqlpy.sql.reading import CHUNK, ReadStatements
@@ -83,7 +83,8 @@ class KeptReads:
             return None
         rows.sort(key=itemgetter(0))
         head, *changed = rows
-        history, events, sent = _assembled(known, changed, place)
+        server, _, seed = head[HEAD : HEAD + 3]
+        history, events, sent = _assembled(known, changed, (server, seed), place)
         self._histories.put(key, history)
         self._telemetry.record_history(kept=len(events) - sent, sent=sent)
         return head[:HEAD], events
@@ -103,7 +104,9 @@ class KeptReads:
         return found
 
 
-def _assembled(known: History | None, changed: list[Row], place: str) -> tuple[History, list[Event], int]:
+def _assembled(
+    known: History | None, changed: list[Row], origin: Origin, place: str
+) -> tuple[History, list[Event], int]:
     """The history as it is now, its events, and how many of them the server sent.
 
     `changed` are the answer's rows of chunks.
@@ -122,12 +125,12 @@ def _assembled(known: History | None, changed: list[Row], place: str) -> tuple[H
     numbers = sorted(by_number)
     chunks = [by_number[number] for number in numbers]
     if known is None:
-        arrays_only = (chunk.events for chunk in chunks if not isinstance(chunk.events, Recording))
+        arrays_only = (chunk.events for chunk in chunks if isinstance(chunk.events, tuple))
         events = _native.decode_events(*arrays_only, place=place)
-        return History.of(chunks, next_seq), events, len(events)
+        return History.of(chunks, next_seq, origin), events, len(events)
     events, recordings = _native.record_events(*(chunk.events for chunk in chunks), place=place)
     sizes = dict(zip(numbers, map(len, recordings), strict=True))
-    history = History.of(_joined(chunks, recordings), next_seq)
+    history = History.of(_joined(chunks, recordings), next_seq, origin)
     return history, events, sum(sizes[number] for number in sent)
 
 

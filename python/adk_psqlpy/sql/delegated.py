@@ -105,8 +105,15 @@ class DelegatedStatements(Statements):
         return self._create.call
 
     @cache  # noqa: B019 - a store has one of these, for as long as it lives
-    def append_event(self, *, app: bool, user: bool, merge: bool = False) -> str:
-        """As `Statements.append_event`."""
+    def append_event(
+        self,
+        *,
+        app: bool,
+        user: bool,
+        merge: bool = False,
+        versions: bool = False,  # noqa: ARG002 - for histories that are kept, which are those of one server
+    ) -> str:
+        """As `Statements.append_event`, but the row's version is never given."""
         values = [f"${place}" for place in range(1, len(_APPEND) + 1)]
         further = len(values) + 1
         of_app = f"${further}" if app else "NULL"

@@ -8,6 +8,7 @@ from typing import Final
 
 from adk_psqlpy import _native
 from adk_psqlpy.sql.reading import CHUNK, ReadStatements
+from adk_psqlpy.sql.row_versions import SERVER, seed_of, version_of
 
 _COLUMNS: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
 _ARRAYS: Final = (*_COLUMNS[: _native.OWN_ARRAYS], "rare")
@@ -18,13 +19,7 @@ FIRST_SEQ: Final = -(2**63)
 LAST_SEQ: Final = 2**63 - 1
 """No `seq` is higher."""
 
-_XIDS_BITS: Final = 30
-"""Transaction numbers are 32 bits in a row. Fewer than 2^30 of them lie between two reads that are compared."""
-
-_VERSION: Final = (
-    "hashtidextended(e.ctid, hash_array_extended(ARRAY[e.xmin], hashoidextended(e.tableoid, origin.seed)))"
-)
-"""64 bits for one version of one row of the events table `e`."""
+_VERSION: Final = version_of("e.ctid", "e.xmin", "e.tableoid", "origin.seed")
 
 
 @dataclass(frozen=True)
@@ -38,7 +33,8 @@ class KeptStatements(ReadStatements):
         The caller knows events as chunks of consecutive `seq`s. `$4` (bigint[]) has the first `seq` of each
         chunk, the lowest bigint for the first chunk, and behind them the `seq` after which nothing is known.
         `$5` (bigint[], one element less) has the digest of each. No row where the session does not exist.
-        Else a row with `number` 0, which alone carries the states, and then a row for each chunk that is not
+        Else a row with `number` 0, which alone carries the states and, as `first_seq` and `digest`, what an
+        append takes to say which version its row has (`server` and `seed`), and then a row for each chunk that is not
         as known: `number` from 1 in the order of `$4`, then on with what comes after, `CHUNK` values of
         `seq` a row. Such a row has the first `seq` of the chunk, the last that there is, its digest, and arrays as in
         `Statements.get_session`; all but the first are NULL where the chunk has no events any more.
@@ -80,12 +76,15 @@ class KeptStatements(ReadStatements):
         found = f"""{self._events(within, (*_COLUMNS, "seq", "ctid", "xmin", "tableoid"))}
                 AND (chunk.known IS NULL OR known.digest IS DISTINCT FROM chunk.known) AND chunk.number > 0
             ORDER BY e.seq"""
-        return f"""{head}, chunk.first AS first_seq, e.last_seq, e.digest{arrays}{self._session}
+        digest = "CASE WHEN chunk.number > 0 THEN e.digest ELSE origin.seed END"
+        return f"""{head}, chunk.first AS first_seq, e.last_seq, {digest} AS digest{arrays}{self._session}
         CROSS JOIN (
-            SELECT {self._seed} AS seed, $4::bigint[] AS firsts, $5::bigint[] AS digests OFFSET 0
+            SELECT here.server, {seed_of("here.server", self.tables.events)} AS seed,
+                $4::bigint[] AS firsts, $5::bigint[] AS digests
+            FROM (SELECT {SERVER} AS server OFFSET 0) AS here OFFSET 0
         ) AS origin
         CROSS JOIN LATERAL (
-            SELECT 0::bigint, NULL::bigint, NULL::bigint, NULL::bigint
+            SELECT 0::bigint, origin.server, NULL::bigint, NULL::bigint
             UNION ALL
             SELECT k.number, k.first, origin.firsts[k.number + 1] - 1, k.known
             FROM unnest(origin.firsts, origin.digests) WITH ORDINALITY AS k (first, known, number)
@@ -102,14 +101,3 @@ class KeptStatements(ReadStatements):
         LEFT JOIN LATERAL ({self._aggregated(found, *of_chunk)}) AS e ON true
         WHERE chunk.number = 0 OR e.digest IS NOT NULL OR known.digest IS DISTINCT FROM chunk.known
         """
-
-    @property
-    def _seed(self) -> str:
-        """What all digests depend on, as 64 bits."""
-        events = self.tables.events
-        return f"""hash_record_extended(ROW(
-                pg_postmaster_start_time(), pg_stat_get_bgwriter_stat_reset_time(),
-                pg_snapshot_xmax(pg_current_snapshot())::text::bigint >> {_XIDS_BITS},
-                (SELECT bit_xor(hashtidextended(a.ctid, hash_array_extended(ARRAY[a.xmin], a.attnum)))
-                 FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = '{events}'::regclass)
-            ), 0)"""

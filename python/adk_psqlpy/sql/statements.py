@@ -16,6 +16,7 @@ from typing import Final
 
 from adk_psqlpy import _native
 from adk_psqlpy.sql.reading import ReadStatements
+from adk_psqlpy.sql.row_versions import SERVER, version_of
 
 _COLUMNS: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
 
@@ -72,12 +73,14 @@ class Statements(ReadStatements):
         )"""
 
     @cache  # noqa: B019 - a store has one of these, for as long as it lives
-    def append_event(self, *, app: bool, user: bool, merge: bool = False) -> str:
+    def append_event(self, *, app: bool, user: bool, merge: bool = False, versions: bool = False) -> str:
         """`$4` expected revision, `$5` the session's create_time, `$6` its update_time, `$7` the id of an event
         of it (NULL: not compared), `$8` session delta (NULL for none), `$9...` the event's columns, then the
-        app and user deltas where the statement has them (`app`, `user`).
+        app and user deltas where the statement has them (`app`, `user`), then `server` and `seed` of an earlier
+        read (`KeptStatements.get_unknown`) where the row's version is wanted (`versions`).
 
-        Gives the new revision. No row, and nothing written, where the session is gone, was deleted and made
+        Gives the new revision, and with `versions` the version; NULL if the server is not that one any more, or
+        did not store the row as it was sent (a trigger changed it). No row, and nothing written, where the session is gone, was deleted and made
         again (another create_time), has another revision (`merge`: an earlier one), another update_time at that
         revision, or not the event `$7`, or holds an event of this id: `append_outcome` tells which.
         """
@@ -94,7 +97,12 @@ class Statements(ReadStatements):
             further += 1
         if user:
             merges.append(self._merge_user_state(f"${further}", at, after_app=app))
+            further += 1
         merge_list = "".join(f", {merge}" for merge in merges)
+        returning, revision, given = "seq", "revision", "revision"
+        if versions:
+            returning = f"seq, {self._version_as_sent(further)} AS version"
+            revision, given = "revision, e.version", "revision, version"
         return f"""
         WITH held AS (
             SELECT revision FROM {t.sessions}
@@ -106,7 +114,7 @@ class Statements(ReadStatements):
             INSERT INTO {t.events} (app_name, user_id, session_id, seq, {_quote(_COLUMNS)})
             SELECT $1, $2, $3, held.revision + 1, {event} FROM held
             ON CONFLICT DO NOTHING
-            RETURNING seq
+            RETURNING {returning}
         ), s AS (
             UPDATE {t.sessions} SET
                 state = CASE WHEN $8::jsonb IS NULL THEN state ELSE state || $8::jsonb END,
@@ -114,10 +122,23 @@ class Statements(ReadStatements):
                 update_time = {at}
             FROM e
             WHERE app_name = $1 AND user_id = $2 AND id = $3
-            RETURNING revision
+            RETURNING {revision}
         ){merge_list}
-        SELECT revision FROM s
+        SELECT {given} FROM s
         """
+
+    def _version_as_sent(self, place: int) -> str:
+        """The version of a row that is being inserted; parameters from `place` as `append_event` says.
+
+        Compared byte by byte, as JSONB takes 1 and 1.0 for equal. The row's own `xmin` cannot be returned from
+        a partitioned table.
+        """
+        columns = dict(_native.EVENT_COLUMNS)
+        stored = ", ".join(f'"{name}"::{kind}' for name, kind in columns.items())
+        sent = ", ".join(f"${9 + index}::{kind}" for index, kind in enumerate(columns.values()))
+        version = version_of("ctid", "pg_current_xact_id()::xid", "tableoid", f"${place + 1}::bigint")
+        return f"""CASE WHEN {SERVER} = ${place}::bigint AND record_image_eq(ROW({stored}), ROW({sent}))
+                THEN {version} END"""
 
     def _holds(self, app: str, user: str, session: str, event: str) -> str:
         """Whether a session holds an event of this id.

@@ -14,6 +14,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyDict, PyList, PyString, PyTuple, PyType};
 
+use super::objects::snapshot::DictVersions;
 use super::objects::{DictLayout, SlotOffsets};
 use super::plan::{Factory, Field, MOST_FIELDS, Model, Node, Plan};
 use super::schema::{
@@ -37,7 +38,8 @@ pub fn compile(event: &Bound<'_, PyAny>, session: &Bound<'_, PyAny>) -> PyResult
     let slots = SlotOffsets::of(&base)?;
     let to_jsonable = py.import("pydantic_core")?.getattr("to_jsonable_python")?.unbind();
     let dicts = DictLayout::of(py)?;
-    Ok(Plan { models, event, session, columns, to_jsonable, slots, dicts })
+    let versions = DictVersions::of(py)?;
+    Ok(Plan { models, event, session, columns, to_jsonable, slots, dicts, versions })
 }
 
 struct Compiler<'py> {

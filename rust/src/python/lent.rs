@@ -17,19 +17,85 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PySet};
 
 use super::objects;
+use super::objects::snapshot::{Notes, Snapshot};
 use super::plan::{Factory, Model, Plan};
 use super::recording::{Shape, Step};
 
 /// The references to an object that only its owner has: the owner's and the one that looks.
 const UNSHARED: isize = 2;
 
-/// Whether an event that these steps made is as they made it, and nobody has a part of it.
-pub fn is_untouched(
+/// An event that was handed out, and what it was like then, if that could be noted.
+pub struct Lent {
+    event: Py<PyAny>,
+    snapshot: Option<Snapshot>,
+}
+
+/// What became of an event that was handed out.
+pub enum Found<'py> {
+    /// It is as it was made, and nobody has it: it may be handed out again.
+    Untouched(Bound<'py, PyAny>, Option<Snapshot>),
+    /// Somebody has it. It may be let go later.
+    Held(Lent),
+    /// Somebody changed it, or has a part of it.
+    Touched,
+}
+
+/// The steps of one event, and what they refer to.
+#[derive(Clone, Copy)]
+pub struct Recipe<'r> {
+    pub steps: &'r [Step],
+    pub orders: &'r [Box<[u32]>],
+    pub shapes: &'r [Shape],
+    pub plan: &'r Plan,
+}
+
+impl Lent {
+    /// Of an event and what was noted of it.
+    pub fn new(event: &Bound<'_, PyAny>, snapshot: Option<Snapshot>) -> Self {
+        Self { event: event.clone().unbind(), snapshot }
+    }
+
+    /// What it weighs, without the event.
+    pub fn nbytes(&self) -> usize {
+        self.snapshot.as_ref().map_or(0, Snapshot::nbytes)
+    }
+
+    /// Looks for what became of it. `recipe` is how it was made.
+    pub fn look<'py>(self, py: Python<'py>, recipe: Recipe<'_>) -> PyResult<Found<'py>> {
+        let event = self.event.bind(py);
+        if objects::references(event) > 1 {
+            return Ok(Found::Held(self));
+        }
+        let event = self.event.into_bound(py);
+        if let Some(snapshot) = self.snapshot {
+            return Ok(if snapshot.is_true_of(&event, &recipe.plan.slots) {
+                Found::Untouched(event, Some(snapshot))
+            } else {
+                Found::Touched
+            });
+        }
+        let mut notes = Notes::default();
+        let untouched = is_as_made(&event, recipe, &mut notes)?;
+        Ok(if untouched {
+            Found::Untouched(event, notes.finish(recipe.plan.versions))
+        } else {
+            Found::Touched
+        })
+    }
+}
+
+/// What to remember of an event that was just made, and that nobody has yet.
+pub fn noted(event: &Bound<'_, PyAny>, recipe: Recipe<'_>) -> PyResult<Option<Snapshot>> {
+    let mut notes = Notes::default();
+    Ok(if is_as_made(event, recipe, &mut notes)? { notes.finish(recipe.plan.versions) } else { None })
+}
+
+/// Whether an event that these steps made is as they made it, and nobody has a part of it. Notes each object
+/// that can be changed, behind the one that refers to it.
+fn is_as_made(
     event: &Bound<'_, PyAny>,
-    steps: &[Step],
-    orders: &[Box<[u32]>],
-    shapes: &[Shape],
-    plan: &Plan,
+    Recipe { steps, orders, shapes, plan }: Recipe<'_>,
+    notes: &mut Notes,
 ) -> PyResult<bool> {
     // The steps backwards take an object apart before its parts: the last part is on top.
     let mut stack = Vec::with_capacity(64);
@@ -38,15 +104,15 @@ pub fn is_untouched(
         let Some(found) = stack.pop() else { return Ok(false) };
         let as_made = match step {
             Step::Value(value) => found.is(value),
-            Step::List(items) => list(&found, *items as usize, &mut stack),
-            Step::Dict(members) => dict(&found, *members as usize, None, &mut stack),
+            Step::List(items) => list(&found, *items as usize, &mut stack, notes),
+            Step::Dict(members) => dict(&found, *members as usize, None, &mut stack, notes),
             Step::OrderedDict(order) => {
                 let order = &orders[*order as usize];
-                dict(&found, order.len(), Some(order), &mut stack)
+                dict(&found, order.len(), Some(order), &mut stack, notes)
             }
             Step::Instance(shape) => {
                 let shape = &shapes[*shape as usize];
-                instance(&found, &plan.models[shape.model], shape, plan, &mut stack)?
+                instance(&found, &plan.models[shape.model], shape, plan, (&mut stack, notes))?
             }
             // Rare: made anew.
             Step::Set(_) | Step::Copy(_) | Step::Event => false,
@@ -58,10 +124,16 @@ pub fn is_untouched(
     Ok(stack.is_empty())
 }
 
-fn list<'py>(found: &Bound<'py, PyAny>, items: usize, stack: &mut Vec<Bound<'py, PyAny>>) -> bool {
+fn list<'py>(
+    found: &Bound<'py, PyAny>,
+    items: usize,
+    stack: &mut Vec<Bound<'py, PyAny>>,
+    notes: &mut Notes,
+) -> bool {
     let Ok(list) = found.cast_exact::<PyList>() else { return false };
     let as_made = list.len() == items && objects::references(list) == UNSHARED;
     if as_made {
+        notes.list(list);
         stack.extend(list.iter());
     }
     as_made
@@ -72,11 +144,13 @@ fn dict<'py>(
     members: usize,
     order: Option<&[u32]>,
     stack: &mut Vec<Bound<'py, PyAny>>,
+    notes: &mut Notes,
 ) -> bool {
     let Ok(dict) = found.cast_exact::<PyDict>() else { return false };
     if dict.len() != members || objects::references(dict) != UNSHARED {
         return false;
     }
+    notes.dict(dict);
     let base = stack.len();
     objects::while_items(dict, |key, value| {
         stack.extend([key.to_owned(), value.to_owned()]);
@@ -101,7 +175,7 @@ fn instance<'py>(
     model: &Model,
     shape: &Shape,
     plan: &Plan,
-    stack: &mut Vec<Bound<'py, PyAny>>,
+    (stack, notes): (&mut Vec<Bound<'py, PyAny>>, &mut Notes),
 ) -> PyResult<bool> {
     let py = found.py();
     let of_class = found.get_type().is(&model.class) && objects::references(found) == UNSHARED;
@@ -110,17 +184,19 @@ fn instance<'py>(
     }
     let Some([names, extra, private]) = objects::slots(found, &plan.slots) else { return Ok(false) };
     let dict = objects::dict(found)?;
+    let Ok(names) = names.cast_into_exact::<PySet>() else { return Ok(false) };
     let unshared =
         dict.is_exact_instance_of::<PyDict>() && objects::references(&dict) == UNSHARED && extra.is_none();
     if !unshared || !is_set_of(&names, shape.names.bind(py))? || !is_private(&private, model) {
         return Ok(false);
     }
+    notes.instance(found, &dict, &names, &private);
     let mut place = 0;
     let as_made = objects::while_items(&dict, |name, value| {
         let field = place;
         place += 1;
         let is_named = model.names.get(field).is_some_and(|known| name.is(known));
-        is_named && (shape.set >> field & 1 == 1 || is_default(model, field, &value))
+        is_named && (shape.set >> field & 1 == 1 || is_default(model, field, &value, notes))
     });
     if !as_made || place != model.names.len() {
         return Ok(false);
@@ -133,27 +209,31 @@ fn instance<'py>(
 }
 
 /// Whether a field that was not set is as it was made.
-fn is_default(model: &Model, field: usize, value: &Bound<'_, PyAny>) -> bool {
+fn is_default(model: &Model, field: usize, value: &Bound<'_, PyAny>, notes: &mut Notes) -> bool {
     if let Some(default) = &model.default_values[field] {
         return value.is(default);
     }
     let factory = model.factories.iter().find(|(index, _)| *index == field).map(|(_, factory)| factory);
     // Looked at where it lies: its owner's is the only reference.
     let unshared = objects::references(value) == 1;
-    match factory {
-        Some(Factory::Dict) => {
-            unshared && value.cast_exact::<PyDict>().is_ok_and(pyo3::types::PyDictMethods::is_empty)
+    match (factory, value.cast_exact::<PyDict>(), value.cast_exact::<PyList>()) {
+        (Some(Factory::Dict), Ok(dict), _) if unshared && dict.is_empty() => {
+            notes.dict(dict);
+            true
         }
-        Some(Factory::List) => {
-            unshared && value.cast_exact::<PyList>().is_ok_and(pyo3::types::PyListMethods::is_empty)
+        (Some(Factory::List), _, Ok(list)) if unshared && list.is_empty() => {
+            notes.list(list);
+            true
         }
         _ => false,
     }
 }
 
-fn is_set_of(found: &Bound<'_, PyAny>, names: &Bound<'_, PySet>) -> PyResult<bool> {
-    let Ok(found) = found.cast_exact::<PySet>() else { return Ok(false) };
-    if found.len() != names.len() || objects::references(found) != UNSHARED {
+fn is_set_of(found: &Bound<'_, PySet>, names: &Bound<'_, PySet>) -> PyResult<bool> {
+    if found.len() != names.len()
+        || objects::references(found) != UNSHARED
+        || objects::has_weak_references(found)
+    {
         return Ok(false);
     }
     found.as_any().eq(names)

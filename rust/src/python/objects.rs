@@ -1,6 +1,8 @@
 //! All of the crate's `unsafe`: making pydantic instances without running their `__init__`.
 #![allow(unsafe_code)]
 
+pub mod snapshot;
+
 use std::ops::RangeInclusive;
 
 use pyo3::Borrowed;

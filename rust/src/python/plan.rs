@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyType};
 
+use super::objects::snapshot::DictVersions;
 use super::objects::{DictLayout, SlotOffsets};
 
 /// The plan for one installed pair of google-adk and google-genai.
@@ -25,6 +26,8 @@ pub struct Plan {
     pub slots: SlotOffsets,
     /// How their `__dict__` may be read.
     pub dicts: DictLayout,
+    /// Whether they say when they were changed.
+    pub versions: DictVersions,
 }
 
 /// The fields that were set are counted in the bits of a `u64`. `Event` has 36 fields.

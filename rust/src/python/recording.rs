@@ -15,7 +15,7 @@ use pyo3::types::{PyDict, PyList, PySet, PyTuple};
 
 use super::errors::{Converted, Failure};
 use super::instance::Instance;
-use super::lent::is_untouched;
+use super::lent::{Found, Lent, Recipe, noted};
 use super::objects;
 use super::plan::Plan;
 
@@ -280,27 +280,47 @@ impl Recorder {
         Ok(stack.pop().ok_or_else(damaged)?)
     }
 
-    /// The events, of those that were lent what is untouched, and which are lent now.
+    /// The events, of those that were lent what is untouched.
     fn events<'py>(
         &self,
         py: Python<'py>,
         plan: &Plan,
-        lent: &[Py<PyAny>],
+        lent: &mut [[Option<Lent>; 2]],
         events: &Bound<'py, PyList>,
-    ) -> Converted<Vec<Py<PyAny>>> {
-        let (mut stack, mut lending) = (Vec::with_capacity(64), Vec::with_capacity(self.ends.len()));
+    ) -> Converted<()> {
+        let mut stack = Vec::with_capacity(64);
+        for (recipe, lent) in self.recipes(plan).zip(lent) {
+            let (mut untouched, mut other) = (None, None);
+            for found in lent.iter_mut().filter_map(Option::take) {
+                match found.look(py, recipe)? {
+                    Found::Untouched(event, snapshot) if untouched.is_none() => {
+                        untouched = Some((event, snapshot));
+                    }
+                    Found::Untouched(event, snapshot) => other = other.or(Some(Lent::new(&event, snapshot))),
+                    Found::Held(found) => other = other.or(Some(found)),
+                    Found::Touched => {}
+                }
+            }
+            let (event, snapshot) = if let Some(untouched) = untouched {
+                untouched
+            } else {
+                let event = self.play(py, plan, recipe.steps, &mut stack)?;
+                let snapshot = noted(&event, recipe)?;
+                (event, snapshot)
+            };
+            *lent = [Some(Lent::new(&event, snapshot)), other];
+            events.append(event)?;
+        }
+        Ok(())
+    }
+
+    fn recipes<'r>(&'r self, plan: &'r Plan) -> impl Iterator<Item = Recipe<'r>> {
         let mut start = 0;
-        for (index, end) in self.ends.iter().enumerate() {
+        self.ends.iter().map(move |end| {
             let steps = &self.steps[start..end - 1];
             start = *end;
-            let event = match lent.get(index).map(|event| event.bind(py)) {
-                Some(event) if is_untouched(event, steps, &self.orders, &self.shapes, plan)? => event.clone(),
-                _ => self.play(py, plan, steps, &mut stack)?,
-            };
-            events.append(&event)?;
-            lending.push(event.unbind());
-        }
-        Ok(lending)
+            Recipe { steps, orders: &self.orders, shapes: &self.shapes, plan }
+        })
     }
 }
 
@@ -329,29 +349,34 @@ fn count(items: usize) -> u32 {
 #[pyclass(frozen, module = "adk_psqlpy._native")]
 pub struct Recording {
     recorder: Recorder,
-    /// The events handed out last, for `super::lent`; empty while they are looked at.
-    lent: Mutex<Vec<Py<PyAny>>>,
+    /// For each event, those handed out last, for `super::lent`: the latest one, and one that somebody still
+    /// had when that was handed out. Whoever keeps a session until he has read it again, as `session = await
+    /// get_session(...)` does, so gets the two in turns. Empty while they are looked at.
+    lent: Mutex<Vec<[Option<Lent>; 2]>>,
 }
 
 impl Recording {
     /// Appends the events to a list: made anew, or taken back from whoever had them before.
     pub fn play<'py>(&self, py: Python<'py>, plan: &Plan, events: &Bound<'py, PyList>) -> PyResult<()> {
         // Not locked meanwhile: pydantic may run Python code, which may let another thread in.
-        let lent = std::mem::take(&mut *self.lent());
-        let lending = self.recorder.events(py, plan, &lent, events).map_err(|failure| match failure {
+        let mut lent = std::mem::take(&mut *self.lent());
+        lent.resize_with(self.recorder.ends.len(), Default::default);
+        self.recorder.events(py, plan, &mut lent, events).map_err(|failure| match failure {
             Failure::Raised(error) => error,
             _ => damaged(),
         })?;
-        *self.lent() = lending;
+        // What another thread has put there is let go without the lock: that may run code.
+        let others = std::mem::replace(&mut *self.lent(), lent);
+        drop(others);
         Ok(())
     }
 
     /// Notes events that were made along with the recording.
-    pub fn lend(&self, events: Vec<Py<PyAny>>) {
-        *self.lent() = events;
+    pub fn lend<'py>(&self, events: impl Iterator<Item = Bound<'py, PyAny>>) {
+        *self.lent() = events.map(|event| [Some(Lent::new(&event, None)), None]).collect();
     }
 
-    fn lent(&self) -> MutexGuard<'_, Vec<Py<PyAny>>> {
+    fn lent(&self) -> MutexGuard<'_, Vec<[Option<Lent>; 2]>> {
         self.lent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -374,7 +399,12 @@ impl Recording {
     /// What the events that it handed out weigh, which it keeps until they are taken back.
     #[getter]
     fn lent_nbytes(&self) -> usize {
-        self.recorder.event_bytes + 8 * self.recorder.ends.len()
+        let count = self.recorder.ends.len();
+        let lent = self.lent();
+        let noted: usize = lent.iter().flatten().flatten().map(Lent::nbytes).sum();
+        let others = lent.iter().filter(|[_, other]| other.is_some()).count();
+        let events = self.recorder.event_bytes + (self.recorder.event_bytes * others).div_ceil(count.max(1));
+        events + noted + size_of::<[Option<Lent>; 2]>() * count
     }
 
     /// Lets go of the events that it handed out.
@@ -396,7 +426,7 @@ impl Recording {
         let joined = joined.finish();
         // Each has its place: a part of them would be taken for other events.
         if lent.len() == joined.recorder.ends.len() {
-            joined.lend(lent);
+            *joined.lent() = lent;
         }
         Ok(joined)
     }

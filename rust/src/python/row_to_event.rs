@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyFloat, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyBytesMethods, PyDict, PyFloat, PyList, PyTuple};
 
 use super::decode::{Decoder, find};
 use super::errors::{Converted, Failure};
@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind};
 use crate::json::{Kind, Reader};
 use crate::order::Hint;
 use crate::row::{self, COLUMNS, EXACT_TIMESTAMP, EXTRA, ORDER, OWN_ARRAYS, TOOL_IDS, Type, WHOLE_TEXTS};
+use crate::write;
 
 /// The events of one session, chunk after chunk, a chunk being an array a column.
 ///
@@ -44,7 +45,8 @@ pub fn decode_events<'py>(
     Ok(events)
 }
 
-/// The events of chunks, some of them recorded already, and a recording of each.
+/// The events of chunks, and a recording of each. A chunk is a recording already, a tuple of arrays as in
+/// [`decode_events`], or a list of rows as [`super::event_to_row::encode_event`] gives them.
 #[pyfunction]
 #[pyo3(signature = (*chunks, place))]
 pub fn record_events<'py>(
@@ -66,15 +68,15 @@ pub fn record_events<'py>(
             Err(other) => {
                 let first = events.len();
                 decoder.recorder = Some(Recorder::default());
-                decode_chunk(
-                    &mut decoder,
-                    &other.into_inner().cast_into::<PyTuple>()?,
-                    place,
-                    None,
-                    &events,
-                )?;
+                match other.into_inner().cast_into::<PyList>() {
+                    Ok(rows) => decode_rows(&mut decoder, &rows, place, &events)?,
+                    Err(arrays) => {
+                        let arrays = arrays.into_inner().cast_into::<PyTuple>()?;
+                        decode_chunk(&mut decoder, &arrays, place, None, &events)?;
+                    }
+                }
                 let recording = decoder.recorder.take().unwrap_or_default().finish();
-                recording.lend(events.iter().skip(first).map(Bound::unbind).collect());
+                recording.lend(events.iter().skip(first));
                 Bound::new(py, recording)?
             }
         };
@@ -137,6 +139,52 @@ fn decode_chunk<'py>(
             Err(malformed(place, "", column_name(index), error))
         }
     }
+}
+
+/// Rows as they were sent to the server. It keeps JSON in other words, of which the same values are made.
+fn decode_rows<'py>(
+    decoder: &mut Decoder<'py, '_>,
+    rows: &Bound<'py, PyList>,
+    place: &str,
+    events: &Bound<'py, PyList>,
+) -> PyResult<()> {
+    for row in rows.iter() {
+        let row: [Option<Bound<'py, PyBytes>>; COLUMNS.len()] = row.extract()?;
+        let row = row.each_ref().map(|value| value.as_ref().map(PyBytesMethods::as_bytes));
+        let rare = rare(&row)
+            .map_err(|(column, failure)| failure.raise(decoder.py(), &format!("{place}, column {column}")))?;
+        let mut values = [None; OWN_ARRAYS + 1];
+        values[..OWN_ARRAYS].copy_from_slice(&row[..OWN_ARRAYS]);
+        values[OWN_ARRAYS] = rare.as_deref();
+        events.append(event(decoder, &values, place)?)?;
+        if let Some(recorder) = &mut decoder.recorder {
+            recorder.event();
+        }
+    }
+    Ok(())
+}
+
+/// The rare columns of a row as one JSON object, as the server gives them.
+fn rare(row: &[Option<&[u8]>; COLUMNS.len()]) -> At<Option<Vec<u8>>> {
+    let mut object = Vec::new();
+    for (column, value) in COLUMNS.iter().zip(row).skip(OWN_ARRAYS) {
+        let Some(value) = value else { continue };
+        object.push(if object.is_empty() { b'{' } else { b',' });
+        write::stored_string(&mut object, column.name);
+        object.push(b':');
+        match column.kind {
+            Type::Jsonb => {
+                object.extend_from_slice(columns::jsonb(value).map_err(|error| (column.name, error.into()))?);
+            }
+            Type::Boolean => object.extend_from_slice(if *value == [1] { b"true" } else { b"false" }),
+            _ => write::stored_string(&mut object, utf8(value).map_err(|error| (column.name, error.into()))?),
+        }
+    }
+    if object.is_empty() {
+        return Ok(None);
+    }
+    object.push(b'}');
+    Ok(Some(object))
 }
 
 fn column_name(index: usize) -> &'static str {
