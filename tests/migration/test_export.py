@@ -16,9 +16,7 @@ from google.genai import types
 
 from adk_psqlpy import (
     PsqlpyADKStore,
-    PsqlpyArtifactService,
     PsqlpyConfig,
-    PsqlpyMemoryService,
     PsqlpySessionService,
     _native,
 )
@@ -38,7 +36,7 @@ from fidelity.compare import assert_same
 from fidelity.strategies import Builder
 from servers import Database, run_sql
 
-from .support import APPS, USERS, assert_same_sessions, fill, said
+from .support import APPS, USERS, assert_same_sessions, fill
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,49 +46,6 @@ TABLES = (
     *("adk_sessions", "adk_events", "adk_app_states", "adk_user_states", "adk_state_log", "adk_forks"),
     *("adk_memories", "adk_artifacts", "adk_artifact_names", "adk_artifact_chunks"),
 )
-
-
-@pytest.fixture
-async def filled(target: PsqlpyConfig, ours: PsqlpySessionService) -> int:
-    """Everything that our tables can hold; how many events there are."""
-    await ours.store.create_tables()
-    events = await fill(ours)
-    hard = await ours.create_session(
-        app_name="cafe", user_id="ada", session_id="hard", state={"n": float("nan"), "k": 5}
-    )
-    values = {"nan": float("nan"), "inf": [float("-inf")], "zero": -0.0, "text": "\0\ud800", "big": 10**30}
-    await ours.append_event(hard, said("hard", custom_metadata=values, timestamp=1_700_000_000.1234567))
-    await ours.store.update_session_state("cafe", "ada", "hard", {"changed": 1})
-    again = await ours.get_session(app_name="cafe", user_id="ada", session_id="hard")
-    assert again is not None
-    await ours.append_event(again, said("behind the change"))
-    await ours.fork_session(again, session_id="fork", at_seq=2)
-    memory = PsqlpyMemoryService(target)
-    await memory.add_session_to_memory(again)
-    entry = MemoryEntry(
-        id="told",
-        author="ada",
-        timestamp="last summer",
-        content=types.Content(parts=[types.Part(text="likes tea")]),
-    )
-    await memory.add_memory(
-        app_name="cafe", user_id="ada", memories=[entry], custom_metadata={"from": "test"}
-    )
-    artifacts = PsqlpyArtifactService(target)
-    for scope in ("s1", None):
-        for part in (
-            types.Part(text="draft"),
-            types.Part.from_bytes(data=bytes(2_000_000), mime_type="image/png"),
-        ):
-            await artifacts.save_artifact(
-                app_name="cafe",
-                user_id="ada",
-                filename="a/b.txt",
-                artifact=part,
-                session_id=scope,
-                custom_metadata={"by": "test"},
-            )
-    return events
 
 
 def rows_of(dsn: str, schema: str) -> dict[str, Any]:

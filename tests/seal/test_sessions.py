@@ -10,6 +10,7 @@ import pytest
 from psqlpy.exceptions import NotSupportedError
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyArtifactService, PsqlpySessionService, _native
+from adk_psqlpy.admin.reseal import reseal
 from adk_psqlpy.errors import MissingKeyError, SealError
 from adk_psqlpy.seal import Seal
 from keys import TestKeys, fresh_seal
@@ -331,6 +332,26 @@ async def test_followers_open_what_they_are_given(sealed: Sealed) -> None:
         if len(events) == 2:
             break
     assert events == session.events
+
+
+async def test_a_search_that_was_there_before(sealed: Sealed) -> None:
+    """Its words are plain: sealing does not begin beside them, and `False` drops them."""
+    plain = service_with(sealed, None)
+    await plain.store.create_tables(event_search=True)
+    session = await plain.create_session(**KEY)
+    await plain.append_event(session, secret_event(0))
+    assert len(await plain.store.search_events("app", query="content")) == 1
+    words = "SELECT 1 AS one FROM pg_class WHERE relname = 'adk_event_words'"
+    assert len(sealed.sql(words)) == 1
+    later = PsqlpyADKStore(sealed.store.config, seal=fresh_seal())
+    with pytest.raises(NotSupportedError, match=r"adk_event_words.* holds the words of events in plain text"):
+        await later.create_tables()
+    done = await reseal(sealed.store.config, fresh_seal())  # type: ignore[arg-type]
+    assert [each.partition(":")[0] for each in done.left] == ["adk_event_words"]
+    await later.create_tables(event_search=False)
+    assert sealed.sql(words) == []
+    await later.create_tables()
+    assert places_of(SECRET, sealed.database.dsn) == set()
 
 
 async def test_search_over_sealed_events_is_refused(sealed: Sealed) -> None:

@@ -17,6 +17,7 @@ from adk_psqlpy.connections.binary import arrays
 from adk_psqlpy.connections.lanes import lanes_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.errors import SessionDeletedError
+from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sessions.stored import Version
 from adk_psqlpy.sql import Tables
@@ -144,14 +145,16 @@ async def read_conversation(
     *,
     artifact_table: str = "adk_artifacts",
     last: int | None = None,
+    seal: Seal | None = None,
 ) -> Conversation:
-    """Read a session, with its newest `last` events or with all of them.
+    """Read a session, with its newest `last` events or with all of them; `seal` opens what is sealed.
 
     Raises:
         SessionNotFoundError: it was deleted meanwhile.
+        SealError: a value is sealed, and there is no `seal`, or it does not open.
         psqlpy.exceptions.Error: the server could not be asked.
     """
-    store = _store(config, session_table, events_table)
+    store = _store(config, session_table, events_table, seal)
     stored = await store.get_session(*summary.key, limit=last)
     if stored is None:
         raise SessionNotFoundError(f"session {summary.id!r} was deleted")
@@ -176,6 +179,8 @@ async def follow_conversation(
     conversation: Conversation,
     session_table: str = "adk_sessions",
     events_table: str = "adk_events",
+    *,
+    seal: Seal | None = None,
 ) -> AsyncIterator[Event]:
     """Give the events appended after a conversation was read, as they come (`PsqlpyADKStore.follow`).
 
@@ -187,7 +192,7 @@ async def follow_conversation(
     """
     summary = conversation.summary
     seen = Version(summary.revision, summary.create_time.timestamp())
-    async with _store(config, session_table, events_table).follow(*summary.key, seen) as follower:
+    async with _store(config, session_table, events_table, seal).follow(*summary.key, seen) as follower:
         try:
             async for event in follower:
                 yield event
@@ -195,6 +200,6 @@ async def follow_conversation(
             return
 
 
-def _store(config: PsqlpyConfig, session_table: str, events_table: str) -> PsqlpyADKStore:
+def _store(config: PsqlpyConfig, session_table: str, events_table: str, seal: Seal | None) -> PsqlpyADKStore:
     # Whatever the tables were made with: nothing is written here.
-    return PsqlpyADKStore(config, session_table, events_table, key_length=LONGEST_KEY)
+    return PsqlpyADKStore(config, session_table, events_table, key_length=LONGEST_KEY, seal=seal)

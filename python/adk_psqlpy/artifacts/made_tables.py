@@ -10,14 +10,16 @@ from adk_psqlpy.sql.artifact_tables import SCHEMA_VERSION, ArtifactTables, creat
 from adk_psqlpy.sql.artifacts import ArtifactStatements
 from adk_psqlpy.sql.delegated_artifacts import DelegatedArtifactStatements
 from adk_psqlpy.sql.distribution import distribute, drop_local_copies
+from adk_psqlpy.sql.migrate import record_sealed
 from adk_psqlpy.sql.recorded import check_made_with, check_server, recorded_version
 
 
 class MadeTables:
     """The tables of one service, and the statements for them in `sql`."""
 
-    def __init__(self, tables: ArtifactTables, key_length: int, lanes: Lanes) -> None:
-        """Nothing is sent yet."""
+    def __init__(self, tables: ArtifactTables, key_length: int, lanes: Lanes, *, sealed: bool) -> None:
+        """Nothing is sent yet. `sealed`: whether the service seals, which is recorded."""
+        self._sealed = sealed
         self.tables = tables
         self.key_length = key_length
         self.sql = ArtifactStatements(tables)
@@ -40,6 +42,8 @@ class MadeTables:
         if recorded_version(recorded, SCHEMA_VERSION, self.tables.artifacts) < SCHEMA_VERSION:
             await self._lanes.batch(create_tables(self.tables, self.key_length))
             recorded = await self._recorded()
+        if self._sealed and "sealed" not in recorded:
+            await self._lanes.batch(record_sealed(self.tables.metadata))
         if distributed or "distributed" in recorded:
             await self._distribute(recorded)
         self._created = True

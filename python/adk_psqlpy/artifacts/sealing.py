@@ -25,8 +25,14 @@ class Sealing:
         if (seal := self._seal) is None:
             return digest
         key_id = await seal.current(name.app_name, name.user_id)
-        (keyed,) = seal.keys.hash_words(key_id, name.app_name, name.user_id, [f"artifact:{digest.hex()}"])
-        return keyed.encode()
+        return _keyed(seal, key_id, name, digest)
+
+    async def content_hashes(self, name: Name, digest: bytes) -> list[bytes]:
+        """All hashes that the content may be stored under: plain, or with any of the user's keys."""
+        if (seal := self._seal) is None:
+            return [digest]
+        key_ids = await seal.searched(name.app_name, name.user_id)
+        return [digest, *(_keyed(seal, key_id, name, digest) for key_id in key_ids)]
 
     async def chunk(self, name: Name, content: bytes, number: int, data: bytes) -> bytes:
         """A chunk of a content, by the content's stored hash."""
@@ -69,6 +75,11 @@ class Sealing:
         if (seal := self._seal) is None:
             return _native.open_value(value, None, place, form=form, told=told)
         return await seal.opening(lambda: _native.open_value(value, seal.keys, place, form=form, told=told))
+
+
+def _keyed(seal: Seal, key_id: str, name: Name, digest: bytes) -> bytes:
+    (keyed,) = seal.keys.hash_words(key_id, name.app_name, name.user_id, [f"artifact:{digest.hex()}"])
+    return keyed.encode()
 
 
 def _numbered(number: int) -> bytes:

@@ -101,7 +101,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         self.tables = ArtifactTables(artifact_table)
         self.key_length = whole("key_length", key_length, LONGEST_KEY)
         self._lanes = lanes_of(config)
-        self._made = MadeTables(self.tables, self.key_length, self._lanes)
+        self._made = MadeTables(self.tables, self.key_length, self._lanes, sealed=seal is not None)
         self._reads = reads_of(config, self._lanes)
         self._telemetry = config.telemetry
         self._collections = {"artifacts": self.tables.artifacts.replace('"', "")}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from adk_psqlpy.cli.keys import keys_option, seal_of
 from adk_psqlpy.cli.options import Target, examples, json_option, server_options
 
 
@@ -18,26 +19,35 @@ from adk_psqlpy.cli.options import Target, examples, json_option, server_options
     )
 )
 @click.argument("file", metavar="FILE")
-@server_options("session_table", "events_table", "memory_table", "artifact_table")
+@keys_option()
+@server_options("session_table", "events_table", "memory_table", "artifact_table", "key_table")
 @click.option("--app", "app_name", metavar="NAME", help="Only this app.")
 @click.option(
     "--user", "user_id", metavar="ID", help="Only this user of the app; the app's state comes along."
 )
 @json_option
-def command(file: str, target: Target, app_name: str | None, user_id: str | None, as_json: bool) -> None:
+def command(
+    file: str,
+    target: Target,
+    app_name: str | None,
+    user_id: str | None,
+    keys: str | None,
+    as_json: bool,
+) -> None:
     """Write sessions, states, memories and artifacts as JSON Lines that ADK's own classes read.
 
-    FILE is overwritten, when all of it has been written; - is standard output.
+    FILE is overwritten, when all of it has been written; - is standard output. What is sealed is opened with
+    --keys, so the file holds plain text.
     """
     import asyncio
 
     if user_id is not None and app_name is None:
         raise click.UsageError("--user belongs to an app: say --app as well")
-    asyncio.run(_run(file, target, app_name, user_id, as_json=as_json))
+    asyncio.run(_run(file, target, app_name, user_id, keys, as_json=as_json))
 
 
 async def _run(
-    file: str, target: Target, app_name: str | None, user_id: str | None, *, as_json: bool
+    file: str, target: Target, app_name: str | None, user_id: str | None, keys: str | None, *, as_json: bool
 ) -> None:
     import sys
 
@@ -50,9 +60,10 @@ async def _run(
     )
     to = sys.stdout.buffer if file == "-" else Path(file)
     async with target.config() as config:
+        seal = await seal_of(keys, target, config)
         with Progress() as progress:
             report = await export(
-                config, to, app_name=app_name, user_id=user_id, names=names, on_progress=progress
+                config, to, app_name=app_name, user_id=user_id, names=names, seal=seal, on_progress=progress
             )
     if as_json and file != "-":
         write_json(asdict(report))

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from adk_psqlpy.cli.keys import keys_option
 from adk_psqlpy.cli.options import Target, examples, json_option, server_options
 
 
@@ -17,7 +18,8 @@ from adk_psqlpy.cli.options import Target, examples, json_option, server_options
     )
 )
 @click.argument("file", metavar="FILE")
-@server_options("session_table", "events_table", "memory_table", "artifact_table")
+@keys_option(of="what the target holds and is given")
+@server_options("session_table", "events_table", "memory_table", "artifact_table", "key_table")
 @click.option(
     "--key-length", type=click.IntRange(1, 1024), help="Longest identifier of tables that are made now."
 )
@@ -35,7 +37,8 @@ from adk_psqlpy.cli.options import Target, examples, json_option, server_options
 def command(file: str, target: Target, as_json: bool, **given: Any) -> int:
     """Read what export wrote into tables of adk-psqlpy, which are made where they are missing.
 
-    FILE is an export, or - for standard input. What is there already is compared, and left as it is.
+    FILE is an export, or - for standard input. What is there already is compared, and left as it is. Tables
+    that are recorded as sealed are written with --keys only.
     """
     import asyncio
 

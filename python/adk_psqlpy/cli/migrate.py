@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from adk_psqlpy.cli.keys import keys_option, seal_of
 from adk_psqlpy.cli.options import Target, examples, json_option, server_options
 from adk_psqlpy.cli.output import note, printable, table, write, write_json
 
@@ -27,10 +28,12 @@ SHOWN: Final = 20
 )
 @click.argument("source", metavar="FROM")
 @click.argument("to", metavar="[TO]", required=False)
-@server_options("session_table", "events_table", "memory_table", "artifact_table")
+@keys_option(of="what the target holds and is given")
+@server_options("session_table", "events_table", "memory_table", "artifact_table", "key_table")
 @click.option(
     "--kind", type=click.Choice(["adk", "sqlspec", "adk-psqlpy"]), help="Whose tables FROM has, if several."
 )
+@keys_option("--source-keys", of="what is sealed in FROM, if it has tables of adk-psqlpy")
 @click.option(
     "--source-session-table", metavar="NAME", help="Of SQLSpec or adk-psqlpy, if not the usual one."
 )
@@ -61,7 +64,8 @@ def command(source: str, to: str | None, target: Target, as_json: bool, **given:
     FROM is a SQLAlchemy URL as ADK takes it, a postgresql:// URL, an SQLite file, a folder of agents that adk
     web has stored in, the folder of a FileArtifactService, or an export. TO is where the tables are, or
     are made; else --dsn and the environment say. Nothing that TO holds is changed. A migration that was
-    interrupted goes on when it is started again.
+    interrupted goes on when it is started again. Tables that are recorded as sealed are written with --keys
+    only.
     """
     import asyncio
 
@@ -87,6 +91,8 @@ async def carry(
     *,
     as_json: bool,
     problems: Path | None,
+    keys: str | None = None,
+    source_keys: str | None = None,
     key_length: int | None = None,
     language: str = "simple",
     dry_run: bool = False,
@@ -94,8 +100,8 @@ async def carry(
 ) -> int:
     """Migrate, and print the report; give the exit code."""
     import json
-    from contextlib import ExitStack
-    from dataclasses import asdict
+    from contextlib import AsyncExitStack
+    from dataclasses import asdict, replace
 
     from adk_psqlpy.admin.migrate import MigrationOptions, MigrationStoppedError, Problem, TableNames, migrate
     from adk_psqlpy.cli.progress import Progress
@@ -103,15 +109,19 @@ async def carry(
     names = TableNames(
         *(target.table(f"{name}_table") for name in ("session", "events", "memory", "artifact"))
     )
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
         file = stack.enter_context(problems.open("w", encoding="utf-8")) if problems is not None else None
 
         def told(problem: Problem) -> None:
             if file is not None:
                 file.write(json.dumps(asdict(problem)) + "\n")
 
+        config = await stack.enter_async_context(target.config())
+        if source_keys is not None:
+            source_options = replace(source_options, seal=await seal_of(source_keys, target, config))
         options = MigrationOptions(
             source=source_options,
+            seal=await seal_of(keys, target, config),
             names=names,
             key_length=key_length or target.key_length(),
             language=language,
@@ -120,13 +130,12 @@ async def carry(
             on_progress=stack.enter_context(Progress()),
             on_problem=told,
         )
-        async with target.config() as config:
-            try:
-                report = await migrate(source, config, options)
-            except MigrationStoppedError as error:
-                stack.close()
-                _show(error.report, as_json=as_json)
-                raise
+        try:
+            report = await migrate(source, config, options)
+        except MigrationStoppedError as error:
+            await stack.aclose()
+            _show(error.report, as_json=as_json)
+            raise
     _show(report, as_json=as_json)
     return 0 if report.complete else 1
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from adk_psqlpy.cli.keys import keys_option, seal_of
 from adk_psqlpy.cli.options import Target, examples, json_option, server_options
 from adk_psqlpy.cli.output import note, write, write_json
 
@@ -39,6 +40,7 @@ _COUNTED: Final = {
     help="The environment variable that holds the keys.",
 )
 @click.option("--key-file", type=click.Path(path_type=Path), help="A file of keys instead.")
+@keys_option()
 @click.option(
     "--state", "state", multiple=True, metavar="PATTERN", help="State keys to seal; all if not given."
 )
@@ -51,12 +53,15 @@ _COUNTED: Final = {
     metavar="N",
     help="How many rows are read at a time.",
 )
-@server_options("session_table", "events_table", "memory_table", "artifact_table", "credential_table")
+@server_options(
+    "session_table", "events_table", "memory_table", "artifact_table", "credential_table", "key_table"
+)
 @json_option
 def command(
     target: Target,
     keys_variable: str,
     key_file: Path | None,
+    keys: str | None,
     state: tuple[str, ...],
     plain_state: tuple[str, ...],
     portion: int,
@@ -71,10 +76,9 @@ def command(
     import asyncio
 
     from adk_psqlpy.admin.reseal import Resealed, reseal
-    from adk_psqlpy.seal import EnvironmentKeys, FileKeys, Seal
 
-    ring = EnvironmentKeys(keys_variable) if key_file is None else FileKeys(key_file)
-    seal = Seal(ring, state=state or ("*",), plain_state=plain_state)
+    if keys is None:
+        keys = f"env:{keys_variable}" if key_file is None else f"file:{key_file}"
     done = Resealed()
 
     def progress(so_far: Resealed) -> None:
@@ -82,11 +86,9 @@ def command(
         done = so_far
 
     async def run() -> Resealed:
-        try:
-            await ring.key_ids("", "")
-        except (ValueError, OSError) as error:
-            raise click.UsageError(f"the keys cannot be read: {error}") from None
         async with target.config() as config:
+            seal = await seal_of(keys, target, config, state=state or ("*",), plain_state=plain_state)
+            assert seal is not None, "it is said where the keys are"
             return await reseal(
                 config,
                 seal,

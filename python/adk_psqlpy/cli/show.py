@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from adk_psqlpy.cli.keys import keys_option, seal_of
 from adk_psqlpy.cli.options import Target, examples, json_option, server_options
 from adk_psqlpy.cli.output import console, printable, table, write, write_json
 
@@ -55,7 +56,8 @@ _LEADS: Final = {
 @click.option("--last", type=click.IntRange(1), metavar="N", help="Only the newest N events (or sessions).")
 @click.option("--follow", is_flag=True, help="Go on and show what is appended, until Ctrl-C.")
 @click.option("--full", is_flag=True, help="Cut no value of a call, an answer or a state.")
-@server_options("session_table", "events_table", "artifact_table")
+@keys_option()
+@server_options("session_table", "events_table", "artifact_table", "key_table")
 @json_option
 def command(
     target: Target,
@@ -65,6 +67,7 @@ def command(
     last: int | None,
     follow: bool,
     full: bool,
+    keys: str | None,
     as_json: bool,
 ) -> None:
     """Show a session as a person reads it; without SESSION, which there are.
@@ -90,8 +93,9 @@ def command(
                 return
             summary = await conversations.find_session(config, session, *tables, app_name=app, user_id=user)
             artifact_table = target.table("artifact_table")
+            seal = await seal_of(keys, target, config)
             conversation = await conversations.read_conversation(
-                config, summary, *tables, artifact_table=artifact_table, last=last
+                config, summary, *tables, artifact_table=artifact_table, last=last, seal=seal
             )
             longest = None if full else transcript.SHOWN
             screen = _Screen(longest, follow and as_json)
@@ -102,7 +106,7 @@ def command(
             if not follow:
                 screen.end(conversation)
                 return
-            async for event in conversations.follow_conversation(config, conversation, *tables):
+            async for event in conversations.follow_conversation(config, conversation, *tables, seal=seal):
                 screen.event(event)
                 sys.stdout.flush()
             screen.deleted()

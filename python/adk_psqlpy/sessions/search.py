@@ -191,12 +191,17 @@ class EventSearch:
         return bool(marks)
 
 
-def refuse_search_of_sealed(seal: Seal | None) -> None:
-    """Refuse a search where a store seals.
+def refuse_search_of_sealed(seal: Seal | None, index: str | None = None) -> None:
+    """Refuse a search where a store seals; `index` is the table of one that was made before.
 
     Raises:
         psqlpy.exceptions.NotSupportedError: there is a seal.
     """
+    if seal is not None and index is not None:
+        raise NotSupportedError(
+            f"{index} holds the words of events in plain text, from before the store had a seal: "
+            "create_tables(event_search=False) drops it, and begins to seal"
+        )
     if seal is not None:
         raise NotSupportedError(
             "a store with a seal has no search over events: their words would stand beside them in plain text"

@@ -28,6 +28,7 @@ from adk_psqlpy.sql.delegated import DelegatedStatements
 from adk_psqlpy.sql.distribution import distribute, drop_local_copies
 from adk_psqlpy.sql.following import change_notify
 from adk_psqlpy.sql.listing import ListingStatements
+from adk_psqlpy.sql.migrate import record_sealed
 from adk_psqlpy.sql.recorded import check_made_with, check_server, recorded_version
 from adk_psqlpy.sql.views import Views
 
@@ -88,6 +89,11 @@ class StoreTables:
         if recorded_version(recorded, SCHEMA_VERSION, self.tables.sessions) < SCHEMA_VERSION:
             await self._lanes.batch(create_tables(self.tables, self.key_length))
             recorded = await self.recorded()
+        if self._seal is not None:
+            if event_search is not False and "event_search" in recorded:
+                refuse_search_of_sealed(self._seal, self.tables.event_words)
+            if "sealed" not in recorded:
+                await self._lanes.batch(record_sealed(self.tables.metadata))
         if index_set is not None and recorded.get("index_set", READING) != index_set:
             await self._change_indexes(index_set)
         if notify is not None and ("notify" in recorded) != notify:

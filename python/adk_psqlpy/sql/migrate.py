@@ -76,6 +76,11 @@ def migrate(
     return "\n".join(steps)
 
 
+def record_sealed(metadata: str) -> str:
+    """What records that there are sealed values in the tables of `metadata`, quoted. Again is harmless."""
+    return f"INSERT INTO {metadata} (key, value) VALUES ('sealed', '1') ON CONFLICT (key) DO NOTHING;"
+
+
 def _create_schema(schema: str) -> str:
     # IF NOT EXISTS asks for the right to create schemas even where the schema is there.
     return f"""

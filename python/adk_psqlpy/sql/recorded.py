@@ -37,6 +37,24 @@ def recorded_version(recorded: Mapping[str, str], known: int, tables: str) -> in
     return version
 
 
+def read_metadata(metadata: str) -> str:
+    """What a table of metadata, quoted, says: keys and values."""
+    return f"SELECT key, value FROM {metadata}"
+
+
+def check_sealed(recorded: Mapping[str, str], *, sealing: bool, tables: str) -> None:
+    """Refuse to write plain rows beside those that a store or service has sealed.
+
+    Raises:
+        ValueError: the tables are recorded as sealed, and there is no seal.
+    """
+    if "sealed" in recorded and not sealing:
+        raise ValueError(
+            f"{tables} is recorded as sealed, and no keys are given, so plain rows would be written beside "
+            "sealed ones: give the keys (--keys, or seal= in Python). Nothing was written"
+        )
+
+
 def check_made_with(
     recorded: Mapping[str, str], given: Mapping[str, str], tables: str, otherwise: str
 ) -> None:

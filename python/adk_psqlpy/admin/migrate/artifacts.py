@@ -36,6 +36,7 @@ class ArtifactWriter:
         self._service = service
         self._sql = CarryArtifactStatements(service.tables)
         self._lanes = service.config.lanes
+        self._sealing = service._sealing
         self._report = report
         self._write = write
         self._tables_there = tables_there
@@ -59,30 +60,41 @@ class ArtifactWriter:
             self.refuse(_problem(record, str(error)))
             return
         content = None if packed.payload is None else await digest(packed.payload)
+        contents = None if content is None else await self._sealing.content_hashes(name, content)
         there = await self._known(name, record.version)
         if there is not None:
-            self._compare(record, packed, metadata, content, there, copied=False)
+            self._compare(record, packed, metadata, contents, there, copied=False)
         elif not self._write:
             self._report.artifacts.count("copied")
         else:
             row = [*name.key, record.filename, _time(record.create_micros), packed.mime_type]
-            row += [CustomType(packed.rest), CustomType(metadata)]
-            await self._save(name, packed, row, content, record.version)
+            stored = None if content is None else await self._sealing.content_hash(name, content)
+            row += [
+                CustomType(await self._sealing.part(name, stored, packed.rest)),
+                CustomType(await self._sealing.metadata(name, metadata)),
+            ]
+            await self._save(name, packed, row, stored, record.version)
             there = await self._known(name, record.version)
-            self._compare(record, packed, metadata, content, there, copied=True)
+            self._compare(record, packed, metadata, contents, there, copied=True)
 
     async def _known(self, name: Name, version: int) -> Row | None:
         if not self._tables_there:
             return None
         rows = await self._lanes.fetch(self._sql.known, name.key, DECODERS, kind="list", repeat=Repeat.READ)
-        return next((row for row in rows if row[0] == version), None)
+        row = next((row for row in rows if row[0] == version), None)
+        if row is None:
+            return None
+        number, micros, part, metadata, content = row
+        part = await self._sealing.open_part(name, content, part)
+        metadata = await self._sealing.open_metadata(name, metadata)
+        return number, micros, part, metadata, content
 
     def _compare(
         self,
         record: ArtifactRecord,
         packed: Packed,
         metadata: bytes,
-        content: bytes | None,
+        contents: list[bytes] | None,
         there: Row | None,
         *,
         copied: bool,
@@ -98,7 +110,7 @@ class ArtifactWriter:
             and there[1] == record.create_micros
             and same(there[2], packed.rest)
             and same(there[3], metadata)
-            and there[4] == content
+            and (there[4] is None if contents is None else there[4] in contents)
         ):
             tally.count("copied" if copied else "equal")
             return
@@ -126,9 +138,8 @@ class ArtifactWriter:
             return
         row = [*row, CustomType(content), len(data)]
         if len(data) <= CHUNK:
-            await self._lanes.fetch(
-                self._sql.save_one_chunk, [*row, new_blob_id(), CustomType(data), version]
-            )
+            chunk = CustomType(await self._sealing.chunk(name, content, 0, data))
+            await self._lanes.fetch(self._sql.save_one_chunk, [*row, new_blob_id(), chunk, version])
             return
         blobs = self._service.blobs(name)
         for _ in range(_TRIES):

@@ -26,6 +26,7 @@ from adk_psqlpy.admin.migrate.run import AHEAD, MigrationOptions, ahead, migrate
 from adk_psqlpy.admin.migrate.sources.base import SourceError
 from adk_psqlpy.admin.migrate.sources.own import OwnSource, TableNames
 from adk_psqlpy.config import PsqlpyConfig
+from adk_psqlpy.seal.seal import Seal
 
 _BUFFER: Final = 1 << 20
 
@@ -46,6 +47,7 @@ async def export(
     app_name: str | None = None,
     user_id: str | None = None,
     names: TableNames | None = None,
+    seal: Seal | None = None,
     on_progress: Callable[[MigrationProgress], None] | None = None,
 ) -> ExportReport:
     """Write sessions with events, states, memories and artifacts as JSON Lines that ADK's own classes read.
@@ -59,17 +61,21 @@ async def export(
         app_name: only this app.
         user_id: only this user of the app, with the app's state.
         names: the tables, if they are not the usual ones.
+        seal: opens what is sealed. What is written is plain text.
         on_progress: called now and then with how far it is.
 
     Raises:
         ValueError: a user is given without an app.
         SourceError: there are no tables of adk-psqlpy.
+        SealError: a value is sealed, and there is no `seal`, or it does not open.
         OSError: the file cannot be written.
         psqlpy.exceptions.Error: the database failed.
     """
     if user_id is not None and app_name is None:
         raise ValueError("user_id is given without app_name: a user belongs to an app")
-    source = OwnSource(config, names or TableNames(), app_name=app_name, user_id=user_id, close=False)
+    source = OwnSource(
+        config, names or TableNames(), app_name=app_name, user_id=user_id, close=False, seal=seal
+    )
     if not isinstance(target, Path):
         return await _write(source, target, on_progress)
     beside = target.with_name(f".{target.name}.{os.getpid()}.part")

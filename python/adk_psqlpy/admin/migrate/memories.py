@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 from psqlpy.extra_types import CustomType
 
@@ -31,6 +32,7 @@ class MemoryWriter:
         self, service: PsqlpyMemoryService, report: MigrationReport, *, write: bool, tables_there: bool
     ) -> None:
         self._service = service
+        self._sealing = service._sealing
         self._sql = MemoryStatements(service.table, None)
         self._carry = CarryMemoryStatements(service.table)
         self._lanes = service.config.lanes
@@ -111,10 +113,21 @@ class MemoryWriter:
         rows = await self._lanes.fetch(
             self._carry.known, parameters, DECODERS, kind="list", repeat=Repeat.READ
         )
-        return {place: tuple(rest) for place, *rest in rows}
+        return {place: await self._opened(waiting[place - 1][0], rest) for place, *rest in rows}
+
+    async def _opened(self, record: MemoryRecord, row: list[Any]) -> Row:
+        author, micros, time_text, content, metadata, expires = row
+        if content is None:  # deleted
+            return tuple(row)
+        sealed = (record.id, author, micros, time_text, content, metadata, record.session_id)
+        owner = [record.app_name, record.user_id]
+        _, _, _, time_text, content, metadata = await self._sealing.opened(owner, sealed)
+        return (author, micros, time_text, content, metadata, expires)
 
     async def _insert(self, owner: MemoryRecord, session_id: str, rows: list[entries.Stored]) -> None:
         language = ".".join(f'"{part}"' for part in text_search_configuration(self._service.language) if part)
+        rows = [replace(row) for row in rows]  # what was said is compared afterwards
+        await self._sealing.rows([owner.app_name, owner.user_id, session_id], rows)
         now = CustomType(binary.timestamptz(time.time_ns() // 1000))
         await self._lanes.fetch(
             self._sql.add(replace=False),

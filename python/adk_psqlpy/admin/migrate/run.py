@@ -30,8 +30,10 @@ from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import lanes_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.memory.service import PsqlpyMemoryService
+from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sql.carry import CarryStatements
+from adk_psqlpy.sql.recorded import check_sealed, read_metadata
 
 AHEAD: Final = 8
 """How many records are read while earlier ones are written."""
@@ -49,6 +51,8 @@ class MigrationOptions:
         names: the target's tables.
         key_length: the longest identifier of the target's tables, if they are made now.
         language: of the target's memory table, if it is made now.
+        seal: seals what is written, and opens what the target holds. A target that is recorded as sealed is
+            refused without it.
         dry_run: read and compare everything, and write nothing.
         keep_rest: carry a session without those of its events that cannot be carried. Otherwise such a
             session is left out whole.
@@ -60,6 +64,7 @@ class MigrationOptions:
     names: TableNames = field(default_factory=TableNames)
     key_length: int = 128
     language: str = "simple"
+    seal: Seal | None = None
     dry_run: bool = False
     keep_rest: bool = False
     on_progress: OnProgress | None = None
@@ -144,7 +149,11 @@ class _Carrying:
         self._write = not options.dry_run
         names = options.names
         self._store = PsqlpyADKStore(
-            target, names.session_table, names.events_table, key_length=options.key_length
+            target,
+            names.session_table,
+            names.events_table,
+            key_length=options.key_length,
+            seal=options.seal,
         )
         self._sessions: SessionWriter | None = None
         self._states: StateWriter | None = None
@@ -155,6 +164,8 @@ class _Carrying:
         """Make the tables, or look whether they are there."""
         tables = self._store.tables
         there = await self._there(tables.sessions, tables.metadata, "--session-table and --events-table")
+        if there:
+            await self._refuse_plain(tables.metadata)
         if self._write:
             await self._store.create_tables()
             there = True
@@ -170,6 +181,11 @@ class _Carrying:
             keep_rest=self._options.keep_rest,
             tables_there=there,
         )
+
+    async def _refuse_plain(self, metadata: str) -> None:
+        sealing = self._options.seal is not None
+        recorded = await lanes_of(self._target).fetch(read_metadata(metadata), [], repeat=Repeat.READ)
+        check_sealed(dict(recorded), sealing=sealing, tables=metadata)
 
     async def _there(self, table: str, metadata: str, otherwise: str) -> bool:
         """Whether tables of this package are there.
@@ -231,6 +247,7 @@ class _Carrying:
                 options.names.memory_table,
                 language=options.language,
                 key_length=options.key_length,
+                seal=options.seal,
             )
             there = await self._there(service.table.memories, service.table.metadata, "--memory-table")
             if self._write:
@@ -243,9 +260,14 @@ class _Carrying:
         if self._artifacts is None:
             options = self._options
             service = PsqlpyArtifactService(
-                self._target, options.names.artifact_table, key_length=options.key_length
+                self._target,
+                options.names.artifact_table,
+                key_length=options.key_length,
+                seal=options.seal,
             )
             there = await self._there(service.tables.artifacts, service.tables.metadata, "--artifact-table")
+            if there:
+                await self._refuse_plain(service.tables.metadata)
             if self._write:
                 await service.create_tables()
                 there = True

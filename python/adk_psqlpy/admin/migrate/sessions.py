@@ -19,6 +19,7 @@ from adk_psqlpy.checks import check_identifier
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections import binary
 from adk_psqlpy.sessions.limits import JSONB_BYTES, check_event, check_state
+from adk_psqlpy.sessions.state import ScopedState
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sql.carry import BEGIN, COMMIT, EVENT_COLUMNS, CarryStatements
 from adk_psqlpy.sql.names import split
@@ -92,7 +93,8 @@ class SessionWriter:
         self._key_length = store.key_length
         self._sql = CarryStatements(store.tables)
         self._events_schema, self._events_table = split("events_table", store.tables.events_table)
-        self._stored = StoredSessions(config.lanes, store.tables)
+        self._stored = StoredSessions(config.lanes, store.tables, store.seal)
+        self._values = store._values
         self._report = report
         self._write = write
         self._keep_rest = keep_rest
@@ -171,11 +173,14 @@ class SessionWriter:
                 self._bad(Problem("event", *session.head.key, event.id, str(error)))
                 continue
             fields = copying.fields(columns)
+            # Of what was said: sealed, it is other bytes each time.
             session.digest.add(fields)
             self._events += 1
             self._bytes += size
             if session.place in (_Place.BUFFERED, _Place.INSERTED) and self._write:
                 seq = session.digest.events if part.seqs is None else part.seqs[number]
+                sealed = await self._values.sealed_event(session.head.key, columns)
+                fields = copying.fields(sealed)
                 session.rows.append(key + copying.fields([seq.to_bytes(8, "big")]) + fields)
                 self._buffered += len(fields)
         if self._buffered >= FLUSH_BYTES:
@@ -221,13 +226,13 @@ class SessionWriter:
         types = ("jsonb", "timestamptz", "timestamptz", "bigint", "jsonb")
         values: list[list[bytes | None]] = [
             [
-                session.state,
+                await self._sealed(session.head.key, session.state),
                 binary.timestamptz(session.create_micros),
                 binary.timestamptz(session.update_micros),
                 session.revision.to_bytes(8, "big"),
                 None
                 if session.head.initial_state is None
-                else _native.encode_json(session.head.initial_state),
+                else await self._sealed(session.head.key, _native.encode_json(session.head.initial_state)),
             ]
             for session in new
         ]
@@ -245,6 +250,10 @@ class SessionWriter:
             else:
                 session.place, session.rows, session.changes = _Place.THERE_BEFORE, [], []
 
+    async def _sealed(self, key: Key, state: bytes | None) -> bytes | None:
+        """A session's own state, or a delta of it, as it is stored."""
+        return (await self._values.sealed_state(key, ScopedState(state, None, None))).session
+
     async def _insert_changes(self) -> None:
         changes = [(each.head.key, change) for each in self._sessions.values() for change in each.changes]
         if not changes:
@@ -252,10 +261,10 @@ class SessionWriter:
         values: list[list[bytes | None]] = [
             [
                 change.revision.to_bytes(8, "big"),
-                _native.encode_json(change.delta),
+                await self._sealed(key, _native.encode_json(change.delta)),
                 binary.timestamptz(change.create_micros),
             ]
-            for _, change in changes
+            for key, change in changes
         ]
         arrays = binary.arrays(("bigint", "jsonb", "timestamptz"), values)
         connection = await self._transaction()

@@ -13,6 +13,7 @@ from adk_psqlpy.connections import binary
 from adk_psqlpy.connections.lanes import Decoders, Lanes
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.sessions.limits import check_state
+from adk_psqlpy.sessions.state import ScopedState
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sql.carry import CarryStatements
 
@@ -29,6 +30,7 @@ class StateWriter:
         self._lanes = lanes
         self._sql = CarryStatements(store.tables)
         self._key_length = store.key_length
+        self._values = store._values
         self._report = report
         self._write = write
         self._tables_there = tables_there
@@ -77,7 +79,10 @@ class StateWriter:
         if self._write:
             now = time.time_ns() // 1000
             values: list[list[bytes | None]] = [
-                [encoded, binary.timestamptz(now if record.update_micros is None else record.update_micros)]
+                [
+                    await self._sealed(record, encoded),
+                    binary.timestamptz(now if record.update_micros is None else record.update_micros),
+                ]
                 for record, encoded in part
             ]
             parameters: list[Any] = [*key_arrays, *binary.arrays(("jsonb", "timestamptz"), values)]
@@ -95,15 +100,30 @@ class StateWriter:
                 )
             )
         for place, (record, encoded) in enumerate(part, start=1):
-            self._outcome(record, encoded, there.get(place), copied=place in inserted)
+            await self._outcome(record, encoded, there.get(place), copied=place in inserted)
 
-    def _outcome(self, record: SharedState, encoded: bytes, there: bytes | None, *, copied: bool) -> None:
+    async def _sealed(self, record: SharedState, encoded: bytes) -> bytes | None:
+        if record.user_id is None:
+            state = ScopedState(None, encoded, None)
+            return (await self._values.sealed_state((record.app_name, "", ""), state)).app
+        state = ScopedState(None, None, encoded)
+        return (await self._values.sealed_state((record.app_name, record.user_id, ""), state)).user
+
+    async def _outcome(
+        self, record: SharedState, encoded: bytes, there: bytes | None, *, copied: bool
+    ) -> None:
         tally = self._report.states
         if there is None and not self._write:
             tally.count("copied")
-        elif there is not None and _native.encode_json(_native.decode_json(there, place="state")) == encoded:
+        elif there is not None and await self._plain(record, there) == encoded:
             tally.count("copied" if copied else "equal")
         else:
             tally.count("different")
             reason = "the target holds another state, which was left as it is"
             self._report.problem(Problem("state", record.app_name, record.user_id, None, None, reason))
+
+    async def _plain(self, record: SharedState, there: bytes) -> bytes | None:
+        """A stored state as it would be encoded."""
+        place = f"state of app {record.app_name!r}, user {record.user_id!r}"
+        decoded = await self._values.shared_state(record.app_name, record.user_id, there, place)
+        return _native.encode_json(decoded)

@@ -14,6 +14,8 @@ from adk_psqlpy.admin.migrate.records import Fork, SessionEvents, StateChange
 from adk_psqlpy.connections import binary
 from adk_psqlpy.connections.lanes import Decoders, Lanes
 from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.seal.seal import Seal
+from adk_psqlpy.sessions.values import Values
 from adk_psqlpy.sql.carry import CHUNK, CarryStatements
 from adk_psqlpy.sql.tables import Tables
 
@@ -68,8 +70,9 @@ def key_arrays(keys: Sequence[Key]) -> list[Any]:
 class StoredSessions:
     """Reads sessions of one set of tables."""
 
-    def __init__(self, lanes: Lanes, tables: Tables) -> None:
+    def __init__(self, lanes: Lanes, tables: Tables, seal: Seal | None = None) -> None:
         self._lanes = lanes
+        self._values = Values(seal)
         self._sql = CarryStatements(tables)
 
     async def heads(self, keys: Sequence[Key]) -> dict[Key, StoredHead]:
@@ -77,7 +80,7 @@ class StoredSessions:
         rows = await self._lanes.fetch(
             self._sql.heads, key_arrays(keys), DECODERS, kind="list", repeat=Repeat.READ
         )
-        heads = (_head(keys[place - 1], rest) for place, *rest in rows)
+        heads = [await self._head(keys[place - 1], rest) for place, *rest in rows]
         return {head.key: head for head in heads}
 
     async def events(self, heads: Sequence[StoredHead]) -> AsyncIterator[tuple[StoredHead, SessionEvents]]:
@@ -119,7 +122,7 @@ class StoredSessions:
         for place, _, seqs, *arrays in rows:
             head = heads[place - 1]
             if seqs:
-                events = _native.decode_events(tuple(arrays), place=place_of(head.key))
+                events = await self._values.events(head.key, [tuple(arrays)], place_of(head.key))
                 yield head, SessionEvents(events, seqs=seqs)
 
     async def _changes(self, heads: Sequence[StoredHead]) -> dict[Key, list[StateChange]]:
@@ -131,7 +134,7 @@ class StoredSessions:
             )
             for place, revision, delta, micros in rows:
                 key = heads[place - 1].key
-                change = StateChange(revision, _native.decode_json(delta, place=place_of(key)), micros)
+                change = StateChange(revision, await self._state(key, delta), micros)
                 found.setdefault(key, []).append(change)
         return found
 
@@ -153,14 +156,15 @@ class StoredSessions:
             kind="list",
             repeat=Repeat.READ,
         )
-        return [_head((app, user, identity), rest) for app, user, identity, *rest in rows]
+        return [await self._head((app, user, identity), rest) for app, user, identity, *rest in rows]
 
+    async def _head(self, key: Key, row: Sequence[Any]) -> StoredHead:
+        state, initial, *rest = row
+        known = None if initial is None else await self._state(key, initial)
+        return StoredHead(key, await self._state(key, state), known, *rest)
 
-def _head(key: Key, row: Sequence[Any]) -> StoredHead:
-    state, initial, *rest = row
-    place = place_of(key)
-    decoded = _native.decode_json(state, place=place)
-    return StoredHead(key, decoded, initial and _native.decode_json(initial, place=place), *rest)
+    async def _state(self, key: Key, value: bytes) -> dict[str, Any]:
+        return await self._values.state(key, value, None, None, place_of(key))
 
 
 def _groups(heads: Sequence[StoredHead]) -> list[list[StoredHead]]:

@@ -10,11 +10,14 @@ from adk_psqlpy.admin.reseal.rows import Work, go_over, rewriting
 from adk_psqlpy.admin.tables import present_tables, require_tables
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import Lanes, lanes_of
+from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sql import Tables
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
 from adk_psqlpy.sql.credentials import CredentialTable
 from adk_psqlpy.sql.memory import MemoryTable
+from adk_psqlpy.sql.migrate import record_sealed
+from adk_psqlpy.sql.recorded import read_metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,8 @@ async def reseal(
 
     A member of a state that is sealed stays sealed, also where the patterns of `seal` do not name it. Left as
     they are, which `Resealed.left` tells: a table of memories that was made without a seal, since its index
-    holds plain words, and artifacts in the distributed tables of a Citus cluster.
+    holds plain words, the index of a search over events, and artifacts in the distributed tables of a Citus
+    cluster.
 
     Args:
         config: the server.
@@ -97,6 +101,11 @@ async def reseal(
     optional = (tables.partials, memory.memories, files.artifacts, owned.credentials)
     there = await present_tables(config, *optional)
     done = Resealed()
+    recorded: dict[str, str] = dict(await lanes.fetch(read_metadata(tables.metadata), [], repeat=Repeat.READ))
+    if "event_search" in recorded:
+        why = "it holds the words of events; create_tables(event_search=False) drops it"
+        done = _left(done, tables.event_words, why)
+    await lanes.batch(record_sealed(tables.metadata))
     work = sessions.tables_of(tables, seal)
     if tables.partials in there:
         work.append(texts.table_of(tables, seal))
@@ -111,6 +120,7 @@ async def reseal(
         if await artifacts.is_distributed(lanes, files):
             done = _left(done, files.artifacts, "it is distributed")
         else:
+            await lanes.batch(record_sealed(files.metadata))
             # First, since a content that is stored anew changes its versions.
             contents = artifacts.Contents(lanes, files, seal)
             async for seen, written in go_over(lanes, contents.table, portion, contents.again):

@@ -26,6 +26,7 @@ from adk_psqlpy.admin.migrate.sources.own import OwnSource, TableNames
 from adk_psqlpy.admin.migrate.sources.several import agents_folder
 from adk_psqlpy.admin.migrate.sources.sqlspec import COLUMNS, DOCUMENTS, SqlspecSource, columns_of
 from adk_psqlpy.config import PsqlpyConfig
+from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sql.sqlspec_source import IDENTITY
 
 __all__ = ["KINDS", "Kind", "Source", "SourceError", "SourceOptions", "open_source"]
@@ -43,13 +44,15 @@ class SourceOptions:
 
     `kind` says which tables of a PostgreSQL database are meant where there are several. `names` are those of
     its tables of sessions and events, where they are not the usual ones (SQLSpec's and adk-psqlpy's only).
-    `naive_zone` is the zone of times without one in ADK's tables.
+    `naive_zone` is the zone of times without one in ADK's tables. `seal` opens what is sealed in those of
+    adk-psqlpy.
     """
 
     kind: Kind | None = None
     session_table: str | None = None
     events_table: str | None = None
     naive_zone: tzinfo = timezone.utc
+    seal: Seal | None = None
 
 
 async def open_source(
@@ -144,7 +147,8 @@ async def _postgresql(
             )
         (kind,) = found
     if kind == "adk-psqlpy":
-        return OwnSource(PsqlpyConfig({"dsn": dsn, "max_db_pool_size": 4}), names)
+        config = PsqlpyConfig({"dsn": dsn, "max_db_pool_size": 4})
+        return OwnSource(config, names, seal=options.seal)
     if kind == "sqlspec":
         return SqlspecSource(dsn, options.session_table, options.events_table)
     return DatabaseSource(_with_driver(url, "postgresql"), naive_zone=options.naive_zone)

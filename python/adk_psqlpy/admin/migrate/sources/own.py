@@ -28,6 +28,9 @@ from adk_psqlpy.artifacts.service import PsqlpyArtifactService
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import Decoders, Row
 from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.memory.sealing import Sealing as MemorySealing
+from adk_psqlpy.seal.seal import Seal
+from adk_psqlpy.sessions.values import Values
 from adk_psqlpy.sql.artifact_tables import USER_SCOPE, ArtifactTables
 from adk_psqlpy.sql.carry import CarryStatements
 from adk_psqlpy.sql.carry_artifacts import CarryArtifactStatements
@@ -62,6 +65,7 @@ class OwnSource(Source):
         app_name: only this app.
         user_id: only this user. State of the app comes along.
         close: whether the pool of `config` is closed at the end.
+        seal: opens what is sealed there.
     """
 
     def __init__(
@@ -72,14 +76,18 @@ class OwnSource(Source):
         app_name: str | None = None,
         user_id: str | None = None,
         close: bool = True,
+        seal: Seal | None = None,
     ) -> None:
         super().__init__()
+        self._seal = seal
+        self._values = Values(seal)
+        self._memory_sealing = MemorySealing(seal)
         self._config = config
         self._names = names
         self._chosen = (app_name, user_id)
         self._close = close
         self._carry = CarryStatements(names.tables)
-        self._stored = StoredSessions(config.lanes, names.tables)
+        self._stored = StoredSessions(config.lanes, names.tables, seal)
         self._memories = CarryMemoryStatements(MemoryTable(names.memory_table))
         self._artifacts = CarryArtifactStatements(ArtifactTables(names.artifact_table))
         self._there: dict[str, bool] = {}
@@ -145,17 +153,17 @@ class OwnSource(Source):
         after = ""
         while rows := await self._fetch(self._carry.app_state_page, [*self._chosen, after, PAGE], DECODERS):
             for app, state, micros in rows:
-                yield SharedState(
-                    app, None, _native.decode_json(state, place=f"state of app {app!r}"), micros
-                )
+                decoded = await self._values.shared_state(app, None, state, f"app {app!r}")
+                yield SharedState(app, None, decoded, micros)
             after = rows[-1][0]
 
     async def _user_states(self) -> AsyncIterator[Record]:
         after = ["", ""]
         while rows := await self._fetch(self._carry.user_state_page, [*self._chosen, *after, PAGE], DECODERS):
             for app, user, state, micros in rows:
-                place = f"state of user {user!r} in app {app!r}"
-                yield SharedState(app, user, _native.decode_json(state, place=place), micros)
+                place = f"user {user!r} of app {app!r}"
+                decoded = await self._values.shared_state(app, user, state, place)
+                yield SharedState(app, user, decoded, micros)
             after = list(rows[-1][:2])
 
     async def _sessions(self) -> AsyncIterator[Record]:
@@ -180,13 +188,22 @@ class OwnSource(Source):
             self._memories.page, [*self._chosen, *after, PAGE], memories.DECODERS
         ):
             for row in rows:
-                yield _memory(row)
+                yield _memory(await self._opened(row))
             after = list(rows[-1][:4])
+
+    async def _opened(self, row: Row) -> Row:
+        app, user, identity, session_id, author, micros, time_text, content, metadata, expires = row
+        sealed = (identity, author, micros, time_text, content, metadata, session_id)
+        _, _, _, time_text, content, metadata = await self._memory_sealing.opened([app, user], sealed)
+        return (app, user, identity, session_id, author, micros, time_text, content, metadata, expires)
 
     async def _all_artifacts(self) -> AsyncIterator[Record]:
         recorded: dict[str, str] = dict(await self._fetch(self._artifacts.metadata, []))
         service = PsqlpyArtifactService(
-            self._config, self._names.artifact_table, key_length=int(recorded["key_length"])
+            self._config,
+            self._names.artifact_table,
+            key_length=int(recorded["key_length"]),
+            seal=self._seal,
         )
         after: list[Any] = ["", "", "", b"", -1]
         while rows := await self._fetch(
@@ -197,6 +214,7 @@ class OwnSource(Source):
                 name = checked_name(app, user, filename, session_id, service.key_length)
                 found = await service.load_stored(name, version)
                 if found is not None:
+                    metadata = await service._sealing.open_metadata(name, metadata)
                     custom = _native.decode_json(metadata, place=name.place)
                     part = assembled(*found)
                     yield ArtifactRecord(app, user, session_id, filename, version, part, custom, micros)
