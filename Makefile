@@ -159,6 +159,9 @@ bench: bench-crate ## the crate, then all services side by side on one server ea
 	$(BIN)/python benches/append_cost.py
 	$(BIN)/python benches/reads.py
 	$(BIN)/python benches/turn.py
+	$(BIN)/python benches/follow.py
+	$(BIN)/python benches/event_search.py
+	$(BIN)/python benches/time_travel.py
 
 bench-crate: $(STAMPS)/build $(STAMPS)/bench $(STAMPS)/cargo-env ## decoding and encoding beside pydantic and orjson
 	$(CARGO) bench --target-dir target/bench --bench crate -- --quick

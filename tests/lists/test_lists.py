@@ -10,6 +10,7 @@ from google.adk.events import Event, EventActions
 from google.genai import types
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
+from adk_psqlpy.sessions.listing import WaitingCall
 from contract.events import at, said
 from servers import Database, run_sql
 
@@ -221,6 +222,43 @@ async def test_whose_calls(service: PsqlpySessionService) -> None:
     await service.append_event(third, answers("fc-1"))
     assert [call.session_id for call in await service.list_paused(app_name="app")] == ["s2", "s1"]
     assert [call.session_id for call in await service.list_paused(app_name="app", user_id="u")] == ["s1"]
+
+
+async def test_pages_of_calls(service: PsqlpySessionService) -> None:
+    """Each call once, in the order of the whole list, also of one event and of one moment."""
+    for number, (user, second) in enumerate((("u", 3), ("v", 1), ("u", 1), ("w", 1)), start=1):
+        call = asks("fc-1", timestamp=at(second))
+        call.long_running_tool_ids = {"fc-1", "fc-2", "fc-0"}
+        await session_of(service, user, f"s{number}", None, call)
+    for user_id in (None, "u"):
+        whole = await service.list_paused(app_name="app", user_id=user_id)
+        assert len(whole) == (12 if user_id is None else 6)
+        for limit in (1, 2, 5, 100):
+            pages: list[WaitingCall] = []
+            while page := await service.list_paused(
+                app_name="app", user_id=user_id, limit=limit, after=pages[-1] if pages else None
+            ):
+                assert len(page) <= limit
+                pages += page
+            assert pages == whole
+    first = whole[0]
+    await service.append_event(
+        await read(service, first), answers(first.call_id)
+    )  # the call that a page ends with may have been answered meanwhile
+    assert await service.list_paused(app_name="app", user_id="u", after=first) == whole[1:]
+
+
+async def read(service: PsqlpySessionService, call: WaitingCall) -> Session:
+    """The session that a call waits in."""
+    session = await service.get_session(app_name="app", user_id=call.user_id, session_id=call.session_id)
+    assert session is not None
+    return session
+
+
+@pytest.mark.parametrize("given", [{"after": "e"}, {"limit": -1}, {"limit": 1.5}])
+async def test_pages_that_cannot_be(service: PsqlpySessionService, given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(given))):
+        await service.list_paused(app_name="app", **given)
 
 
 async def test_the_index(config: PsqlpyConfig, database: Database) -> None:

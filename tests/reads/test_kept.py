@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -204,6 +205,42 @@ async def test_filters_after_a_kept_read(reads: Reads, filters: dict[str, Any]) 
     await reads.read()
     reads.sql('UPDATE adk_events SET content = \'{"parts": [{"text": "edited"}]}\' WHERE seq = 8')
     assert await reads.store.get_session(*KEY, **filters) == await reads.plain.get_session(*KEY, **filters)
+
+
+async def newest(reads: Reads, count: int) -> tuple[int, int]:
+    """Read so many of the newest, compare with a full read's: how many were kept, and how many were sent."""
+    found, full = await reads.store.get_session(*KEY, limit=count), await reads.plain.get_session(*KEY)
+    assert found is not None
+    assert full is not None
+    assert found == replace(full, events=full.events[-count:])
+    return reads.last
+
+
+async def test_the_newest_of_a_session_that_is_kept(reads: Reads) -> None:
+    await reads.create(spoken(300))
+    assert await reads.store.get_session(*KEY, limit=5) is not None
+    assert reads.counted == []  # nothing was kept, and nothing is kept for it
+    await reads.read()
+    assert await newest(reads, 5) == (5, 0)
+    await reads.append(spoken(2, 300))
+    assert await newest(reads, 5) == (3, 2)
+    assert await newest(reads, 200) == (200, 0)
+    assert await newest(reads, 1_000) == (302, 0)
+    reads.sql("UPDATE adk_events SET author = 'sql' WHERE seq = 10")
+    assert await newest(reads, 5) == (5, 0)  # what is before them is not looked at
+    await reads.read()
+    assert reads.last[1] > 100
+
+
+async def test_the_newest_after_the_newest_were_deleted(reads: Reads) -> None:
+    await reads.create(spoken(300))
+    await reads.read()
+    reads.sql("DELETE FROM adk_events WHERE seq > 250")
+    await newest(reads, 40)
+    reads.sql("DELETE FROM adk_events WHERE seq > 100")
+    await newest(reads, 40)
+    reads.sql("DELETE FROM adk_events")
+    await newest(reads, 40)
 
 
 async def test_what_is_handed_out_is_the_callers_own(reads: Reads) -> None:

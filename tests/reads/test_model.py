@@ -62,9 +62,13 @@ class Model:
                 event.author = "spoiled"
                 event.actions.state_delta["spoiled"] = found
                 event.model_fields_set.add("branch")
-        filters = self.dice.choice(({"limit": 3}, {"after_timestamp": at(self.dice.randrange(300))}))
-        store, plain = self.reads.store, self.reads.plain
-        assert await store.get_session(*key, **filters) == await plain.get_session(*key, **filters)
+        newest = {"limit": self.dice.choice((1, 3, 30, 130, 300))}
+        for filters in (newest, {"after_timestamp": at(self.dice.randrange(300))}):
+            store, plain = self.reads.store, self.reads.plain
+            found = await store.get_session(*key, **filters)
+            assert found == await plain.get_session(*key, **filters)
+            if found is not None and found.events and self.dice.random() < 0.3:
+                found.events[0].author = "spoiled"
 
     def event(self) -> Event:
         number = next(self.numbers)

@@ -48,6 +48,14 @@ class Chunk:
     digest: int
     events: Arrays | list[Row] | Recording
 
+    def __len__(self) -> int:
+        """How many events."""
+        if not isinstance(self.events, tuple):
+            return len(self.events)
+        # An array's head: dimensions, flags, type, then the length (PostgreSQL's array_send).
+        first = self.events[0]
+        return 0 if first is None else int.from_bytes(first[12:16], "big")
+
     @property
     def nbytes(self) -> int:
         """What it weighs, without events that were lent."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from operator import itemgetter
 from typing import Final
 
@@ -27,7 +28,7 @@ _GIVE_UP_AFTER: Final = 3
 
 
 class KeptReads:
-    """Reads whole sessions as `Pages` does, with less to ask of the server.
+    """Reads sessions as `Pages` does, whole or the newest events, with less to ask of the server.
 
     Each answer is what a full read would give: the server compares, in the statement that reads, the versions
     of all rows with those that the events were made of (`KeptStatements.get_unknown`). What is kept is never
@@ -52,31 +53,35 @@ class KeptReads:
         self._telemetry = telemetry
         self._failures = 0
 
-    async def get(self, key: Key, place: str) -> tuple[Row, list[Event]] | None:
+    async def get(self, key: Key, place: str, newest: int | None = None) -> tuple[Row, list[Event]] | None:
         """Give the session's row without events and its events, as `Pages.get`.
 
         Args:
             key: app name, user id, session id.
             place: what to call the session in an error.
+            newest: only so many of the newest events.
 
         Raises:
             psqlpy.exceptions.Error: the server refused the read.
         """
-        if self._failures >= _GIVE_UP_AFTER or self._histories.is_too_large(key):
-            return await self._pages.get(key, "all", [], place)
         known = self._histories.get(key)
         if known is not None and not known.chunks:
             # No chunk covers what is before `next_seq`, where a session that was made again begins.
             known = None
-        firsts = [FIRST_SEQ] if known is None else [*_firsts(known.chunks), known.next_seq]
-        digests = [] if known is None else [chunk.digest for chunk in known.chunks]
-        parameters = [*key, _bigints(firsts), _bigints(digests)]
+        is_full = self._failures >= _GIVE_UP_AFTER or self._histories.is_too_large(key)
+        if is_full or (newest is not None and known is None):
+            return await self._pages.get(key, *_which(newest), place)
+        before, asked = ((), ()) if known is None else _parted(known.chunks, newest)
+        firsts = [FIRST_SEQ] if known is None else [*_firsts(asked), known.next_seq]
+        if before:
+            firsts[0] = asked[0].first_seq
+        parameters = [*key, _bigints(firsts), _bigints([chunk.digest for chunk in asked])]
         try:
             rows = await self._read(self._sql.get_unknown, parameters, self._decoders)
         except (TimeoutError, BaseConnectionPoolError):
             raise
         except Error as error:
-            return await self._plain(key, place, error)
+            return await self._plain(key, place, newest, error)
         self._failures = 0
         if not rows:
             self._histories.discard(key)
@@ -84,15 +89,26 @@ class KeptReads:
         rows.sort(key=itemgetter(0))
         head, *changed = rows
         server, _, seed = head[HEAD : HEAD + 3]
+        if known is not None:
+            known = replace(known, chunks=asked)
         history, events, sent = _assembled(known, changed, (server, seed), place)
+        if before:
+            history = History.of((*before, *history.chunks), history.next_seq, history.origin)
         self._histories.put(key, history)
-        self._telemetry.record_history(kept=len(events) - sent, sent=sent)
+        if newest is not None and len(events) < newest and before:
+            # Some of the newest were deleted, so others are among the newest now.
+            found = await self.get(key, place)
+            return found and (found[0], found[1][-newest:])
+        events = events if newest is None else events[-newest:]
+        self._telemetry.record_history(kept=max(len(events) - sent, 0), sent=sent)
         return head[:HEAD], events
 
-    async def _plain(self, key: Key, place: str, error: Error) -> tuple[Row, list[Event]] | None:
+    async def _plain(
+        self, key: Key, place: str, newest: int | None, error: Error
+    ) -> tuple[Row, list[Event]] | None:
         """Read without what is kept, after that has failed: it is too large, say, or the table is a view."""
         self._histories.discard(key)
-        found = await self._pages.get(key, "all", [], place)
+        found = await self._pages.get(key, *_which(newest), place)
         self._failures += 1
         if self._failures == _GIVE_UP_AFTER:
             logger.warning(
@@ -148,6 +164,22 @@ def _joined(chunks: list[Chunk], recordings: list[Recording]) -> list[Chunk]:
         else:
             joined.append(Chunk(chunk.first_seq, chunk.digest, recording))
     return joined
+
+
+def _which(newest: int | None) -> tuple[str, list[int]]:
+    """As `Pages.get` takes it."""
+    return ("all", []) if newest is None else ("newest", [newest])
+
+
+def _parted(chunks: tuple[Chunk, ...], newest: int | None) -> tuple[tuple[Chunk, ...], tuple[Chunk, ...]]:
+    """The chunks that the newest events are in as far as is known, and those before them."""
+    if newest is None:
+        return (), chunks
+    first, count = len(chunks), 0
+    while first > 0 and count < newest:
+        first -= 1
+        count += len(chunks[first])
+    return chunks[:first], chunks[first:]
 
 
 def _firsts(chunks: Sequence[Chunk]) -> list[int]:

@@ -155,20 +155,37 @@ class Listing:
         ]
 
     @observed("events")
-    async def waiting_calls(self, app_name: str, user_id: str | None = None) -> list[WaitingCall]:
-        """List the calls that wait for an answer, the oldest first.
+    async def waiting_calls(
+        self,
+        app_name: str,
+        user_id: str | None = None,
+        *,
+        limit: int | None = None,
+        after: WaitingCall | None = None,
+    ) -> list[WaitingCall]:
+        """List the calls that wait for an answer, the oldest first; as `ProductLists.list_paused`.
 
         Raises:
+            ValueError: an argument is not of its type.
             psqlpy.exceptions.NotSupportedError: the store seals.
         """
         self._refuse_sealed()
         store = self._store
         store._check(app_name=app_name)
-        parameters = [app_name]
+        parameters: list[Any] = [app_name]
         if user_id is not None:
             store._check(user_id=user_id)
             parameters.append(user_id)
-        sql = self._sql.waiting_calls(one_user=user_id is not None)
+        if after is not None:
+            if not isinstance(after, WaitingCall):
+                raise ValueError(f"after must be a WaitingCall, not {type(after).__name__}")
+            at = parameter(timestamptz(arguments.micros("the timestamp of after", after.timestamp)))
+            parameters += [at, after.user_id, after.session_id, after.seq, after.call_id]
+        if limit is not None:
+            parameters.append(arguments.count("limit", limit))
+        sql = self._sql.waiting_calls(
+            one_user=user_id is not None, after=after is not None, limited=limit is not None
+        )
         rows = await store._read(sql, parameters, _CALLS, kind="list")
         place = f"events of app {app_name!r}"
         return [WaitingCall(*row[:5], **_native.decode_json(row[5], place=place)) for row in rows]
@@ -187,7 +204,14 @@ class ProductLists:
 
     listing: Listing
 
-    async def list_paused(self, *, app_name: str, user_id: str | None = None) -> list[WaitingCall]:
+    async def list_paused(
+        self,
+        *,
+        app_name: str,
+        user_id: str | None = None,
+        limit: int | None = None,
+        after: WaitingCall | None = None,
+    ) -> list[WaitingCall]:
         """List the long-running calls that wait for an answer, of an app or of one user, the oldest first.
 
         Such a call (a confirmation, a credential, a question, or any tool that is marked as long-running)
@@ -195,9 +219,12 @@ class ProductLists:
         tool answers itself is not counted, nor is a call that a rewind undid. A call that the user went on
         without answering still waits.
 
+        `limit` is the size of a page, and the last call of one page as `after` gives the page that follows. A
+        call that begins to wait meanwhile is met on a later page, unless its event carries an earlier time.
+
         `create_tables(waiting_index=True)` makes the index that finds them without reading all events.
         """
-        return await self.listing.waiting_calls(app_name, user_id)
+        return await self.listing.waiting_calls(app_name, user_id, limit=limit, after=after)
 
     @staticmethod
     def title(session: Session, *, key: str = "title") -> str | None:

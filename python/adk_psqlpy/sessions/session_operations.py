@@ -105,8 +105,8 @@ class SessionOperations(Operations):
             read = partial(self._reads.fetch, staleness_sec=max_staleness_sec)
             pages = Pages(self._sql, read, read, SESSION, self._values.events)
             found = await self._explained(pages.get(key, which, parameters, place))
-        elif which == "all" and self._histories.max_bytes:
-            found = await self._kept_reads.get(key, place)
+        elif which in ("all", "newest") and self._histories.max_bytes:
+            found = await self._kept_reads.get(key, place, *parameters)
         else:
             found = await self._pages.get(key, which, parameters, place)
         if found is None:

@@ -91,18 +91,30 @@ class ListingStatements:
         """
 
     @cache  # noqa: B019 - a store has one of these, for as long as it lives
-    def waiting_calls(self, *, one_user: bool) -> str:
-        """`$2` the user (`one_user`). The calls that wait, oldest first.
+    def waiting_calls(self, *, one_user: bool, after: bool = False, limited: bool = False) -> str:
+        """`$2` the user (`one_user`), then time, user, session, `seq` and call id of the last call seen (`after`),
+        then how many (`limited`). The calls that wait, oldest first, ties by what `after` has behind the time.
 
         User, session, event, its `seq` and time, and an object with invocation_id, call_id, and the call's
         name and args (null where the event does not hold the call).
         """
+        place = 3 if one_user else 2
+        order = (
+            """w.timestamp, w.user_id COLLATE "C", w.session_id COLLATE "C", w.seq, w.call_id COLLATE "C" """
+        )
+        seen = ""
+        if after:
+            values = ", ".join(f"${place + number}" for number in range(5))
+            seen = f"WHERE w.timestamp >= ${place} AND ({order}) > ({values})"
+            place += 5
+        limit = f"LIMIT (SELECT ${place}::bigint)" if limited else ""
         return f"""
         SELECT w.user_id, w.session_id, w.event_id, w.seq, w.timestamp, jsonb_build_object(
                    'invocation_id', w.invocation_id, 'call_id', w.call_id,
                    'name', w.call->'name', 'args', w.call->'args') AS call
         FROM ({self._waiting("$1", "$2" if one_user else None)}) AS w
-        ORDER BY w.timestamp, w.user_id COLLATE "C", w.session_id COLLATE "C", w.seq
+        {seen}
+        ORDER BY {order} {limit}
         """
 
     @cached_property
