@@ -47,6 +47,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--pg-image", default="postgres:18", metavar="IMAGE", help="image of --pg=container")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "one_server(reason): not on a Citus cluster")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    mark = item.get_closest_marker("one_server")
+    if mark is not None and item.config.getoption("--pg") == "citus":
+        pytest.skip(f"on one server only: {mark.kwargs['reason']}")
+
+
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """The PostgreSQL server of this session."""

@@ -12,7 +12,15 @@ from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sql import Tables
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
 from adk_psqlpy.sql.delegated import DelegatedStatements
-from adk_psqlpy.sql.distribution import READY, distribute, drop_local_copies, recorded_in, shards, there
+from adk_psqlpy.sql.distribution import (
+    READY,
+    distribute,
+    drop_local_copies,
+    locked,
+    recorded_in,
+    shards,
+    there,
+)
 from adk_psqlpy.sql.memory import MemoryTable
 
 
@@ -50,7 +58,7 @@ async def distribute_tables(
     store = PsqlpyADKStore(config, names.sessions, names.events, key_length=length)
     await store.create_tables(distributed=True)
     # Shards that were split since then have no functions of their own.
-    await lanes.batch("\n".join(DelegatedStatements(tables).functions))
+    await lanes.batch(locked(DelegatedStatements(tables).functions))
     length = int((await _recorded(lanes, artifacts.metadata)).get("key_length", key_length))
     await PsqlpyArtifactService(config, names.artifacts, key_length=length).create_tables(distributed=True)
     recorded = await _recorded(lanes, memories.metadata)

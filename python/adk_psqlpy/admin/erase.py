@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from psqlpy.exceptions import DatabaseError
 
+from adk_psqlpy.admin.shards import is_distributed
 from adk_psqlpy.admin.tables import present_tables
 from adk_psqlpy.checks import LONGEST_KEY, check_identifier
 from adk_psqlpy.config import PsqlpyConfig
@@ -98,6 +99,10 @@ async def erase_user(
     tables = Tables(session_table, events_table)
     names = await _present(config, tables, memory_table, artifact_table, credential_table, key_table)
     lanes, him = lanes_of(config), [app_name, user_id]
+    counted = None
+    if await is_distributed(lanes, tables.metadata):
+        # Citus may execute the deletions of one statement before it counts.
+        counted = await lanes.fetch(sql.count(names.all), him, repeat=Repeat.READ)
     rows = await lanes.fetch(sql.erase(names), him, repeat=Repeat.AFTER_FAILURE)
     known = arrays(("text",), ([table.encode()] for table in names.all))
     searched = [table for (table,) in await lanes.fetch(sql.NAMING_USERS, known, repeat=Repeat.READ)]
@@ -108,7 +113,7 @@ async def erase_user(
     return Erased(
         app_name,
         user_id,
-        _by_table(names, rows),
+        _by_table(names, rows if counted is None else counted),
         {searched[place]: count for place, count in found if count},
         searched,
         mentions,

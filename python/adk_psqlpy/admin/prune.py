@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from psqlpy.exceptions import DatabaseError
 
+from adk_psqlpy.admin.shards import users_of_shards
 from adk_psqlpy.admin.tables import present_tables, require_tables
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.binary import arrays
@@ -18,6 +19,12 @@ from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.sql import Tables
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
 from adk_psqlpy.sql.artifacts import ArtifactStatements
+from adk_psqlpy.sql.delegated_prune import (
+    DelegatedPrune,
+    DelegatedPruneArtifacts,
+    DelegatedPruneMemories,
+    definitions,
+)
 from adk_psqlpy.sql.memory import MemoryTable
 from adk_psqlpy.sql.prune import PruneArtifacts, PruneMemories, PruneStatements
 
@@ -132,7 +139,8 @@ async def prune(
     Each portion is one transaction. Writers are not waited for: what somebody has locked is passed over, and
     what was written after it was found stays. Writers of what a portion deletes wait for that portion.
     Several processes may do this at once. Cut off at any time, it leaves whole sessions, whole invocations
-    and whole artifacts.
+    and whole artifacts. Where tables are distributed, one shard is done after another. The functions for that
+    are made when they are missing, which takes the owner of the tables.
 
     Args:
         config: the server.
@@ -169,8 +177,9 @@ async def prune(
                     f"there is no table {table} on the search path of this connection: check the name, or "
                     "leave the rule out that needs it"
                 )
+    lanes = lanes_of(config)
     work = _Work(
-        lanes_of(config),
+        lanes,
         rules,
         now or datetime.now(timezone.utc),
         dry_run,
@@ -178,15 +187,54 @@ async def prune(
         pause_sec,
         progress or (lambda _: None),
     )
-    if rules.of_sessions:
-        await work.sessions(PruneStatements(tables))
-    if rules.of_events:
-        await work.events(PruneStatements(tables))
+    if rules.of_sessions or rules.of_events:
+        of_sessions = await _for_sessions(lanes, tables)
+        if rules.of_sessions:
+            for sessions in of_sessions:
+                await work.sessions(sessions)
+        if rules.of_events:
+            for sessions in of_sessions:
+                await work.events(sessions)
     if rules.expired_memories:
-        await work.memories(PruneMemories(memories))
+        for expired in await _for_memories(lanes, memories):
+            await work.memories(expired)
     if rules.orphaned_artifacts:
-        await work.artifacts(PruneArtifacts(artifacts, tables), ArtifactStatements(artifacts))
+        for orphaned, collect in await _for_artifacts(lanes, artifacts, tables):
+            await work.artifacts(orphaned, collect)
     return work.done
+
+
+# The statements: one set, or one for each shard where tables are distributed.
+
+
+async def _for_sessions(lanes: Lanes, tables: Tables) -> Sequence[PruneStatements]:
+    users = await users_of_shards(lanes, tables.metadata, "", tables.sessions)
+    if not users:
+        return [PruneStatements(tables)]
+    made = [DelegatedPrune(tables=tables, key=user) for user in users]
+    await lanes.batch(definitions(made[0].functions.values(), tables.session_table))
+    return made
+
+
+async def _for_memories(lanes: Lanes, table: MemoryTable) -> Sequence[PruneMemories]:
+    users = await users_of_shards(lanes, table.metadata, f"{table.name}.", table.memories)
+    if not users:
+        return [PruneMemories(table)]
+    made = [DelegatedPruneMemories(table=table, key=user) for user in users]
+    await lanes.batch(definitions(made[0].functions.values(), table.memory_table))
+    return made
+
+
+async def _for_artifacts(
+    lanes: Lanes, artifacts: ArtifactTables, tables: Tables
+) -> Sequence[tuple[PruneArtifacts, str]]:
+    """With the statement that collects contents."""
+    users = await users_of_shards(lanes, artifacts.metadata, "", artifacts.artifacts)
+    if not users:
+        return [(PruneArtifacts(artifacts, tables), ArtifactStatements(artifacts).collect_portion)]
+    made = [DelegatedPruneArtifacts(artifacts=artifacts, sessions=tables, key=user) for user in users]
+    await lanes.batch(definitions(made[0].functions.values(), artifacts.artifact_table))
+    return [(each, each.collect_portion) for each in made]
 
 
 class _Work:
@@ -265,8 +313,8 @@ class _Work:
             ((gone,),) = await self._write(sql.delete, [self._now, self._apps, self._portion])
             await self._count(memories=gone)
 
-    async def artifacts(self, sql: PruneArtifacts, own: ArtifactStatements) -> None:
-        """Artifacts of sessions that are not there, and what no version needs."""
+    async def artifacts(self, sql: PruneArtifacts, collect: str) -> None:
+        """Artifacts of sessions that are not there, and what no version needs, which `collect` deletes."""
         before = self._now - GRACE
         async for page in self._pages(sql.orphans, 4, before):
             for rows in _portions(page, self._portion, lambda row: int(row[5])):
@@ -286,7 +334,7 @@ class _Work:
         few = max(1, self._portion // 50)
         contents = uploads = few
         while contents == few:
-            ((contents, size),) = await self._write(own.collect_portion, [few])
+            ((contents, size),) = await self._write(collect, [few])
             await self._count(contents=contents, content_bytes=size)
         while uploads == few:
             ((uploads,),) = await self._write(sql.clear_uploads, [before, few])

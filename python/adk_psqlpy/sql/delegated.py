@@ -13,10 +13,10 @@ from typing import Final
 
 from adk_psqlpy import _native
 from adk_psqlpy.sql.distribution import digest
-from adk_psqlpy.sql.functions import Function, define_hold_shards, on_shard
+from adk_psqlpy.sql.functions import Function, define_hold_shards
 from adk_psqlpy.sql.reading import CHUNK
+from adk_psqlpy.sql.shard_tables import TablesOfShard
 from adk_psqlpy.sql.statements import Statements
-from adk_psqlpy.sql.tables import Tables
 
 _COLUMNS: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
 
@@ -47,30 +47,6 @@ _HEAD: Final = (
     ("app_state", "jsonb"),
     ("user_state", "jsonb"),
 )
-
-
-class _TablesOfShard(Tables):
-    """The tables that statements of one user write to, as those of a shard. App states are those of the node."""
-
-    @property
-    def sessions(self) -> str:
-        return on_shard(super().sessions)
-
-    @property
-    def events(self) -> str:
-        return on_shard(super().events)
-
-    @property
-    def user_states(self) -> str:
-        return on_shard(super().user_states)
-
-    @property
-    def state_log(self) -> str:
-        return on_shard(super().state_log)
-
-    @property
-    def app_states(self) -> str:
-        return on_shard(super().app_states)
 
 
 @dataclass(frozen=True)
@@ -296,7 +272,7 @@ class DelegatedStatements(Statements):
     @cached_property
     def _on_shard(self) -> Statements:
         """The statements of one server, for the tables of a shard."""
-        return Statements(_TablesOfShard(self.tables.session_table, self.tables.events_table))
+        return Statements(TablesOfShard(self.tables.session_table, self.tables.events_table))
 
     def _then_app_state(self, statement: str, at: str) -> str:
         """A body: a statement that writes to the shard, and the app's delta where that wrote anything."""

@@ -68,6 +68,11 @@ def distribute(
         _record(metadata, f"{prefix}distributed", BY_USER),
         _record(metadata, f"{prefix}functions", digest((*functions, *by_user))),
     ]
+    return locked(steps)
+
+
+def locked(steps: Iterable[str]) -> str:
+    """A batch of DDL on a cluster: one process at a time, all of it or nothing."""
     return "\n".join(
         [
             "SET LOCAL client_min_messages = warning;",

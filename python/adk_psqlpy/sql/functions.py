@@ -9,6 +9,9 @@ calls the variant `any`, whose statements name the distributed tables.
 What is written past Citus holds the lock on the shard's metadata that Citus itself takes to write, and looks for the
 shard after that. So a shard that moves waits for it, and nothing is written to a shard that has moved away.
 
+A statement that is rare needs no variants: it is put together at each call, for the tables of the shard
+(`ShardStatement`).
+
 A function's name ends in a digest of its definition, so that processes of two versions each find their own.
 """
 
@@ -231,3 +234,64 @@ class Function:
                         END IF;
                     END LOOP;
                 END"""
+
+
+@dataclass(frozen=True)
+class ShardStatement(Function):
+    """A function that executes its body, one statement with `$1...` for the parameters, on the shard.
+
+    It is planned at each call. `elsewhere` says what happens where the shard is not on the node: the statement is
+    executed for the distributed tables, or (`False`, for statements that Citus would refuse or that are meant for
+    one shard) the call fails.
+    """
+
+    elsewhere: bool = True
+
+    @property
+    def definition(self) -> str:
+        """A batch that makes and distributes it, unless it is there."""
+        kinds = ", ".join(kind for _, kind in self.parameters)
+        tables = dict.fromkeys(_MARKED.findall(self.body))
+        on_shard_of = "".join(
+            f"""
+                        statement := replace(statement, '{on_shard(table)}', (
+                            SELECT shard_name(t.logicalrelid, t.shardid)
+                            FROM pg_dist_shard AS t JOIN pg_dist_shard AS home ON home.shardid = shard
+                            WHERE t.logicalrelid = '{table}'::regclass
+                                AND (t.shardminvalue IS NULL OR t.shardminvalue = home.shardminvalue)
+                        ));"""
+            for table in tables
+        )
+        on_tables = "".join(
+            f"""
+                        statement := replace(statement, '{on_shard(table)}', '{table}');"""
+            for table in tables
+        )
+        moved = """
+                        RAISE EXCEPTION 'the shard % was moved to another node meanwhile, so nothing was done', shard
+                            USING HINT = 'Do it again.';"""
+        holding = f"PERFORM {hold_shards(self.table)}(ARRAY[shard]);" if self.volatility == "VOLATILE" else ""
+        body = f"""
+                DECLARE
+                    shard bigint := {self._shard_of % f"p_{self.by}"};
+                    statement text := $statement$ {self.body} $statement$;
+                BEGIN
+                    {holding}
+                    IF NOT EXISTS (
+                        SELECT FROM pg_dist_placement AS p JOIN pg_dist_local_group AS own ON p.groupid <> own.groupid
+                        WHERE p.shardid = shard
+                    ) THEN{on_shard_of}
+                    ELSE{on_tables if self.elsewhere else moved}
+                    END IF;
+                    RETURN QUERY EXECUTE statement USING {", ".join(f"p_{name}" for name, _ in self.parameters)};
+                END"""
+        return f"""
+        DO $function$ BEGIN
+            IF to_regprocedure('{self.name}({kinds})') IS NULL THEN
+                {self._create(self.name, body)}
+                PERFORM create_distributed_function(
+                    '{self.name}({kinds})'::regprocedure, 'p_{self.by}', colocate_with => '{quoted(self.table)}'
+                );
+            END IF;
+        END $function$;
+        """

@@ -1,0 +1,43 @@
+"""The shards of distributed tables, for what visits one after another."""
+
+from __future__ import annotations
+
+from psqlpy.exceptions import DatabaseError
+
+from adk_psqlpy.connections.lanes import Lanes
+from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.sql.delegated_prune import shard_keys
+from adk_psqlpy.sql.distribution import recorded_in, there
+
+
+async def is_distributed(lanes: Lanes, metadata: str, prefix: str = "") -> bool:
+    """Whether the tables of a service are distributed, by what its table `metadata` (quoted) records."""
+    ((found,),) = await lanes.fetch(there(), [metadata], kind="read")
+    if not found:
+        return False
+    recorded: dict[str, str] = dict(await lanes.fetch(recorded_in(metadata), [], repeat=Repeat.READ))
+    return f"{prefix}distributed" in recorded
+
+
+async def users_of_shards(lanes: Lanes, metadata: str, prefix: str, table: str) -> list[str]:
+    """For each shard of a table a user id that belongs there; empty where the table is not distributed.
+
+    Args:
+        lanes: where to ask.
+        metadata: the table that records whether it is distributed, quoted.
+        prefix: before the key of what is recorded.
+        table: the table, quoted.
+
+    Raises:
+        psqlpy.exceptions.DatabaseError: a shard is for so few users that none was found.
+    """
+    if not await is_distributed(lanes, metadata, prefix):
+        return []
+    rows = await lanes.fetch(shard_keys(table), [], repeat=Repeat.READ)
+    missed = (rows[0][1] if rows else 1) - len(rows)
+    if missed:
+        raise DatabaseError(
+            f"{missed} shards of {table} are for so few users that no user id was found for them, so nothing "
+            "was deleted. Such shards come from isolate_tenant_to_new_shard()"
+        )
+    return [user for user, _ in rows]
