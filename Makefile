@@ -75,8 +75,13 @@ test-rust: $(STAMPS)/build $(STAMPS)/cargo-env ## cargo test, with the Python mo
 	$(CARGO) test $$CARGO_TEST_SCOPE
 	$(CARGO) test $$CARGO_TEST_SCOPE --no-default-features --features serde --target-dir target/bare
 
+# The part of the contract suite that is run once more as a role that policies bind: reads, writes, shared state, lists.
+UNDER_ROW_SECURITY := $(addprefix tests/contract/,test_append.py test_create.py test_get.py test_list.py test_stale.py \
+    test_user_state.py artifacts/test_scopes.py memory/test_memory_search.py)
+
 test-python: $(STAMPS)/build $(STAMPS)/tools ## pytest on the embedded server (or on ADK_PSQLPY_TEST_DSN)
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --row-security $(UNDER_ROW_SECURITY) -k psqlpy
 
 # One environment and one build a version, in .make/pythons; PYTHONS="python3.12 /path/to/python" for others.
 test-pythons: $(STAMPS)/tools $(STAMPS)/cargo ## contract, fidelity, lanes and unit suites on each Python that is here

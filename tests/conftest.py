@@ -17,6 +17,7 @@ import pytest
 from adk_psqlpy.config import PsqlpyConfig
 from clusters import NOT_HERE, Cluster, choose_cluster
 from poolers import Pooler
+from secured import CONTRACT_APPS, Roles, secured_dsn
 from servers import BinaryServer, Database, Server, choose_server, wheel_binaries
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption(
         "--pooler", metavar="PROGRAM", help="pgbouncer: tests/pooler runs, and other suites go through it"
+    )
+    parser.addoption(
+        "--row-security",
+        action="store_true",
+        help="the contract suite of ours as a role that row-level security binds",
     )
     parser.addoption("--pg-image", default="postgres:18", metavar="IMAGE", help="image of --pg=container")
 
@@ -98,6 +104,22 @@ def database(server: Server, pooler_in_front: Pooler | None) -> Iterator[Databas
     made = Database(name, server.database_dsn(name), server)
     yield made if pooler_in_front is None else pooler_in_front.through(made)
     server.drop_database(name)
+
+
+@pytest.fixture
+def roles(database: Database) -> Iterator[Roles]:
+    """Roles of that database, dropped at the end."""
+    made = Roles(database)
+    yield made
+    made.drop()
+
+
+@pytest.fixture
+def service_dsn(request: pytest.FixtureRequest, database: Database) -> str:
+    """The database of the superuser, or with `--row-security` of a role that policies bind."""
+    if not request.config.getoption("--row-security"):
+        return database.dsn
+    return secured_dsn(request.getfixturevalue("roles"), CONTRACT_APPS)
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ async def test_all_is_well(all_tables: PsqlpyConfig, service: PsqlpySessionServi
             "tables of sessions",
         ),
         *("tables of memories", "tables of artifacts", "indexes", "rights", "vacuum", "longest history"),
-        *("largest state", "oldest transaction"),
+        *("largest state", "oldest transaction", "row security"),
     }
     document = (await running("doctor", "--dsn", dsn, "--json")).json
     assert {finding["check"] for finding in document["findings"]} == checks

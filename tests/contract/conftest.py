@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .backends import BACKENDS, Backend
-from .differences import apply_differences
+from .differences import OURS, apply_differences
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,7 +30,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Each backend in turn, on data of its own (a fresh database where it uses one)."""
     needs_postgres, build = BACKENDS[request.param]
-    return build(request.getfixturevalue("database").dsn) if needs_postgres else build()
+    if not needs_postgres:
+        return build()
+    ours = request.param in OURS
+    return build(request.getfixturevalue("service_dsn") if ours else request.getfixturevalue("database").dsn)
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from functools import cached_property
 
 from psqlpy.exceptions import Error
 
+from adk_psqlpy.admin.access import SecuredTables
+from adk_psqlpy.admin.access_checks import of_access
 from adk_psqlpy.admin.doctor import Finding
 from adk_psqlpy.admin.load_checks import of_load
 from adk_psqlpy.admin.table_checks import of_tables
@@ -39,6 +41,11 @@ class Names:
     def __post_init__(self) -> None:
         """Refuse what is no name. Raises ValueError."""
         _ = self.tables, self.memories, self.artifacts
+
+    @property
+    def secured(self) -> SecuredTables:
+        """Those that have policies under row-level security."""
+        return SecuredTables(self.session_table, self.events_table, self.memory_table, self.artifact_table)
 
     @cached_property
     def tables(self) -> Tables:
@@ -82,6 +89,7 @@ async def of_server(config: PsqlpyConfig, names: Names) -> list[Finding]:
         await _pooler(config),
         await _extensions(config, names),
         *await of_tables(lanes, names.tables, names.memories, names.artifacts),
+        await of_access(lanes, names.secured.services(), server.role),
         *await of_load(lanes, names.tables, in_recovery=server.in_recovery),
     ]
 

@@ -7,7 +7,9 @@ from psqlpy.exceptions import DatabaseError, Error
 from adk_psqlpy.admin.tables import require_tables
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import lanes_of
+from adk_psqlpy.row_security import keep_secured
 from adk_psqlpy.sql import Tables
+from adk_psqlpy.sql.row_security import of_sessions
 from adk_psqlpy.sql.views import Views
 
 
@@ -32,6 +34,7 @@ async def create_views(
             f"the views {', '.join(views.names.values())} were not made: {error}. Making them takes the "
             "right to create in their schema, and replacing them their owner"
         ) from error
+    await keep_secured(lanes_of(config), of_sessions(views.tables), wanted=False, made=True)
     return list(views.names.values())
 
 

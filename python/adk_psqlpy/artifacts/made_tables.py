@@ -6,12 +6,14 @@ from collections.abc import Mapping
 
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.row_security import keep_secured
 from adk_psqlpy.sql.artifact_tables import SCHEMA_VERSION, ArtifactTables, create_tables, made_with
 from adk_psqlpy.sql.artifacts import ArtifactStatements
 from adk_psqlpy.sql.delegated_artifacts import DelegatedArtifactStatements
 from adk_psqlpy.sql.distribution import distribute, drop_local_copies
 from adk_psqlpy.sql.migrate import record_sealed
 from adk_psqlpy.sql.recorded import check_made_with, check_server, recorded_version
+from adk_psqlpy.sql.row_security import of_artifacts
 
 
 class MadeTables:
@@ -30,22 +32,24 @@ class MadeTables:
         """Make the tables on the first use."""
         # Several first uses at once all do it: they take turns in the server.
         if not self._created:
-            await self.create(distributed=False)
+            await self.create(distributed=False, row_security=False)
 
-    async def create(self, *, distributed: bool) -> None:
+    async def create(self, *, distributed: bool, row_security: bool) -> None:
         """Make the tables as `PsqlpyArtifactService.create_tables` says."""
         ((number, metadata),) = await self._lanes.fetch(
             self.sql.version, [self.tables.metadata], kind="read", repeat=Repeat.READ
         )
         check_server(number)
         recorded = await self._recorded() if metadata is not None else {}
-        if recorded_version(recorded, SCHEMA_VERSION, self.tables.artifacts) < SCHEMA_VERSION:
+        made = recorded_version(recorded, SCHEMA_VERSION, self.tables.artifacts) < SCHEMA_VERSION
+        if made:
             await self._lanes.batch(create_tables(self.tables, self.key_length))
             recorded = await self._recorded()
         if self._sealed and "sealed" not in recorded:
             await self._lanes.batch(record_sealed(self.tables.metadata))
         if distributed or "distributed" in recorded:
             await self._distribute(recorded)
+        await keep_secured(self._lanes, of_artifacts(self.tables), wanted=row_security, made=made)
         self._created = True
 
     async def _distribute(self, recorded: Mapping[str, str]) -> None:

@@ -108,12 +108,14 @@ class PsqlpyArtifactService(BaseArtifactService):
 
     # Tables.
 
-    async def create_tables(self, *, distributed: bool = False) -> None:
+    async def create_tables(self, *, distributed: bool = False, row_security: bool = False) -> None:
         """Make the tables, or bring them to the newest version. Safe to call from many processes.
 
         Args:
             distributed: whether to distribute the tables by `user_id` over the nodes of a Citus cluster. They
                 stay so. Filled tables are copied, and writes to them wait meanwhile.
+            row_security: whether roles see only what `adk_psqlpy.admin.access.grant_access` gave them
+                (docs/security.md). It stays so.
 
         Every other method does this on the first use of the service. If you call it when a program starts,
         missing rights are noticed early.
@@ -123,7 +125,7 @@ class PsqlpyArtifactService(BaseArtifactService):
                 made by a newer version of this package.
             ValueError: the tables were made with another name or `key_length`.
         """
-        await self._made.create(distributed=distributed)
+        await self._made.create(distributed=distributed, row_security=row_security)
 
     async def _read(self, sql: str, parameters: list[Any], kind: Kind = "read") -> list[Row]:
         await self._made.ready()

@@ -18,6 +18,8 @@ VERBS: Final = {
     "export": "export",
     "import": "import_",
     "views": "views",
+    "grant": "grant",
+    "revoke": "revoke",
     "distribute": "distribute",
     "init": "init",
     "demo": "demo",

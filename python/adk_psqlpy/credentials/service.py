@@ -19,13 +19,17 @@ from adk_psqlpy.connections import binary
 from adk_psqlpy.connections.lanes import Decoders, Row, lanes_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind
+from adk_psqlpy.row_security import keep_secured
+from adk_psqlpy.schema_version import stored_version
 from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sql.credentials import (
     LONGEST_NAME,
+    SCHEMA_VERSION,
     CredentialStatements,
     CredentialTable,
     create_credentials,
 )
+from adk_psqlpy.sql.row_security import of_credentials
 
 if TYPE_CHECKING:
     from google.adk.agents.callback_context import CallbackContext
@@ -85,9 +89,17 @@ class PsqlpyCredentialService(BaseCredentialService):
         self._lanes = lanes_of(config)
         self._created = False
 
-    async def create_tables(self) -> None:
-        """Make the table. Safe to call from many processes; the first use of the service does it too."""
-        await self._lanes.batch(create_credentials(self.table, self.key_length))
+    async def create_tables(self, *, row_security: bool = False) -> None:
+        """Make the table. Safe to call from many processes; the first use of the service does it too.
+
+        Args:
+            row_security: whether roles see only what `adk_psqlpy.admin.access.grant_access` gave them
+                (docs/security.md). It stays so.
+        """
+        made = await stored_version(self._lanes, self.table.metadata) < SCHEMA_VERSION
+        if made:
+            await self._lanes.batch(create_credentials(self.table, self.key_length))
+        await keep_secured(self._lanes, of_credentials(self.table), wanted=row_security, made=made)
         self._created = True
 
     @override

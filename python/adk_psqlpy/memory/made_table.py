@@ -6,6 +6,7 @@ from psqlpy.exceptions import NotSupportedError
 
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.row_security import keep_secured
 from adk_psqlpy.sql.distribution import distribute, drop_local_copies
 from adk_psqlpy.sql.memory import (
     MEMORY_SCHEMA_VERSION,
@@ -15,6 +16,7 @@ from adk_psqlpy.sql.memory import (
     text_search_configuration,
 )
 from adk_psqlpy.sql.recorded import check_made_with, check_server, recorded_version
+from adk_psqlpy.sql.row_security import of_memories
 
 
 class MadeTable:
@@ -42,11 +44,11 @@ class MadeTable:
     async def statements(self) -> MemoryStatements:
         """Give the statements for the table; the first call makes it."""
         if self._sql is None:
-            await self.create(distributed=False)
+            await self.create(distributed=False, row_security=False)
         assert self._sql is not None
         return self._sql
 
-    async def create(self, *, distributed: bool) -> None:
+    async def create(self, *, distributed: bool, row_security: bool) -> None:
         """Make the table as `PsqlpyMemoryService.create_tables` says."""
         sql = MemoryStatements(self.table, self.dimensions)
         schema, name = text_search_configuration(self.language)
@@ -67,7 +69,8 @@ class MadeTable:
         recorded = await self._recorded(sql) if there else {}
         version = recorded_version(recorded, MEMORY_SCHEMA_VERSION, self.table.memories)
         lacks_vectors = self.dimensions is not None and "dimensions" not in recorded
-        if version < MEMORY_SCHEMA_VERSION or lacks_vectors:
+        made = version < MEMORY_SCHEMA_VERSION or lacks_vectors
+        if made:
             await self._lanes.batch(
                 create_memory_table(
                     self.table, self.key_length, self.language, self.dimensions, sealed=self._sealed
@@ -78,6 +81,7 @@ class MadeTable:
             t = self.table
             await self._lanes.batch(distribute(t.metadata, [t.memories], [], [], prefix=f"{t.name}."))
             await self._lanes.batch(drop_local_copies([t.memories, t.metadata]))
+        await keep_secured(self._lanes, of_memories(self.table), wanted=row_security, made=made)
         dimensions = recorded.get("dimensions")
         self._sql = MemoryStatements(self.table, None if dimensions is None else int(dimensions))
 

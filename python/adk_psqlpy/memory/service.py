@@ -114,12 +114,14 @@ class PsqlpyMemoryService(BaseMemoryService):
 
     # Tables.
 
-    async def create_tables(self, *, distributed: bool = False) -> None:
+    async def create_tables(self, *, distributed: bool = False, row_security: bool = False) -> None:
         """Make the table and its indexes, or bring them up to date. Safe to call from many processes.
 
         Args:
             distributed: whether to distribute the table by `user_id` over the nodes of a Citus cluster. It
                 stays so. A filled table is copied, and writes to it wait meanwhile.
+            row_security: whether roles see only what `adk_psqlpy.admin.access.grant_access` gave them
+                (docs/security.md). It stays so.
 
         Raises:
             psqlpy.exceptions.NotSupportedError: the server is older than PostgreSQL 15, the table was made
@@ -127,7 +129,7 @@ class PsqlpyMemoryService(BaseMemoryService):
             ValueError: there is no such language, or the table was made with another one, another
                 `key_length` or other `dimensions`.
         """
-        await self._made.create(distributed=distributed)
+        await self._made.create(distributed=distributed, row_security=row_security)
 
     # Adding.
 

@@ -16,9 +16,12 @@ from adk_psqlpy.connections.lanes import Decoders, Row, lanes_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind
 from adk_psqlpy.errors import MissingKeyError
+from adk_psqlpy.row_security import keep_secured
+from adk_psqlpy.schema_version import stored_version
 from adk_psqlpy.seal.rings import KEY_BYTES, KeyRing
 from adk_psqlpy.seal.seal import Seal
-from adk_psqlpy.sql.user_keys import UserKeyStatements, UserKeyTable, create_user_keys
+from adk_psqlpy.sql.row_security import of_user_keys
+from adk_psqlpy.sql.user_keys import SCHEMA_VERSION, UserKeyStatements, UserKeyTable, create_user_keys
 
 _DECODERS: Final[Decoders] = {"wrapped": binary.raw}
 
@@ -57,9 +60,17 @@ class UserKeys:
     def __repr__(self) -> str:
         return f"UserKeys({self.table.key_table!r}, master={self._master.ring!r})"
 
-    async def create_tables(self) -> None:
-        """Make the key table. Safe to call from many processes; the first use of the ring does it too."""
-        await self._lanes.batch(create_user_keys(self.table, self.key_length))
+    async def create_tables(self, *, row_security: bool = False) -> None:
+        """Make the key table. Safe to call from many processes; the first use of the ring does it too.
+
+        Args:
+            row_security: whether roles see only what `adk_psqlpy.admin.access.grant_access` gave them
+                (docs/security.md). It stays so.
+        """
+        made = await stored_version(self._lanes, self.table.metadata) < SCHEMA_VERSION
+        if made:
+            await self._lanes.batch(create_user_keys(self.table, self.key_length))
+        await keep_secured(self._lanes, of_user_keys(self.table), wanted=row_security, made=made)
         self._created = True
 
     async def key(self, key_id: str) -> bytes:

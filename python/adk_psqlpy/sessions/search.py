@@ -62,8 +62,10 @@ class EventSearch:
         self._lanes = lanes
         self._recorded = recorded
 
-    async def change(self, wanted: bool | str, recorded: dict[str, str]) -> None:
+    async def change(self, wanted: bool | str, recorded: dict[str, str]) -> bool:
         """Make the index, with its language, or take it away; nothing where it is so already.
+
+        Gives whether it was made.
 
         Raises:
             ValueError: there is no such language, or the index was made with another one.
@@ -72,7 +74,7 @@ class EventSearch:
         if wanted is False:
             if there is not None:
                 await self._lanes.batch(drop_event_search(self._sql.tables))
-            return
+            return False
         language = "simple" if wanted is True else wanted
         if there is not None:
             if wanted is not True and there != language:
@@ -80,13 +82,14 @@ class EventSearch:
                     f"event_search was made with the language {there!r}, not {language!r}: "
                     "create_tables(event_search=False) takes it away, so that it can be made anew"
                 )
-            return
+            return False
         known = await self._lanes.fetch(
             self._sql.knows_language, [*split("event_search", language)], repeat=Repeat.READ
         )
         if not known[0][0]:
             raise ValueError(f"event_search {language!r} is no text search configuration of this database")
         await self._lanes.batch(create_event_search(self._sql.tables, self._key_length, language))
+        return True
 
     async def search(
         self, app_name: str, user_id: str | None, query: str, limit: int, window: Window

@@ -53,6 +53,7 @@ class PsqlpyADKStore(SessionOperations, EventOperations):
         views: bool = False,
         distributed: bool = False,
         waiting_index: bool = False,
+        row_security: bool = False,
     ) -> None:
         """Make the tables and indexes, or bring them to the newest version. Safe to call from many processes.
 
@@ -74,6 +75,9 @@ class PsqlpyADKStore(SessionOperations, EventOperations):
             waiting_index: make the partial index by which `list_paused` and `list_sessions(waiting=...)` find
                 long-running calls, if it is not there. Others read and write meanwhile. It holds the events
                 with such calls only, so other appends do not write to it.
+            row_security: whether roles see only what `adk_psqlpy.admin.access.grant_access` gave them
+                (docs/security.md). It stays so, also for tables that are made later. Makes the table of
+                streamed texts too, since a service's role cannot make it. Not for distributed tables.
 
         Every process should ask for the same set, or for none. A change is one transaction. Writes of
         sessions wait until it is done, reads only while the old indexes are dropped; it gives up, and
@@ -83,7 +87,8 @@ class PsqlpyADKStore(SessionOperations, EventOperations):
             psqlpy.exceptions.NotSupportedError: the server is older than PostgreSQL 15, or the tables were
                 made by a newer version of this package; or `event_search` is wanted of distributed tables, or
                 with a seal.
-            psqlpy.exceptions.Error: the server did not let the tables be made, or the set be changed.
+            psqlpy.exceptions.Error: the server did not let the tables be made or secured, or the set be
+                changed.
             ValueError: the tables were made with other names or another `key_length`.
         """
         await self._made.create(
@@ -93,6 +98,7 @@ class PsqlpyADKStore(SessionOperations, EventOperations):
             views=views,
             distributed=distributed,
             waiting_index=waiting_index,
+            row_security=row_security,
         )
 
     @observed("app_states")

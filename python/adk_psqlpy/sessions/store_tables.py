@@ -10,6 +10,7 @@ from psqlpy.exceptions import DatabaseError, Error, NotSupportedError
 
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.row_security import keep_secured, state_of
 from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sessions.search import EventSearch, refuse_search_of_sealed
 from adk_psqlpy.sql import (
@@ -29,7 +30,9 @@ from adk_psqlpy.sql.distribution import distribute, drop_local_copies
 from adk_psqlpy.sql.following import change_notify
 from adk_psqlpy.sql.listing import ListingStatements
 from adk_psqlpy.sql.migrate import record_sealed
+from adk_psqlpy.sql.partials import create_partials
 from adk_psqlpy.sql.recorded import check_made_with, check_server, recorded_version
+from adk_psqlpy.sql.row_security import of_sessions
 from adk_psqlpy.sql.views import Views
 
 
@@ -76,6 +79,7 @@ class StoreTables:
         views: bool = False,
         distributed: bool = False,
         waiting_index: bool = False,
+        row_security: bool = False,
     ) -> None:
         """Make the tables and what is asked for, as `PsqlpyADKStore.create_tables` says."""
         if index_set is not None and index_set not in INDEX_SETS:
@@ -86,7 +90,8 @@ class StoreTables:
         )
         check_server(number)
         recorded = await self.recorded() if metadata is not None else {}
-        if recorded_version(recorded, SCHEMA_VERSION, self.tables.sessions) < SCHEMA_VERSION:
+        made = recorded_version(recorded, SCHEMA_VERSION, self.tables.sessions) < SCHEMA_VERSION
+        if made:
             await self._lanes.batch(create_tables(self.tables, self.key_length))
             recorded = await self.recorded()
         if self._seal is not None:
@@ -99,17 +104,25 @@ class StoreTables:
         if notify is not None and ("notify" in recorded) != notify:
             await self._lanes.batch(change_notify(self.tables, wanted=notify))
         if distributed or "distributed" in recorded:
+            if row_security or (distributed and (await state_of(self._lanes, of_sessions(self.tables)))[0]):
+                raise NotSupportedError(
+                    "row-level security is for one server, and these tables are distributed, or are to be"
+                )
             await self._distribute(recorded)
         if event_search is not None:
             if event_search:
                 refuse_search_of_sealed(self._seal)
             if event_search and (distributed or "distributed" in recorded):
                 raise NotSupportedError("event_search is for one server, and these tables are distributed")
-            await self.search.change(event_search, recorded)
+            made |= await self.search.change(event_search, recorded)
         if views:
             await self._lanes.batch(Views(self.tables).create())
+            made |= "views" not in recorded
         if waiting_index:
             await self._create_waiting_index()
+        if row_security and "partials.schema_version" not in recorded:
+            await self._lanes.batch(create_partials(self.tables, self.key_length))
+        await keep_secured(self._lanes, of_sessions(self.tables), wanted=row_security, made=made)
         self._wanted = False
 
     async def _distribute(self, recorded: Mapping[str, str]) -> None:

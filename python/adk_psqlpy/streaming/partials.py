@@ -16,8 +16,10 @@ from adk_psqlpy.connections.lanes import Lanes, lanes_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.following.following import Key
 from adk_psqlpy.following.watcher import Watcher
+from adk_psqlpy.row_security import keep_secured
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sql.partials import PartialStatements, create_partials
+from adk_psqlpy.sql.row_security import of_sessions
 
 STALE_SEC: Final = 3600.0
 """A text that nobody has gone on with for so long belongs to a process that died."""
@@ -73,6 +75,7 @@ class Partials:
         ((there,),) = await self._lanes.fetch(self._sql.present, [self._tables.partials], repeat=Repeat.READ)
         if not there:
             await self._lanes.batch(create_partials(self._tables, self._key_length))
+            await keep_secured(self._lanes, of_sessions(self._tables), wanted=False, made=True)
         self._there = True
 
     async def put(self, key: Key, stream: Stream, text: str, error: str | None = None) -> None:

@@ -17,7 +17,7 @@ def artifact_backend(request: pytest.FixtureRequest) -> ArtifactBackend:
     """Each backend in turn, on data of its own."""
     needs_postgres, build = ARTIFACT_BACKENDS[request.param]
     if needs_postgres:
-        return build(request.getfixturevalue("database").dsn)
+        return build(request.getfixturevalue("service_dsn"))
     return build(request.getfixturevalue("tmp_path"))
 
 

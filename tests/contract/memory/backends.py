@@ -86,8 +86,8 @@ def psqlpy(dsn: str, *, sealed: bool = False) -> MemoryBackend:
 MEMORY_BACKENDS: dict[str, tuple[str | None, Callable[..., MemoryBackend]]] = {
     "in_memory": (None, in_memory),
     "sqlite": ("tmp_path", sqlite),
-    "psqlpy": ("database", psqlpy),
-    "sealed": ("database", partial(psqlpy, sealed=True)),
+    "psqlpy": ("service_dsn", psqlpy),
+    "sealed": ("service_dsn", partial(psqlpy, sealed=True)),
 }
 
 differs = differs_among(MEMORY_BACKENDS, failures=(AssertionError, NotImplementedError))

@@ -20,8 +20,7 @@ def memory_backend(request: pytest.FixtureRequest) -> MemoryBackend:
     fixture, build = MEMORY_BACKENDS[request.param]
     if fixture is None:
         return build()
-    where = request.getfixturevalue(fixture)
-    return build(where.dsn if fixture == "database" else where)
+    return build(request.getfixturevalue(fixture))
 
 
 @pytest.fixture

@@ -1,0 +1,357 @@
+"""Row-level security: which rows a role may see and write.
+
+Each table has a policy for each app, of which the roles of that app are the subject (`CREATE POLICY ... TO role`).
+So the name that a service logged in with decides what it may see, and nothing that it sends does. The app's name is a
+constant in the policy: a statement has one more comparison of texts, which is leakproof, and keeps its indexes.
+
+`adk_access`, in the schema of the tables, records which role is for which app, or for which user of it; policies are
+made from it. Roles of one user share a policy that looks into `adk_access`: there may be many, and the ids of users do
+not belong into a catalog that everybody reads. A role sees its own rows of it only, and writes none.
+
+Owners, superusers and roles with BYPASSRLS are not bound (manual, 5.9). FORCE ROW LEVEL SECURITY is not used: the
+owner runs migrations and the administration, and could switch it off.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from adk_psqlpy.sql.artifact_tables import ArtifactTables
+from adk_psqlpy.sql.credentials import CredentialTable
+from adk_psqlpy.sql.memory import MemoryTable
+from adk_psqlpy.sql.migrate import LOCK
+from adk_psqlpy.sql.tables import Tables
+from adk_psqlpy.sql.user_keys import UserKeyTable
+from adk_psqlpy.sql.views import Views
+
+ACCESS: Final = "adk_access"
+"""The table of roles, in the schema of the tables. Where it is, tables made later are secured too."""
+
+POLICIES: Final = "adk_"
+"""How the names of the package's policies begin."""
+
+LOCK_SEC: Final = 5
+"""How long a change waits for transactions that hold a table. Then none of it happens."""
+
+# Quoted as an identifier, since a regrole is read as one.
+_ME: Final = "quote_ident(current_user)::regrole"
+
+
+@dataclass(frozen=True)
+class Secured:
+    """The tables of one service. Names are quoted; those that are not there are passed over.
+
+    Args:
+        anchor: the table in whose schema `adk_access` stands.
+        by_user: tables with `app_name` and `user_id`.
+        by_app: tables with `app_name` alone, which users of the app share.
+        read: what tells of no user: a role may read it.
+        views: views with `security_invoker`, which show what the tables show.
+    """
+
+    anchor: str
+    by_user: Sequence[str]
+    by_app: Sequence[str] = ()
+    read: Sequence[str] = ()
+    views: Sequence[str] = field(default=())
+
+    @property
+    def tables(self) -> list[str]:
+        """The tables that have policies."""
+        return [*self.by_user, *self.by_app]
+
+
+def of_sessions(tables: Tables) -> Secured:
+    """Those of sessions, with the texts that are streamed and the words of events."""
+    by_user = [*tables.by_user, tables.partials, tables.event_words, tables.event_marks]
+    views = list(Views(tables).names.values())
+    return Secured(tables.sessions, by_user, [tables.app_states], [tables.metadata], views)
+
+
+def of_memories(table: MemoryTable) -> Secured:
+    """That of memories."""
+    return Secured(table.memories, [table.memories], read=[table.metadata])
+
+
+def of_artifacts(tables: ArtifactTables) -> Secured:
+    """Those of artifacts."""
+    return Secured(tables.artifacts, tables.by_user, read=[tables.metadata])
+
+
+def of_credentials(table: CredentialTable) -> Secured:
+    """That of tools' credentials."""
+    return Secured(table.credentials, [table.credentials], read=[table.metadata])
+
+
+def of_user_keys(table: UserKeyTable) -> Secured:
+    """That of users' keys."""
+    return Secured(table.keys, [table.keys], read=[table.metadata])
+
+
+STATE: Final = f"""
+    WITH t AS (
+        SELECT given.name, given.place, c.relrowsecurity, c.relnamespace, ARRAY(
+            SELECT p.polname FROM pg_policy AS p WHERE p.polrelid = c.oid AND starts_with(p.polname, '{POLICIES}') ORDER BY 1
+        ) AS policies
+        FROM unnest($1::text[]) WITH ORDINALITY AS given (name, place) JOIN pg_class AS c ON c.oid = to_regclass(given.name)
+    ), anchor AS (SELECT relnamespace, policies FROM t WHERE place = 1)
+    SELECT to_regclass(anchor.relnamespace::regnamespace::text || '.{ACCESS}') IS NOT NULL, coalesce((
+        SELECT string_agg(t.name, ', ' ORDER BY t.place) FROM t
+        WHERE NOT t.relrowsecurity OR t.policies IS DISTINCT FROM anchor.policies
+    ), '')
+    FROM anchor
+    """
+"""`$1` the tables that should have policies, quoted, the anchor first: whether `adk_access` is there, and which of the
+tables that are there have no row-level security, or other policies than the anchor has. No row without the anchor."""
+
+
+def secure(secured: Secured, *, wanted: bool, change: str = "") -> str:
+    """A batch that makes `adk_access`, the policies of the tables that are there, and the grants of its roles.
+
+    Without `wanted`, nothing where there is no `adk_access`. Readers and writers wait for it: a policy takes the
+    table as ALTER TABLE does.
+
+    Args:
+        secured: the tables.
+        wanted: whether `adk_access` is made if it is missing.
+        change: PL/pgSQL that changes `adk_access`, whose name is in `access`, before policies are made.
+    """
+    return f"""
+    SET LOCAL client_min_messages = warning;
+    SELECT pg_advisory_xact_lock({LOCK});
+    SET LOCAL lock_timeout = '{LOCK_SEC}s';
+    DO $secure$
+    DECLARE
+        access text := {_access(secured.anchor)};
+        secured text; shared boolean; policy name; app text; roles text;
+    BEGIN
+        IF access IS NULL OR (to_regclass(access) IS NULL AND NOT {str(wanted).lower()}) THEN
+            RETURN;
+        END IF;
+        {_refuse_distributed(secured.tables)}
+        IF to_regclass(access) IS NULL THEN
+            EXECUTE format($sql$
+                CREATE TABLE %1$s (
+                    role regrole NOT NULL,
+                    app_name text NOT NULL,
+                    user_id text,
+                    UNIQUE NULLS NOT DISTINCT (role, app_name, user_id)
+                );
+                COMMENT ON TABLE %1$s IS 'Which role is for which app, or for which user of it (NULL: all).';
+                ALTER TABLE %1$s ENABLE ROW LEVEL SECURITY;
+                CREATE POLICY {POLICIES}own ON %1$s FOR SELECT USING (role = {_ME});
+            $sql$, access);
+        END IF;
+        -- A role that was dropped: its number may be another one's some day.
+        EXECUTE format('DELETE FROM %s WHERE role NOT IN (SELECT oid FROM pg_roles)', access);
+        {change}
+        {_policies(secured)}
+        {_grants(secured)}
+    END $secure$;
+    """
+
+
+def _access(anchor: str) -> str:
+    """The name of `adk_access` beside a table; NULL where the table is not there."""
+    return (
+        f"(SELECT c.relnamespace::regnamespace::text || '.{ACCESS}' FROM pg_class AS c "
+        f"WHERE c.oid = to_regclass('{anchor}'))"
+    )
+
+
+def _texts(names: Iterable[str]) -> str:
+    return f"ARRAY[{', '.join(_quoted(name) for name in names)}]::text[]"
+
+
+def _quoted(name: str) -> str:
+    return f"'{name}'"
+
+
+def _refuse_distributed(tables: Iterable[str]) -> str:
+    names = ", ".join(f"to_regclass('{table}')" for table in tables)
+    return f"""
+        IF to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL THEN
+            IF EXISTS (SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid IN ({names})) THEN
+                RAISE EXCEPTION 'row-level security is for one server, and these tables are distributed';
+            END IF;
+        END IF;"""
+
+
+def _policies(secured: Secured) -> str:
+    """Makes the policies anew. A role of one user reads what the app's users share, and does not write it."""
+    return f"""
+        FOR secured, shared IN
+            SELECT name, name = ANY ({_texts(secured.by_app)}) FROM unnest({_texts(secured.tables)}) AS name
+            WHERE to_regclass(name) IS NOT NULL
+        LOOP
+            EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', secured);
+            FOR policy IN SELECT p.polname FROM pg_policy AS p
+                WHERE p.polrelid = to_regclass(secured) AND starts_with(p.polname, '{POLICIES}')
+            LOOP
+                EXECUTE format('DROP POLICY %I ON %s', policy, secured);
+            END LOOP;
+            FOR app, roles IN EXECUTE format(
+                $sql$SELECT app_name, string_agg(role::text, ', ' ORDER BY role) FROM %s WHERE user_id IS NULL GROUP BY app_name$sql$,
+                access)
+            LOOP
+                EXECUTE format('CREATE POLICY %I ON %s TO %s USING (app_name = %L)',
+                    '{POLICIES}app_' || left(md5(app), 16), secured, roles, app);
+            END LOOP;
+            EXECUTE format(
+                $sql$SELECT string_agg(DISTINCT role::text, ', ') FROM %s WHERE user_id IS NOT NULL$sql$, access) INTO roles;
+            IF roles IS NOT NULL THEN
+                EXECUTE format(
+                    CASE WHEN shared THEN
+                        'CREATE POLICY {POLICIES}user ON %1$s FOR SELECT TO %2$s USING (app_name IN (
+                            SELECT a.app_name FROM %3$s AS a WHERE a.role = {_ME} AND a.user_id IS NOT NULL))'
+                    ELSE
+                        'CREATE POLICY {POLICIES}user ON %1$s TO %2$s USING ((app_name, user_id) IN (
+                            SELECT a.app_name, a.user_id FROM %3$s AS a WHERE a.role = {_ME} AND a.user_id IS NOT NULL))'
+                    END, secured, roles, access);
+            END IF;
+        END LOOP;"""
+
+
+def _grants(secured: Secured) -> str:
+    """Grants the roles of `adk_access` what they need of the tables."""
+    every = f"{_texts((*secured.tables, *secured.read, *secured.views))} || access"
+    return f"""
+        FOR secured, roles IN EXECUTE format($sql$
+            SELECT DISTINCT c.relnamespace::regnamespace::text, a.role::text
+            FROM %1$s AS a, unnest(%2$L::text[]) AS name JOIN pg_class AS c ON c.oid = to_regclass(name)
+            WHERE NOT has_schema_privilege(a.role, c.relnamespace, 'USAGE')
+            $sql$, access, {every})
+        LOOP
+            EXECUTE format('GRANT USAGE ON SCHEMA %s TO %s', secured, roles);
+        END LOOP;
+        FOR secured, roles IN EXECUTE format($sql$
+            SELECT name, string_agg(DISTINCT a.role::text, ', ') FROM %1$s AS a, unnest(%2$L::text[]) AS name
+            WHERE to_regclass(name) IS NOT NULL AND (a.user_id IS NOT NULL OR name <> %3$L) GROUP BY name
+            $sql$, access, {every}, access)
+        LOOP
+            EXECUTE format('GRANT %s ON %s TO %s', CASE WHEN secured = ANY ({_texts(secured.tables)})
+                THEN 'SELECT, INSERT, UPDATE, DELETE' ELSE 'SELECT' END, secured, roles);
+        END LOOP;"""
+
+
+def give(secured: Secured, role: str, app_name: str, user_id: str | None) -> str:
+    """A batch that says that a role is for an app, or for one user of it, and makes it so."""
+    user = "NULL" if user_id is None else _literal(user_id)
+    change = f"""
+        EXECUTE format('INSERT INTO %s (role, app_name, user_id) VALUES (%L, %L, %L) ON CONFLICT DO NOTHING',
+            access, {_regrole(role)}, {_literal(app_name)}, {user});"""
+    return secure(secured, wanted=True, change=change)
+
+
+def take(secured: Secured, role: str, app_name: str, user_id: str | None) -> str:
+    """A batch that takes this back; a role that is left with nothing loses its rights to the tables too."""
+    user = "NULL" if user_id is None else _literal(user_id)
+    names = _texts((*secured.tables, *secured.read, *secured.views))
+    change = f"""
+        EXECUTE format('DELETE FROM %s WHERE role = %L::regrole AND app_name = %L AND user_id IS NOT DISTINCT FROM %L',
+            access, {_regrole(role)}, {_literal(app_name)}, {user});
+        FOR secured IN EXECUTE format($sql$
+            SELECT name FROM unnest(%1$L::text[]) AS name WHERE to_regclass(name) IS NOT NULL
+                AND NOT EXISTS (SELECT FROM %2$s WHERE role = %3$L::regrole)
+            $sql$, {names} || access, access, {_regrole(role)})
+        LOOP
+            EXECUTE format('REVOKE ALL ON %s FROM %s', secured, {_regrole(role)});
+        END LOOP;"""
+    return secure(secured, wanted=False, change=change)
+
+
+def _regrole(role: str) -> str:
+    return f"quote_ident({_literal(role)})::regrole"
+
+
+def _literal(text: str) -> str:
+    """A text as SQL takes it, whatever `standard_conforming_strings` says.
+
+    A batch takes no parameters. Base64 holds no quote and no dollar sign, whatever an app's name does.
+    """
+    return f"convert_from(decode('{b64encode(text.encode()).decode()}', 'base64'), 'UTF8')"
+
+
+LISTED: Final = """
+    SELECT r.rolname::text, a.app_name, a.user_id FROM {access} AS a JOIN pg_roles AS r ON r.oid = a.role ORDER BY 1, 2, 3
+    """
+
+WAYS_AROUND: Final = f"""
+    WITH tables AS (
+        SELECT c.oid, c.relname, c.relowner, c.relnamespace FROM unnest($2::text[]) AS name
+        JOIN pg_class AS c ON c.oid = to_regclass(name)
+    ), access AS (
+        SELECT DISTINCT c.oid, c.relowner FROM pg_class AS c JOIN tables AS t ON t.relnamespace = c.relnamespace
+        WHERE c.relname = '{ACCESS}'
+    ), him AS (SELECT oid, rolname FROM pg_roles WHERE rolname = $1::text),
+    becomes AS (
+        SELECT r.oid, r.rolname, r.rolsuper, r.rolbypassrls, r.rolcreaterole, r.rolreplication,
+            CASE WHEN r.oid = him.oid THEN 'it' ELSE format('it is a member of %I, which', r.rolname) END AS who
+        FROM him JOIN pg_roles AS r ON pg_has_role(him.oid, r.oid, 'MEMBER')
+    )
+    SELECT reason FROM (
+        SELECT 1 AS place, who || ' is a superuser' AS reason FROM becomes WHERE rolsuper
+        UNION ALL SELECT 2, who || ' has BYPASSRLS' FROM becomes WHERE rolbypassrls
+        UNION ALL SELECT 3, who || ' has CREATEROLE, and can give itself other roles' FROM becomes WHERE rolcreaterole
+        UNION ALL SELECT 4, who || ' has REPLICATION, and can copy the whole server' FROM becomes WHERE rolreplication
+        UNION ALL SELECT 5, who || ' can read or write files of the server' FROM becomes
+            WHERE rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program')
+        UNION ALL SELECT 6, format('%s owns %s', b.who, string_agg(quote_ident(t.relname), ', ' ORDER BY t.relname))
+            FROM becomes AS b JOIN (
+                SELECT relname, relowner FROM tables UNION ALL SELECT '{ACCESS}', relowner FROM access
+            ) AS t ON t.relowner = b.oid GROUP BY b.who
+        UNION ALL SELECT 7, format('it may create objects in the schema %s, and so put its own in the place of others',
+                t.relnamespace::regnamespace)
+            FROM him, (SELECT DISTINCT relnamespace FROM tables) AS t
+            WHERE has_schema_privilege(him.oid, t.relnamespace, 'CREATE')
+        UNION ALL SELECT 8, format('it has the privilege %s, which policies do not limit, on %s', privilege,
+                string_agg(quote_ident(t.relname), ', ' ORDER BY t.relname))
+            FROM him, tables AS t, unnest(ARRAY['TRUNCATE', 'TRIGGER']) AS privilege
+            WHERE has_table_privilege(him.oid, t.oid, privilege) GROUP BY privilege
+        UNION ALL SELECT 9, format('it may write to {ACCESS}') FROM him, access AS a
+            WHERE has_table_privilege(him.oid, a.oid, 'INSERT') OR has_table_privilege(him.oid, a.oid, 'UPDATE')
+    ) AS r ORDER BY place, reason
+    """
+"""`$1` a role, `$2` quoted names of tables: why policies do not bind the role, a reason a row. Of membership any kind
+counts, since SET ROLE needs no other."""
+
+SUBJECTS: Final = f"""
+    SELECT DISTINCT r.rolname::text
+    FROM pg_policy AS p CROSS JOIN unnest(p.polroles) AS subject (oid)
+    JOIN pg_roles AS r ON r.oid = subject.oid OR (pg_has_role(r.oid, subject.oid, 'MEMBER') AND NOT r.rolsuper)
+    WHERE p.polrelid IN (SELECT to_regclass(name) FROM unnest($1::text[]) AS name)
+        AND starts_with(p.polname, '{POLICIES}') AND subject.oid <> 0
+    ORDER BY 1
+    """
+"""`$1` quoted names of tables: the roles that their policies name, and the members of these."""
+
+ENTANGLED: Final = f"""
+    WITH subjects AS (
+        SELECT DISTINCT subject.oid FROM pg_policy AS p CROSS JOIN unnest(p.polroles) AS subject (oid)
+        WHERE p.polrelid IN (SELECT to_regclass(name) FROM unnest($2::text[]) AS name)
+            AND starts_with(p.polname, '{POLICIES}') AND subject.oid <> 0
+    ), him AS (SELECT oid, EXISTS (SELECT FROM subjects AS s WHERE s.oid = r.oid) AS mapped FROM pg_roles AS r WHERE rolname = $1::text),
+    others AS (
+        SELECT o.oid, o.rolname FROM him, subjects AS s JOIN pg_roles AS o ON o.oid = s.oid WHERE o.oid <> him.oid
+    ), above AS (
+        SELECT o.rolname FROM him, others AS o WHERE pg_has_role(him.oid, o.oid, 'MEMBER')
+    )
+    SELECT format('it is a member of %I, which is for something else', rolname) FROM above
+    WHERE $3::boolean OR (SELECT mapped FROM him) OR (SELECT count(*) FROM above) > 1
+    UNION ALL
+    SELECT format('%I, which is for something else, is a member of it', o.rolname)
+    FROM him, others AS o WHERE $3::boolean AND pg_has_role(o.oid, him.oid, 'MEMBER')
+    """
+"""`$1` a role, `$2` quoted names of tables, `$3` whether it is to be the subject of policies: why it would see what several
+roles may see, a reason a row. A member of one subject alone is an ordinary login of that role."""
+
+ROLE_EXISTS: Final = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1::text), current_user::text"
+"""`$1` a role: whether it is there, and who asks."""
+
+
+def access_of(anchor: str) -> str:
+    """The name of the `adk_access` beside a table, if it is there, else NULL: one row."""
+    return f"SELECT {_access(anchor)}, to_regclass({_access(anchor)}) IS NOT NULL"
