@@ -56,7 +56,9 @@ async def services_at(dsn: str) -> AsyncIterator[Services]:
 
 async def make_all(services: Services) -> None:
     """The tables of all services, with all that can be asked for, under row-level security."""
-    await services.store.create_tables(row_security=True, views=True, event_search=True, notify=True)
+    await services.store.create_tables(
+        row_security=True, views=True, event_search=True, notify=True, audit=True
+    )
     await services.memory.create_tables(row_security=True)
     await services.artifacts.create_tables(row_security=True)
     await services.credentials.create_tables(row_security=True)

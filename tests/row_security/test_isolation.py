@@ -62,11 +62,11 @@ async def test_after_every_operation(config: PsqlpyConfig, database: Database, r
         looked += 1
         everything.update(seen_by(database.dsn, names))
         strangers = seen_by(roles.dsn(other), names)
-        assert set(strangers) - UNCONCERNED == {"adk_access"}, operation
-        assert strangers["adk_access"] == -1, operation
+        assert set(strangers) - UNCONCERNED == {"adk_access", "adk_audit"}, operation
+        assert strangers["adk_access"] == strangers["adk_audit"] == -1, operation
         neighbours = seen_by(roles.dsn(bob), names)
-        assert set(neighbours) - UNCONCERNED - SHARED == {"adk_access"}, operation
-        assert neighbours["adk_access"] == 1, operation
+        assert set(neighbours) - UNCONCERNED - SHARED == {"adk_access", "adk_audit"}, operation
+        assert (neighbours["adk_access"], neighbours["adk_audit"]) == (1, -1), operation
 
     look("nothing")
     async with services_at(roles.dsn(shop)) as services:
@@ -222,4 +222,5 @@ async def test_the_package_has_no_table_without_policies(
         """SELECT c.relname::text AS name FROM pg_class AS c
         WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace AND NOT c.relrowsecurity""",
     )
-    assert {row["name"] for row in rows} == UNCONCERNED
+    # Nobody but its owner reads the audit.
+    assert {row["name"] for row in rows} == UNCONCERNED | {"adk_audit"}

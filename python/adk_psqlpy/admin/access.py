@@ -9,6 +9,7 @@ from typing import Final
 from psqlpy.exceptions import DatabaseError, Error
 from psqlpy.extra_types import CustomType
 
+from adk_psqlpy.admin.audit import Audit
 from adk_psqlpy.checks import LONGEST_KEY, check_identifier
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.binary import arrays
@@ -105,6 +106,8 @@ async def grant_access(
             f"row-level security would not bind the role {role!r}: {'; '.join(reasons)}. Give the service a "
             "role of its own without these rights (CREATE ROLE ... LOGIN), and another owner to the tables"
         )
+    audit = Audit(config, (names or SecuredTables()).sessions)
+    await audit.record("grant", app_name, user_id, details={"role": role})
     try:
         if await _given(lanes, services, Access(role, app_name, user_id or "")):
             return
@@ -139,6 +142,8 @@ async def revoke_access(
     _check(role, app_name, user_id)
     lanes, services = lanes_of(config), await _there(config, names)
     await _require_role(lanes, role)
+    audit = Audit(config, (names or SecuredTables()).sessions)
+    await audit.record("revoke", app_name, user_id, details={"role": role})
     await lanes.batch("".join(sql.take(secured, role, app_name, user_id) for secured in services))
 
 

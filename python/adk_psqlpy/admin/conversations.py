@@ -10,6 +10,7 @@ from typing import Any
 from google.adk.errors.session_not_found_error import SessionNotFoundError
 from google.adk.events.event import Event
 
+from adk_psqlpy.admin.audit import Audit
 from adk_psqlpy.admin.tables import present_tables, require_tables
 from adk_psqlpy.checks import LONGEST_KEY
 from adk_psqlpy.config import PsqlpyConfig
@@ -88,6 +89,7 @@ async def find_sessions(
     """
     tables = Tables(session_table, events_table)
     await require_tables(config, tables)
+    await Audit(config, tables).record("find-sessions", app_name, user_id, session_id, {"limit": limit})
     statements, lanes = InspectStatements(tables), lanes_of(config)
     found = await lanes.fetch(
         statements.find, [session_id, app_name, user_id, limit], kind="list", repeat=Repeat.READ
@@ -155,6 +157,7 @@ async def read_conversation(
         psqlpy.exceptions.Error: the server could not be asked.
     """
     store = _store(config, session_table, events_table, seal)
+    await Audit(config, store.tables).record("show", *summary.key, {"last": last})
     stored = await store.get_session(*summary.key, limit=last)
     if stored is None:
         raise SessionNotFoundError(f"session {summary.id!r} was deleted")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from psqlpy.exceptions import DatabaseError
 
+from adk_psqlpy.admin.audit import Audit, digest_of
 from adk_psqlpy.admin.shards import is_distributed
 from adk_psqlpy.admin.tables import present_tables
 from adk_psqlpy.checks import LONGEST_KEY, check_identifier
@@ -65,6 +66,7 @@ async def find_user(
     _check(app_name, user_id)
     tables = Tables(session_table, events_table)
     names = await _present(config, tables, memory_table, artifact_table, credential_table, key_table)
+    await Audit(config, tables).record("count-user", app_name, user_id)
     rows = await lanes_of(config).fetch(sql.count(names.all), [app_name, user_id], repeat=Repeat.READ)
     return _by_table(names, rows)
 
@@ -91,6 +93,9 @@ async def erase_user(
     meanwhile, or stands in a table that is not the package's: stop what writes for this user, and call this
     again. What is deleted stays in backups, in the write-ahead log, and on disk until VACUUM has run.
 
+    Where there is an audit, it is told before and afterwards, and its earlier rows of the user get a digest
+    in the place of his id (docs/audit.md).
+
     Raises:
         ValueError: a name or an id is not possible.
         psqlpy.exceptions.Error: no such table is there, or the server could not be asked or did not allow it.
@@ -99,6 +104,8 @@ async def erase_user(
     tables = Tables(session_table, events_table)
     names = await _present(config, tables, memory_table, artifact_table, credential_table, key_table)
     lanes, him = lanes_of(config), [app_name, user_id]
+    audit, digest = Audit(config, tables), digest_of(app_name, user_id)
+    await audit.record("erase-user", app_name, digest)
     counted = None
     if await is_distributed(lanes, tables.metadata):
         # Citus may execute the deletions of one statement before it counts.
@@ -110,7 +117,7 @@ async def erase_user(
     mentions = []
     if await present_tables(config, tables.app_states):
         mentions = [key for (key,) in await lanes.fetch(sql.mentioned(tables), him, repeat=Repeat.READ)]
-    return Erased(
+    erased = Erased(
         app_name,
         user_id,
         _by_table(names, rows if counted is None else counted),
@@ -118,6 +125,11 @@ async def erase_user(
         searched,
         mentions,
     )
+    await audit.forget(app_name, user_id)
+    await audit.record(
+        "erased-user", app_name, digest, details={"rows": erased.total, "left": list(erased.left)}
+    )
+    return erased
 
 
 def _check(app_name: str, user_id: str) -> None:

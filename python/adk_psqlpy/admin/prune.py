@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 from psqlpy.exceptions import DatabaseError
 
+from adk_psqlpy.admin.audit import Audit
 from adk_psqlpy.admin.shards import users_of_shards
 from adk_psqlpy.admin.tables import present_tables, require_tables
 from adk_psqlpy.config import PsqlpyConfig
@@ -178,6 +179,10 @@ async def prune(
                     "leave the rule out that needs it"
                 )
     lanes = lanes_of(config)
+    audit = Audit(config, tables)
+    if not dry_run:
+        given = {name: value for name, value in asdict(rules).items() if value}
+        await audit.record("prune", details={"rules": given})
     work = _Work(
         lanes,
         rules,
@@ -201,6 +206,8 @@ async def prune(
     if rules.orphaned_artifacts:
         for orphaned, collect in await _for_artifacts(lanes, artifacts, tables):
             await work.artifacts(orphaned, collect)
+    if not dry_run:
+        await audit.record("pruned", details={name: many for name, many in asdict(work.done).items() if many})
     return work.done
 
 

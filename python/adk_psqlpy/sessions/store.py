@@ -54,6 +54,7 @@ class PsqlpyADKStore(SessionOperations, EventOperations):
         distributed: bool = False,
         waiting_index: bool = False,
         row_security: bool = False,
+        audit: bool = False,
     ) -> None:
         """Make the tables and indexes, or bring them to the newest version. Safe to call from many processes.
 
@@ -78,6 +79,8 @@ class PsqlpyADKStore(SessionOperations, EventOperations):
             row_security: whether roles see only what `adk_psqlpy.admin.access.grant_access` gave them
                 (docs/security.md). It stays so, also for tables that are made later. Makes the table of
                 streamed texts too, since a service's role cannot make it. Not for distributed tables.
+            audit: make the table in which `adk_psqlpy.admin` and the command line record who read or erased
+                which user's data (docs/audit.md), if it is not there.
 
         Every process should ask for the same set, or for none. A change is one transaction. Writes of
         sessions wait until it is done, reads only while the old indexes are dropped; it gives up, and
@@ -99,6 +102,7 @@ class PsqlpyADKStore(SessionOperations, EventOperations):
             distributed=distributed,
             waiting_index=waiting_index,
             row_security=row_security,
+            audit=audit,
         )
 
     @observed("app_states")

@@ -25,6 +25,8 @@ from adk_psqlpy.sql import (
     create_tables,
     made_with,
 )
+from adk_psqlpy.sql.audit import RECORD as AUDIT_RECORD
+from adk_psqlpy.sql.audit import create_audit
 from adk_psqlpy.sql.delegated import DelegatedStatements
 from adk_psqlpy.sql.distribution import distribute, drop_local_copies
 from adk_psqlpy.sql.following import change_notify
@@ -80,6 +82,7 @@ class StoreTables:
         distributed: bool = False,
         waiting_index: bool = False,
         row_security: bool = False,
+        audit: bool = False,
     ) -> None:
         """Make the tables and what is asked for, as `PsqlpyADKStore.create_tables` says."""
         if index_set is not None and index_set not in INDEX_SETS:
@@ -120,6 +123,9 @@ class StoreTables:
             made |= "views" not in recorded
         if waiting_index:
             await self._create_waiting_index()
+        if audit and AUDIT_RECORD not in recorded:
+            await self._lanes.batch(create_audit(self.tables))
+            made = True
         if row_security and "partials.schema_version" not in recorded:
             await self._lanes.batch(create_partials(self.tables, self.key_length))
         await keep_secured(self._lanes, of_sessions(self.tables), wanted=row_security, made=made)

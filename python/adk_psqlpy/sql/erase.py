@@ -85,7 +85,7 @@ def erase(tables: Owned) -> str:
 NAMING_USERS: Final = """
     SELECT format('%I.%I', n.nspname, c.relname)
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
+    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname <> 'adk_access'
         AND n.oid IN (
             SELECT relnamespace FROM pg_class AS k JOIN unnest($1::text[]) AS name ON k.oid = to_regclass(name)
         )
@@ -95,7 +95,8 @@ NAMING_USERS: Final = """
         )
     ORDER BY 1
     """
-"""`$1` quoted names of tables: every table, in a schema of one of them, that has the columns `app_name` and `user_id`."""
+"""`$1` quoted names of tables: every table, in a schema of one of them, that has the columns `app_name` and `user_id`; without
+`adk_access`, which says what roles are for and is its owner's alone."""
 
 
 def mentioned(tables: Tables) -> str:

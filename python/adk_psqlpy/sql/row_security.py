@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
+from adk_psqlpy.sql.audit import COLUMNS as AUDIT_COLUMNS
 from adk_psqlpy.sql.credentials import CredentialTable
 from adk_psqlpy.sql.memory import MemoryTable
 from adk_psqlpy.sql.migrate import LOCK
@@ -50,13 +51,15 @@ class Secured:
         by_app: tables with `app_name` alone, which users of the app share.
         read: what tells of no user: a role may read it.
         views: views with `security_invoker`, which show what the tables show.
+        audit: the table that a role adds to, and neither reads nor changes.
     """
 
     anchor: str
     by_user: Sequence[str]
     by_app: Sequence[str] = ()
     read: Sequence[str] = ()
-    views: Sequence[str] = field(default=())
+    views: Sequence[str] = ()
+    audit: Sequence[str] = ()
 
     @property
     def tables(self) -> list[str]:
@@ -68,7 +71,7 @@ def of_sessions(tables: Tables) -> Secured:
     """Those of sessions, with the texts that are streamed and the words of events."""
     by_user = [*tables.by_user, tables.partials, tables.event_words, tables.event_marks]
     views = list(Views(tables).names.values())
-    return Secured(tables.sessions, by_user, [tables.app_states], [tables.metadata], views)
+    return Secured(tables.sessions, by_user, [tables.app_states], [tables.metadata], views, [tables.audit])
 
 
 def of_memories(table: MemoryTable) -> Secured:
@@ -234,6 +237,13 @@ def _grants(secured: Secured) -> str:
         LOOP
             EXECUTE format('GRANT %s ON %s TO %s', CASE WHEN secured = ANY ({_texts(secured.tables)})
                 THEN 'SELECT, INSERT, UPDATE, DELETE' ELSE 'SELECT' END, secured, roles);
+        END LOOP;
+        FOR secured, roles IN EXECUTE format($sql$
+            SELECT name, string_agg(DISTINCT a.role::text, ', ') FROM %1$s AS a, unnest(%2$L::text[]) AS name
+            WHERE to_regclass(name) IS NOT NULL GROUP BY name
+            $sql$, access, {_texts(secured.audit)})
+        LOOP
+            EXECUTE format('GRANT INSERT ({", ".join(AUDIT_COLUMNS)}) ON %s TO %s', secured, roles);
         END LOOP;"""
 
 
@@ -249,7 +259,7 @@ def give(secured: Secured, role: str, app_name: str, user_id: str | None) -> str
 def take(secured: Secured, role: str, app_name: str, user_id: str | None) -> str:
     """A batch that takes this back; a role that is left with nothing loses its rights to the tables too."""
     user = "NULL" if user_id is None else _literal(user_id)
-    names = _texts((*secured.tables, *secured.read, *secured.views))
+    names = _texts((*secured.tables, *secured.read, *secured.views, *secured.audit))
     change = f"""
         EXECUTE format('DELETE FROM %s WHERE role = %L::regrole AND app_name = %L AND user_id IS NOT DISTINCT FROM %L',
             access, {_regrole(role)}, {_literal(app_name)}, {user});

@@ -34,7 +34,7 @@ class Tables:
             self._beside,
             (
                 *("app_states", "user_states", "state_log", "forks"),
-                *("partials", "event_words", "event_marks", "metadata"),
+                *("partials", "event_words", "event_marks", "audit", "metadata"),
             ),
         ):
             split(f"the name derived from session_table {self.session_table!r}", derived)
@@ -97,6 +97,16 @@ class Tables:
     def event_marks(self) -> str:
         """The table that says up to where a session's events have words, quoted."""
         return quoted(self._beside("event_marks"))
+
+    @property
+    def audit_table(self) -> str:
+        """The table of what was read and erased, as `session_table` is given; there if it was asked for."""
+        return self._beside("audit")
+
+    @property
+    def audit(self) -> str:
+        """The same, quoted."""
+        return quoted(self.audit_table)
 
     @property
     def metadata(self) -> str:

@@ -10,6 +10,7 @@ from google.genai import types
 from typing_extensions import Self, override
 
 from adk_psqlpy import _native
+from adk_psqlpy.admin.audit import Audit
 from adk_psqlpy.admin.migrate import artifacts, memories
 from adk_psqlpy.admin.migrate.records import (
     ArtifactRecord,
@@ -113,6 +114,7 @@ class OwnSource(Source):
             self._there[what] = here and recorded
         if not any(self._there.values()):
             raise SourceError(f"there are no tables of adk-psqlpy: no {tables.sessions}")
+        await Audit(self._config, tables).record("export", *self._chosen)
 
     @override
     async def __aexit__(self, *_: object) -> None:
