@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from adk_psqlpy.artifacts import PsqlpyArtifactService
     from adk_psqlpy.config import PsqlpyConfig
     from adk_psqlpy.connections.embedded import EmbeddedServer
+    from adk_psqlpy.connections.passwords import Password
     from adk_psqlpy.memory import PsqlpyMemoryService
     from adk_psqlpy.seal import Seal
     from adk_psqlpy.sessions import PsqlpyADKStore, PsqlpySessionService, StoredSession
 
 __all__ = [
     "EmbeddedServer",
+    "Password",
     "PsqlpyADKStore",
     "PsqlpyArtifactService",
     "PsqlpyConfig",
@@ -43,6 +45,7 @@ __version__ = _native.__version__
 # none of it.
 _HOMES = {
     "EmbeddedServer": "adk_psqlpy.connections.embedded",
+    "Password": "adk_psqlpy.connections.passwords",
     "PsqlpyADKStore": "adk_psqlpy.sessions",
     "PsqlpyArtifactService": "adk_psqlpy.artifacts",
     "PsqlpyConfig": "adk_psqlpy.config",

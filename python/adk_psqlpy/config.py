@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
@@ -23,13 +26,15 @@ from adk_psqlpy.connections.keys import TARGET_KEYS, key_table
 from adk_psqlpy.connections.knock import says_busy
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.lease import GRACE_SEC, Lease
-from adk_psqlpy.connections.passwords import source_of
+from adk_psqlpy.connections.passwords import AGAIN_SEC, PasswordSource, source_of
 from adk_psqlpy.connections.pool import keep_of_parent, make_pool, refuse_after_fork
 from adk_psqlpy.connections.replica import PrimaryOnly, Reads, Replica
 from adk_psqlpy.connections.retry import RetryPolicy
 from adk_psqlpy.connections.sources import LaneSettings
 from adk_psqlpy.errors import PoolTimeoutError
 from adk_psqlpy.telemetry import PoolStatus, Telemetry
+
+logger: Final = logging.getLogger("adk_psqlpy")
 
 __all__ = ["PsqlpyConfig", "redact"]
 
@@ -105,6 +110,7 @@ class PsqlpyConfig:
         if self._passwords is not None:
             self._settings.pop("password", None)
         self._asked = False
+        self._renewal: asyncio.Task[None] | None = None
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._pool: ConnectionPool | None = None
@@ -159,6 +165,8 @@ class PsqlpyConfig:
             RuntimeError: this process was forked from one that had used psqlpy already.
         """
         self._forget_parent()
+        if self._passwords is not None and time.monotonic() >= self._passwords.renew_at:
+            await self._renew(self._passwords)
         if self._pool is not None:
             return self._pool
         if self._wants_embedded:
@@ -174,12 +182,35 @@ class PsqlpyConfig:
             settings = {name: value for name, value in self._settings.items() if name != "password"}
             self._settings = settings if password is None else settings | {"password": password}
 
-    async def _password_changed(self, pool: ConnectionPool) -> bool:
-        """Whether there is another password than a pool was refused with: then there is a new pool.
+    async def _renew(self, passwords: PasswordSource) -> None:
+        """Have the next password asked for, and wait for it only where the one at hand has expired."""
+        loop = asyncio.get_running_loop()
+        if self._renewal is None or self._renewal.done() or self._renewal.get_loop() is not loop:
+            self._renewal = loop.create_task(self._ask_again(passwords, self._pool))
+            self._renewal.add_done_callback(partial(_told_of_failure, passwords))
+        if time.monotonic() >= passwords.expires_at:
+            await asyncio.shield(self._renewal)
+
+    async def _ask_again(self, passwords: PasswordSource, pool: ConnectionPool | None) -> None:
+        known = self._settings.get("password")
+        password = await passwords.get()
+        if self._pool is pool and password != known:
+            self._replace(pool, password)
+
+    def _replace(self, pool: ConnectionPool | None, password: Secret | None) -> None:
+        """Log in with another password: the next connection makes a new pool.
 
         The old pool gives up its idle connections. Those in use go on: a server asks for a password at login
         only.
         """
+        self._take(password)
+        with self._lock:
+            self._pool = None
+        if pool is not None:
+            pool.close()
+
+    async def _password_changed(self, pool: ConnectionPool) -> bool:
+        """Whether there is another password than a pool was refused with: then there is a new pool."""
         if self._passwords is None:
             return False
         known = self._settings.get("password")
@@ -188,10 +219,7 @@ class PsqlpyConfig:
             return True
         if password == known:
             return False
-        self._take(password)
-        with self._lock:
-            self._pool = None
-        pool.close()
+        self._replace(pool, password)
         return True
 
     def _forget_parent(self) -> None:
@@ -202,7 +230,7 @@ class PsqlpyConfig:
                 keep_of_parent(self._pool)
             self._pid, self._pool, self._embedded = pid, None, None
             self._lock, self._cleaning = threading.Lock(), set()
-            self._reached = False
+            self._reached, self._renewal = False, None
         refuse_after_fork()
 
     def _open(self) -> ConnectionPool:
@@ -363,3 +391,16 @@ def _replica_config(given: Mapping[str, Any]) -> PsqlpyConfig:
 
 if PsqlpyConfig.__doc__:  # absent under -OO
     PsqlpyConfig.__doc__ = PsqlpyConfig.__doc__.replace("{table}", key_table("    "))
+
+
+def _told_of_failure(passwords: PasswordSource, renewal: asyncio.Task[None]) -> None:
+    """A password function that failed early is called again soon; the password at hand is good until then."""
+    error = None if renewal.cancelled() else renewal.exception()
+    if error is not None:
+        passwords.renew_at = time.monotonic() + AGAIN_SEC
+        # The error is the function's own, and may hold anything.
+        logger.warning(
+            "the password function of pool_config raised %s; it is called again in %.0f s",
+            type(error).__name__,
+            AGAIN_SEC,
+        )

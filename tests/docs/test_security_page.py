@@ -23,7 +23,7 @@ async def test_the_snippets(database: Database, monkeypatch: pytest.MonkeyPatch)
     """In order, on one server: what they seal is read, and gone with its key."""
     monkeypatch.setenv("ADK_PSQLPY_KEYS", new_key("2026-07"))
     snippets = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-    assert len(snippets) == 5
+    assert len(snippets) == 6
     names: dict[str, Any] = {}
     for snippet in snippets:
         exec(re.sub(r"postgresql://localhost/\w+", database.dsn, snippet), names)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from psqlpy import ConnectionPool
 from psqlpy.exceptions import BaseConnectionPoolError
 
-from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig
+from adk_psqlpy import Password, PsqlpyADKStore, PsqlpyConfig
 from adk_psqlpy.connections.passfile import read_password
 from adk_psqlpy.connections.service_file import read_service
 from servers import run_sql
@@ -141,6 +145,108 @@ async def test_a_password_that_is_rotated(asking: Roles) -> None:
         assert asking.asked == 2
 
 
+async def login(config: PsqlpyConfig) -> str:
+    """A connection that is opened now, and what the server says of it."""
+    await config.close_pool()
+    async with config.provide_connection() as connection:
+        return str((await connection.fetch("SELECT current_user")).result()[0]["current_user"])
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> list[ConnectionPool]:
+    """The pools whose password the server did not take."""
+    pools: list[ConnectionPool] = []
+    changed = PsqlpyConfig._password_changed
+
+    async def noted(config: PsqlpyConfig, pool: ConnectionPool) -> bool:
+        pools.append(pool)
+        return await changed(config, pool)
+
+    monkeypatch.setattr(PsqlpyConfig, "_password_changed", noted)
+    return pools
+
+
+async def test_a_token_that_has_expired_is_not_tried(asking: Roles, refused: list[ConnectionPool]) -> None:
+    """The role's password is good until a time; ten logins after that have the next one, asked for once."""
+
+    async def token() -> Password:
+        asking.asked += 1
+        value, until = f"token {asking.asked}", datetime.now(timezone.utc) + lifetimes[asking.asked]
+        run_sql(asking.server.dsn, f"ALTER ROLE {asking.name} PASSWORD '{value}' VALID UNTIL '{until}'")
+        return Password(value, until)
+
+    lifetimes = {1: timedelta(seconds=0.5), 2: timedelta(hours=1)}
+    expired = f"SELECT rolvaliduntil < now() AS expired FROM pg_roles WHERE rolname = '{asking.name}'"
+    async with PsqlpyConfig(settings(asking, password=token, retry_sec=0)) as config:
+        assert await login(config) == asking.name
+        while not run_sql(asking.server.dsn, expired)[0][0]["expired"]:  # noqa: ASYNC110 - the server tells it
+            await asyncio.sleep(0.02)
+        config._pool.close()  # type: ignore[union-attr]
+        config._pool = None
+
+        async def one() -> None:
+            async with config.provide_connection() as connection:
+                await connection.fetch("SELECT 1")
+
+        await asyncio.gather(*(one() for _ in range(10)))
+        assert asking.asked == 2
+    assert refused == []
+
+
+async def test_a_token_is_asked_for_before_it_expires(asking: Roles, refused: list[ConnectionPool]) -> None:
+    """Half way, while requests go on with the one at hand; then new connections have the next one."""
+    lifetime = 4.0
+    expires_at = []
+
+    async def token() -> Password:
+        asking.asked += 1
+        expires_at.append(time.time() + lifetime)
+        return Password(asking.password, expires_at[-1])
+
+    async with PsqlpyConfig(settings(asking, password=token, retry_sec=0)) as config:
+        while asking.asked < 2:
+            async with config.provide_connection() as connection:
+                await connection.fetch("SELECT 1")
+        assert time.time() < expires_at[0]
+        # A role has one password, so the next one is given while nobody logs in.
+        asking.rotate("second")
+        first, passwords = config._pool, config._passwords
+        assert passwords is not None
+        while time.monotonic() < passwords.renew_at:  # noqa: ASYNC110 - the time itself
+            await asyncio.sleep(0.02)
+        assert await config.create_pool() is first
+        assert config._renewal is not None
+        await config._renewal
+        assert await config.create_pool() is not first
+        assert await login(config) == asking.name
+    assert refused == []
+
+
+async def test_a_function_that_fails_early(asking: Roles, caplog: pytest.LogCaptureFixture) -> None:
+    """Requests go on with the password at hand; it is told without what the error says."""
+
+    async def token() -> Password:
+        asking.asked += 1
+        if asking.asked > 1:
+            raise OSError("no answer for secret-client")
+        return Password(asking.password, time.time() + 2)
+
+    async with PsqlpyConfig(settings(asking, password=token, retry_sec=0)) as config:
+        while "the password function of pool_config raised OSError" not in caplog.text:
+            async with config.provide_connection() as connection:
+                await connection.fetch("SELECT 1")
+    assert "secret-client" not in caplog.text
+    assert asking.asked == 2
+
+
+def test_a_password_says_until_when() -> None:
+    """A time without a zone, or none at all, is refused; the password is not shown."""
+    for wrong in (datetime(2030, 1, 1), float("nan"), "tomorrow", True):
+        with pytest.raises(ValueError, match="expires_at"):
+            Password("secret", wrong)  # type: ignore[arg-type]
+    assert "secret" not in repr(Password("secret", 1.0))
+
+
 async def test_a_wrong_password_is_told_once(asking: Roles) -> None:
     """A function that goes on giving the same is asked twice, and the error shows no password."""
     asking.password = "wrong-secret"
@@ -179,5 +285,5 @@ async def test_a_password_of_a_file(asking: Roles, tmp_path: Path, monkeypatch: 
 async def test_what_is_no_password(given: Any) -> None:
     """A plain function will do; what it gives must be a text."""
     config = PsqlpyConfig({"host": "localhost", "password": lambda: given})
-    with pytest.raises(ValueError, match="password: the function must give a str, and gave"):
+    with pytest.raises(ValueError, match="password: the function must give a str or a Password, and gave"):
         await config.create_pool()
