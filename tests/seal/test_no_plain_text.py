@@ -17,6 +17,7 @@ from adk_psqlpy.credentials import PsqlpyCredentialService
 from adk_psqlpy.seal import Seal, UserKeys
 from adk_psqlpy.streaming.partials import Partials, Stream
 from keys import TestKeys
+from servers import run_sql
 
 from .support import SECRET, everything_stored, places_of, secret_event
 
@@ -123,8 +124,23 @@ async def test_after_every_operation(config: PsqlpyConfig, database: Database, s
 
 
 def _dump(server: Server, database: Database) -> str:
-    """What pg_dump writes where the server comes with it, else COPY of every table."""
-    program = Path(getattr(server, "bin", "/nonexistent")) / "pg_dump"
-    if program.exists():
-        return subprocess.run([program, database.dsn], capture_output=True, check=True, text=True).stdout
-    return "\n".join("\n".join(values) for values in everything_stored(database.dsn).values())
+    """What pg_dump writes; where none is as new as the server, every value, and the files of the database.
+
+    An older pg_dump refuses a newer server, and the embedded server's wheel may bring none.
+    """
+    (version,) = run_sql(database.dsn, "SELECT current_setting('server_version_num')::int / 10000 AS major")
+    places = [Path(getattr(server, "bin", "/nonexistent")), *Path("/usr/lib/postgresql").glob("*/bin")]
+    for program in (place / "pg_dump" for place in places):
+        if program.exists() and _major(program) >= version[0]["major"]:
+            return subprocess.run([program, database.dsn], capture_output=True, check=True, text=True).stdout
+    where = """SELECT current_setting('data_directory') || '/base/' || oid AS folder
+        FROM pg_database WHERE datname = current_database()"""
+    _, (row,) = run_sql(database.dsn, "CHECKPOINT", where)
+    files = [path.read_bytes().decode("latin-1") for path in Path(row["folder"]).iterdir()]
+    assert any("event-1" in text for text in files), "these are not the files of the database"
+    return "\n".join([*files, *("\n".join(values) for values in everything_stored(database.dsn).values())])
+
+
+def _major(program: Path) -> int:
+    told = subprocess.run([program, "--version"], capture_output=True, check=True, text=True).stdout
+    return int(told.split()[2].partition(".")[0])
