@@ -39,7 +39,7 @@ TEXT = "What was said, and more of it. " * 10
 
 
 def event() -> Event:
-    """Half a kilobyte."""
+    """0.3 KB of text."""
     content = types.Content(role="model", parts=[types.Part(text=TEXT)])
     return Event(author="agent", invocation_id="i", content=content)
 

@@ -14,6 +14,7 @@ from adk_psqlpy import PsqlpyConfig
 from adk_psqlpy.artifacts import PsqlpyArtifactService
 from adk_psqlpy.sql.artifact_tables import MIGRATIONS, SCHEMA_VERSION
 from servers import Database, run_sql
+from where import one_server
 
 from .support import KEY, TABLES, content, count, counts, png
 
@@ -36,6 +37,7 @@ def recorded(dsn: str, table: str = "adk_artifact_metadata") -> dict[str, str]:
     return {row["key"]: row["value"] for row in run_sql(dsn, f"SELECT key, value FROM {table}")[0]}
 
 
+@one_server("it makes its own tables")
 async def test_they_are_made_on_first_use(config: PsqlpyConfig, database: Database) -> None:
     """Any method does it, in many tasks at once too."""
     service = PsqlpyArtifactService(config)
@@ -76,6 +78,7 @@ async def test_what_people_query(service: PsqlpyArtifactService, database: Datab
     assert rows[1] == first | second
 
 
+@one_server("it makes its own tables")
 @pytest.mark.parametrize(
     ("table", "prefix"),
     [("files", "file"), ("agents.adk_artifacts", "agents.adk_artifact"), ("Pictures_of", "Pictures_of")],
@@ -112,6 +115,7 @@ def test_key_lengths_that_are_refused(config: PsqlpyConfig, length: Any) -> None
         PsqlpyArtifactService(config, key_length=length)
 
 
+@one_server("it makes its own tables")
 async def test_another_key_length(config: PsqlpyConfig, database: Database) -> None:
     """Tables are made with it; a service with another one is refused, by name."""
     service = PsqlpyArtifactService(config, key_length=300)

@@ -19,6 +19,7 @@ from contract.events import said
 from contract.memory.told import SCOPE, entry, session, text_of, texts
 from proxy import Proxy
 from servers import Database, run_sql
+from where import one_server
 
 if TYPE_CHECKING:
     from google.adk.events import Event
@@ -61,6 +62,7 @@ async def test_a_short_memory_comes_before_a_long_one(memory: PsqlpyMemoryServic
     assert await texts(memory, "fish") == ["eating fish today", long]
 
 
+@one_server("it makes its own table, with a language")
 async def test_stop_words_of_a_language(config: PsqlpyConfig) -> None:
     """A query of nothing else finds nothing, in quotes or behind a minus neither."""
     memory = PsqlpyMemoryService(config, language="english")

@@ -14,6 +14,7 @@ from adk_psqlpy.memory import PsqlpyMemoryService
 from adk_psqlpy.sql.memory import MEMORY_MIGRATIONS, MEMORY_SCHEMA_VERSION, MemoryTable
 from contract.memory.told import SCOPE, entry, session, texts
 from servers import Database, run_sql
+from where import one_server
 
 RECORDED = "SELECT key, value FROM adk_metadata ORDER BY key"
 
@@ -23,6 +24,7 @@ def recorded(database: Database) -> dict[str, str]:
     return {row["key"]: row["value"] for row in run_sql(database.dsn, RECORDED)[0]}
 
 
+@one_server("it makes its own tables")
 async def test_the_first_use_makes_the_table(memory: PsqlpyMemoryService, database: Database) -> None:
     """A search in an empty database finds nothing, and makes what is needed."""
     assert await texts(memory, "fish") == []
@@ -141,6 +143,7 @@ async def test_a_newer_table_is_refused(
         await PsqlpyMemoryService(config).create_tables()
 
 
+@one_server("it makes its own tables")
 async def test_an_unknown_language_is_refused(config: PsqlpyConfig, database: Database) -> None:
     """With the names of those that there are; nothing is made. One of the user's own is fine."""
     for language in ("klingon", "nowhere.simple"):
