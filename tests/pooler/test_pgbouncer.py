@@ -11,6 +11,7 @@ import pytest
 from google.adk.events.event import Event
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
+from adk_psqlpy.admin.doctor import examine
 from adk_psqlpy.admin.features import services_that_run, try_features
 from adk_psqlpy.errors import OperationTimeoutError
 from faults.deadlines import within
@@ -28,6 +29,32 @@ async def test_it_is_recognised(direct: Database, pooled: Database) -> None:
     """Its answer to the first message of the protocol differs from PostgreSQL's."""
     assert not await config_of(direct).behind_pooler()
     assert await config_of(pooled).behind_pooler()
+
+
+async def test_the_doctor_sees_it(
+    request: pytest.FixtureRequest, plain_server: BinaryServer, direct: Database, pooled: Database
+) -> None:
+    """And whether prepared statements work through it."""
+    async with config_of(direct) as config:
+        await PsqlpyADKStore(config).create_tables()
+
+    async def found(database: Database) -> tuple[str, str]:
+        async with config_of(database) as config:
+            report = await examine(config)
+        (finding,) = [each for each in report.findings if each.check == "pooler"]
+        return finding.status, finding.text
+
+    assert await found(direct) == (
+        "ok",
+        "none in transaction mode: a connection keeps its process of the server",
+    )
+    assert await found(pooled) == (
+        "note",
+        "a pooler in transaction mode, and prepared statements work through it",
+    )
+    with Pooler(Path(request.config.getoption("--pooler")), plain_server, prepared_statements=0) as losing:
+        status, text = await found(losing.through(direct))
+    assert (status, text) == ("todo", "a pooler in transaction mode that loses prepared statements")
 
 
 async def test_nobody_answers(pooler: Pooler, pooled: Database) -> None:
