@@ -1,4 +1,4 @@
-"""What callers of every service give, refused before anything is sent: identifiers, numbers, seconds."""
+"""Checks of arguments that all services take, before anything is sent: identifiers, numbers, seconds."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 from typing import Final
 
 LONGEST_KEY: Final = 1_024
-"""The most that `key_length` may be, in characters."""
+"""The largest `key_length`, in characters."""
 
 UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
-"""What PostgreSQL's text cannot hold (manual, 8.3 and 24.3): U+0000, and what UTF-8 has no bytes for."""
+"""Characters that PostgreSQL's text cannot hold (manual, 8.3 and 24.3): U+0000 and lone surrogates."""
 
 
 def whole(name: str, value: int, most: int) -> int:
-    """Refuse what is no integer from 1 to `most`.
+    """Refuse anything but an integer from 1 to `most`.
 
     Raises:
-        ValueError: naming it and the bounds.
+        ValueError: it is not; the message names it and the bounds.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise ValueError(f"{name} must be an integer from 1 to {most}, not {value!r}")
@@ -24,10 +24,10 @@ def whole(name: str, value: int, most: int) -> int:
 
 
 def positive_seconds(name: str, value: float) -> float:
-    """Refuse what is no positive number of seconds, at most a day.
+    """Refuse anything but a positive number of seconds, at most a day.
 
     Raises:
-        ValueError: naming it and the bounds.
+        ValueError: it is not; the message names it and the bounds.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 86_400:
         raise ValueError(f"{name} must be a number of seconds above 0 and at most 86,400, not {value!r}")
@@ -37,12 +37,12 @@ def positive_seconds(name: str, value: float) -> float:
 def check_identifier(
     name: str, value: object, key_length: int, owner: str, *, refusal: type[ValueError] = ValueError
 ) -> None:
-    """Refuse what a key column of `key_length` characters cannot hold.
+    """Refuse a value that a key column of `key_length` characters cannot hold.
 
     `owner` is the class whose argument `key_length` is, for the message.
 
     Raises:
-        refusal: not a str, too long, or with U+0000 or a lone surrogate in it.
+        refusal: it is not a str, is too long, or contains U+0000 or a lone surrogate.
     """
     if not isinstance(value, str):
         raise refusal(f"{name} must be a str, not {type(value).__name__}")

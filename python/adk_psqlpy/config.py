@@ -42,7 +42,7 @@ __all__ = ["PsqlpyConfig", "redact"]
 class PsqlpyConfig:
     """Connection settings of PostgreSQL, and the pool made from them.
 
-    `pool_config` takes these keys, any of them left out:
+    `pool_config` takes these keys; all of them are optional:
 
     {table}
 
@@ -84,8 +84,9 @@ class PsqlpyConfig:
             embedded: an embedded server of one's own choice.
             replica: the `pool_config` of a streaming standby of the same server, which then answers lists,
                 searches and artifacts. It names one host, since each standby has its own lag.
-            replica_staleness_sec: such a read contains everything that anybody had written so many seconds
-                before it began, and always what this configuration has written (`connections.replica`).
+            replica_staleness_sec: a read on the replica contains everything that anybody had written this
+                many seconds before it began. It always contains what this configuration has written
+                (`connections.replica`).
 
         Raises:
             ValueError: a key is unknown, of the wrong type, out of range, or asks for what psqlpy cannot do;
@@ -223,7 +224,7 @@ class PsqlpyConfig:
         return True
 
     def _forget_parent(self) -> None:
-        """Notice a fork: what the parent opened is the parent's."""
+        """Notice a fork, and do not touch what the parent opened."""
         pid = os.getpid()
         if pid != self._pid:
             if self._pool is not None:
@@ -245,10 +246,10 @@ class PsqlpyConfig:
             return self._pool
 
     async def close_pool(self) -> None:
-        """Close the pool and its idle connections; again is harmless.
+        """Close the pool and its idle connections. It may be called again.
 
-        An embedded server that this started is stopped.
-        Connections in use work on until they are given back. A later `create_pool` makes a new pool.
+        An embedded server that this configuration started is stopped. Connections in use keep working until
+        they are given back. A later `create_pool` makes a new pool.
         """
         if self._pid != os.getpid():  # the parent's
             return
@@ -311,7 +312,7 @@ class PsqlpyConfig:
         return status.max_size - status.size + status.available > status.waiting
 
     def pool_status(self) -> PoolStatus | None:
-        """What psqlpy says of the pool; `None` while there is none."""
+        """psqlpy's status of the pool; `None` if there is no pool yet."""
         return self._pool.status() if self._pool is not None else None
 
     def give_back(self, connection: Connection) -> None:
@@ -319,7 +320,7 @@ class PsqlpyConfig:
         connection.close()
 
     async def acquire(self) -> Connection:
-        """Take a connection out of the pool: the one place that does, and says why it could not.
+        """Take a connection out of the pool. All connections are taken here, and errors are explained here.
 
         Raises:
             psqlpy.exceptions.BaseConnectionPoolError: no connection could be made; the message says to where.
@@ -370,12 +371,12 @@ class PsqlpyConfig:
         return True if self._pooled is None else self._pooled  # True works in either case
 
 
-# A replica that does not answer is passed over: the primary is there. What a user sets counts all the same.
+# If a replica does not answer, the primary does, so these are short. Settings of the user take precedence.
 _REPLICA_DEFAULTS: Final = {"retry_sec": 0, "acquire_timeout_sec": 2, "connect_timeout_sec": 2}
 
 
 def _replica_config(given: Mapping[str, Any]) -> PsqlpyConfig:
-    """The configuration of a replica. Raises ValueError where it does not name exactly one host."""
+    """The configuration of a replica. Raises ValueError if it does not name exactly one host."""
     settings = options.settle(options.read_pool_config(given))
     if not any(name in given for name in TARGET_KEYS):
         raise ValueError(

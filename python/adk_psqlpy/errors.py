@@ -1,4 +1,4 @@
-"""Errors of the package's own; each is also an error of the driver, of ADK or of Python."""
+"""The package's own errors. Each is also an error of the driver, of ADK or of Python."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = [
 
 
 class OperationTimeoutError(DatabaseError, TimeoutError):
-    """PostgreSQL stopped the statement at its `statement_timeout`, and undid whatever it had done."""
+    """PostgreSQL stopped the statement at its `statement_timeout`, and rolled it back."""
 
 
 class PoolTimeoutError(BaseConnectionPoolError, TimeoutError):
-    """No connection came out of the pool within `acquire_timeout_sec`."""
+    """The pool had no connection within `acquire_timeout_sec`."""
 
 
 class NoSuchPointError(ValueError):
@@ -33,11 +33,13 @@ class NoSuchPointError(ValueError):
 
 
 class UnknownStateError(ValueError):
-    """A session's state at an earlier point is not known: its beginning, or a change, is not recorded."""
+    """A session's state at an earlier point is not known, because its first state or a change is not
+    recorded.
+    """
 
 
 class SessionDeletedError(SessionNotFoundError):
-    """A session that was followed has been deleted; `made_again`: and another one has its id."""
+    """A followed session was deleted. `made_again` says whether another one has its id now."""
 
     def __init__(self, message: str, *, made_again: bool = False) -> None:
         super().__init__(message)
@@ -45,7 +47,7 @@ class SessionDeletedError(SessionNotFoundError):
 
 
 class HistoryLostError(DatabaseError):
-    """The server no longer has what it had given: it was restored, or a failover lost commits."""
+    """The server no longer has events that it had given: it was restored, or a failover lost commits."""
 
 
 class FollowingClosedError(BaseConnectionPoolError):

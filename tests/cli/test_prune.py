@@ -330,7 +330,7 @@ async def test_what_the_verb_says(aged: PsqlpySessionService, dsn: str) -> None:
 
 
 BAD: list[tuple[list[str], str]] = [
-    ([], "say what is to go"),
+    ([], "say what to delete"),
     (["--idle", "90"], "'90' is no age: write 90d, 12h, 30m or 2w"),
     (["--idle", "0d"], "is no age"),
     (["--idle", "-3d"], "is no age"),

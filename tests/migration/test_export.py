@@ -217,9 +217,9 @@ class TestBadFiles:
             await self.load(target, place, [lines[0].replace(b'"version":1', b'"version":2'), *lines[1:]])
 
     async def test_no_export(self, target: PsqlpyConfig, place: Path) -> None:
-        with pytest.raises(SourceError, match="no export of adk-psqlpy"):
+        with pytest.raises(SourceError, match="not an export of adk-psqlpy"):
             await self.load(target, place, [b'{"some": "json"}\n'])
-        with pytest.raises(SourceError, match="import reads what export wrote"):
+        with pytest.raises(SourceError, match="import reads exports"):
             await self.load(target, place, [b"hello\n"])
         with pytest.raises(SourceError, match="there is no file"):
             await load_export("postgresql://localhost/x", target)

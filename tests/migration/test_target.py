@@ -258,7 +258,7 @@ class TestNoSource:
             await migrate(place / "other.db", target)
 
     async def test_an_empty_folder(self, place: Path, target: PsqlpyConfig) -> None:
-        with pytest.raises(SourceError, match="nothing of ADK is in the folder"):
+        with pytest.raises(SourceError, match="holds nothing of ADK"):
             await migrate(place, target)
 
     async def test_half_a_schema(self, source: Path, target: PsqlpyConfig) -> None:

@@ -86,7 +86,7 @@ async def test_what_is_refused(config: PsqlpyConfig) -> None:
 
     with pytest.raises(ValueError, match="language must be 'simple' where memories are sealed"):
         PsqlpyMemoryService(config, seal=fresh_seal(), language="english")
-    with pytest.raises(ValueError, match="embed does not go with seal"):
+    with pytest.raises(ValueError, match="embed cannot be used with seal"):
         PsqlpyMemoryService(config, seal=fresh_seal(), embed=embed, dimensions=3)
     service = PsqlpyMemoryService(config, seal=fresh_seal())
     with pytest.raises(ValueError, match="sealed memories cannot be searched by custom_metadata"):

@@ -1,1 +1,1 @@
-"""What people who look after a database call: the Python functions behind the command `adk-psqlpy`."""
+"""Functions for whoever looks after a database. The command `adk-psqlpy` calls them."""

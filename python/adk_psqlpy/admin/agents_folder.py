@@ -1,4 +1,4 @@
-"""The file by which ADK learns of this package's URIs."""
+"""The file that tells ADK about this package's URIs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-# What makes a folder an agent's own, by ADK's rules.
+# ADK takes a folder with one of these files for an agent's own folder.
 _AGENT_FILES: Final = ("agent.py", "root_agent.yaml")
 
 
 def write_services(directory: str | Path, *, as_yaml: bool = False) -> Path:
-    """Write `services.py` into the folder that is given to `adk web`; give its path.
+    """Write `services.py` into the folder that `adk web` is started with, and return the file's path.
 
     Args:
         directory: the agents' folder; for `adk run`, the agent's own.
@@ -20,7 +20,7 @@ def write_services(directory: str | Path, *, as_yaml: bool = False) -> Path:
 
     Raises:
         NotADirectoryError: there is no such folder.
-        FileExistsError: the file is there already, and was left as it is; the message says what to add to it.
+        FileExistsError: the file exists. It was not changed; the message says what to add to it.
     """
     folder = Path(directory)
     if not folder.is_dir():
@@ -37,13 +37,13 @@ def write_services(directory: str | Path, *, as_yaml: bool = False) -> Path:
 
 
 def how_to_run(folder: Path) -> str:
-    """The commands to run then, with an embedded server and with one's own, as lines."""
+    """The commands to run next, as lines: with an embedded server, and with a server of one's own."""
     agent = shlex.quote(str(folder / "AGENT"))
     where = shlex.quote(str(folder))
     services = " ".join(f'--{kind}_service_uri "$URI"' for kind in ("session", "memory", "artifact"))
     single = any((folder / name).is_file() for name in _AGENT_FILES)
     lines = [
-        "Your own server (keys of pool_config stand in the query), or an embedded one and its data:",
+        "Your own server (the query takes keys of pool_config), or an embedded one with its data folder:",
         "",
         "  URI='psqlpy://user:password@localhost:5432/mydb?max_db_pool_size=20'",
         "  URI='psqlpy+embedded:///path/to/data'",
@@ -58,7 +58,7 @@ def how_to_run(folder: Path) -> str:
     else:
         lines += [
             "",
-            "adk run looks into the agent's own folder:",
+            "adk run looks for services.py in the agent's own folder:",
             "",
             f"  adk-psqlpy init {agent}",
             f"  adk run {services} {agent}",

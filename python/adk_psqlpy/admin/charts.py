@@ -1,6 +1,6 @@
-"""Charts as SVG text: bars by day in layers, and small lines.
+"""Charts as SVG text: stacked bars by day, and small line charts.
 
-No script: the style sheet shows what a bar stands for while the pointer is over it.
+There is no script. The style sheet shows the numbers of a bar while the pointer is over it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from html import escape
 from typing import Final
 
 HALF: Final = 600
-"""The width of a chart that shares its row with another, in units of which text is 12 high."""
+"""The width of a chart that shares its row with another one. Text is 12 of these units high."""
 FULL: Final = 2 * HALF + 60
 _HEIGHT: Final = 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 8, 12, 26
@@ -23,7 +23,9 @@ _LINE: Final = 17
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer of the bars: its name, the number of its colour in the style sheet, a value a day."""
+    """One layer of the bars: its name, the number of its colour in the style sheet, and one value for each
+    day.
+    """
 
     name: str
     color: int | str
@@ -31,7 +33,7 @@ class Layer:
 
 
 def compact(value: float) -> str:
-    """A number as a label has it: `950`, `12.3k`, `4.5M`."""
+    """A number as labels show it: `950`, `12.3k`, `4.5M`."""
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
             return f"{value / limit:.1f}".removesuffix(".0") + unit
@@ -39,7 +41,7 @@ def compact(value: float) -> str:
 
 
 def size(value: float) -> str:
-    """Bytes as a label has them, in powers of 1,024."""
+    """A number of bytes as labels show it, in powers of 1,024."""
     for limit, unit in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
         if abs(value) >= limit:
             return f"{value / limit:.1f}".removesuffix(".0") + f" {unit}"
@@ -53,7 +55,7 @@ def bars(
     label: Callable[[float], str] = compact,
     wide: int = HALF,
 ) -> str:
-    """Bars in layers, one bar a day. `title` is what a screen reader says, `wide` is `HALF` or `FULL`."""
+    """Stacked bars, one for each day. A screen reader says `title`. `wide` is `HALF` or `FULL`."""
     totals = [sum(layer.values[place] for layer in layers) for place in range(len(days))]
     step, top = _scale(max(totals, default=0))
     height = _HEIGHT - _TOP - _BOTTOM
@@ -106,9 +108,10 @@ def _tip(
     layers: Sequence[Layer],
     label: Callable[[float], str],
 ) -> str:
-    """What shows while the pointer is over a day: its layers and their sum, on the side of the bar with room.
+    """The box that shows while the pointer is over a day: the layers and their sum, on the side that has
+    room.
 
-    `where` is where the day begins, how wide it is, and how wide the chart is.
+    `where` holds the left edge of the day, the width of the day, and the width of the chart.
     """
     left, slot, wide = where
     shown = [(layer, value) for layer, value in zip(layers, values, strict=True) if value]
@@ -143,7 +146,7 @@ def _short(name: str) -> str:
 
 
 def _scale(most: int) -> tuple[float, float]:
-    """The distance of the lines, 1, 2 or 5 times a power of ten, and the value of the uppermost."""
+    """The distance between grid lines (1, 2 or 5 times a power of ten), and the value of the top line."""
     if most <= 0:
         return 1.0, 4.0
     rough = most / 4
@@ -154,7 +157,7 @@ def _scale(most: int) -> tuple[float, float]:
 
 
 def spark(values: Sequence[int]) -> str:
-    """A small line of how something went, without an axis."""
+    """A small line chart without axes."""
     width, height, most = 160, 36, max(values, default=0)
     if most == 0:
         return ""

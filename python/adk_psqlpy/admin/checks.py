@@ -39,7 +39,7 @@ class Names:
     artifact_table: str
 
     def __post_init__(self) -> None:
-        """Refuse what is no name. Raises ValueError."""
+        """Raise ValueError for a name that PostgreSQL does not take."""
         _ = self.tables, self.memories, self.artifacts
 
     @property
@@ -64,7 +64,7 @@ class Names:
 
 
 async def of_server(config: PsqlpyConfig, names: Names) -> list[Finding]:
-    """All checks of a server; only the first where it cannot be reached.
+    """Run all checks of a server; only the first one if it cannot be reached.
 
     Raises:
         psqlpy.exceptions.Error: the connection broke on the way.
@@ -176,7 +176,7 @@ def _server(server: Server) -> Finding:
 
 
 async def _pooler(config: PsqlpyConfig) -> Finding:
-    """Whether one connection is the same process of the server from one transaction to the next.
+    """Whether a connection keeps its server process from one transaction to the next.
 
     Two connections begin a transaction each, and end them in the order in which they began. A pooler in
     transaction mode then gives the first connection the process that became free last: the second one's.
@@ -187,7 +187,7 @@ async def _pooler(config: PsqlpyConfig) -> Finding:
         return Finding(
             "pooler",
             "note",
-            "two transactions at once were not possible: a pooler with one connection, or the server is full",
+            "two transactions at once are not possible: the pooler has one connection, or the server is full",
             "see default_pool_size of the pooler and max_connections of the server",
         )
     except Error as error:
@@ -204,9 +204,9 @@ async def _pooler(config: PsqlpyConfig) -> Finding:
             "pooler",
             "note",
             "a pooler in transaction mode, and prepared statements work through it",
-            "limit statements by statement_timeout of the role, not by read_timeout_sec and its kin",
+            "limit statements by statement_timeout of the role, not by read_timeout_sec and the like",
         )
-    return Finding("pooler", "ok", "none in transaction mode: a connection keeps its process of the server")
+    return Finding("pooler", "ok", "none in transaction mode: a connection keeps its server process")
 
 
 async def _swapped(config: PsqlpyConfig) -> tuple[bool, bool]:
@@ -253,7 +253,7 @@ async def _extensions(config: PsqlpyConfig, names: Names) -> Finding:
 
 
 async def _recorded_dimensions(config: PsqlpyConfig, names: Names) -> str | None:
-    """The dimensions of the memory table's vectors, as recorded; `None` without vectors."""
+    """The recorded number of dimensions of the memory table's vectors; `None` without vectors."""
     from adk_psqlpy.admin.tables import present_tables
     from adk_psqlpy.sql.memory import MemoryStatements
 

@@ -1,4 +1,4 @@
-"""A session looked up, read as a conversation, and watched while it goes on."""
+"""Looking up a session, reading it as a conversation, and following it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ from adk_psqlpy.sql.inspect import InspectStatements, files
 
 
 class AmbiguousSessionError(ValueError):
-    """Several sessions have the id that was given: they are of different users or apps."""
+    """Several sessions have this id: they belong to different users or apps."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionSummary:
-    """A session without its content. `events` is how many are stored, `revision` counts all writes ever."""
+    """A session without its content. `events` is the number of stored events, `revision` the number of all
+    writes.
+    """
 
     app_name: str
     user_id: str
@@ -44,13 +46,13 @@ class SessionSummary:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """App, user and id, which are one session's alone."""
+        """App, user and id: the session's key."""
         return (self.app_name, self.user_id, self.id)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A version of an artifact of the session. `size` is `None` where it is a reference to somewhere else."""
+    """A version of an artifact of the session. `size` is `None` for a reference to something else."""
 
     filename: str
     version: int
@@ -79,7 +81,7 @@ async def find_sessions(
     user_id: str | None = None,
     limit: int = 20,
 ) -> list[SessionSummary]:
-    """Look sessions up by any of id, app and user, the one that was updated last first.
+    """Look up sessions by any of id, app and user, most recently updated first.
 
     Without an app and a user this reads the whole table of sessions.
 
@@ -108,7 +110,7 @@ async def find_session(
     app_name: str | None = None,
     user_id: str | None = None,
 ) -> SessionSummary:
-    """The one session of this id, of this app and user where they are given.
+    """Look up the one session with this id, in this app and of this user if they are given.
 
     Raises:
         SessionNotFoundError: there is none.
@@ -185,13 +187,14 @@ async def follow_conversation(
     *,
     seal: Seal | None = None,
 ) -> AsyncIterator[Event]:
-    """Give the events appended after a conversation was read, as they come (`PsqlpyADKStore.follow`).
+    """Yield the events that are appended after a conversation was read, as they come
+    (`PsqlpyADKStore.follow`).
 
     It ends when the session is deleted.
 
     Raises:
-        HistoryLostError: the server no longer has what it had given.
-        psqlpy.exceptions.Error: the server was away for longer than following is patient.
+        HistoryLostError: the server no longer has events that it had given.
+        psqlpy.exceptions.Error: the server was unreachable for longer than `FollowSettings` allows.
     """
     summary = conversation.summary
     seen = Version(summary.revision, summary.create_time.timestamp())

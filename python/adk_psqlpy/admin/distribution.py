@@ -1,4 +1,4 @@
-"""All tables of a database over the nodes of a Citus cluster."""
+"""Distributing all tables of a database over the nodes of a Citus cluster."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from adk_psqlpy.sql.memory import MemoryTable
 
 @dataclass(frozen=True)
 class TableNames:
-    """The tables of the three services, as each of them takes its own."""
+    """The names of the three services' tables, each in the form that its service takes."""
 
     sessions: str = "adk_sessions"
     events: str = "adk_events"
@@ -39,11 +39,11 @@ async def distribute_tables(
 ) -> dict[str, int]:
     """Distribute the tables of sessions, memory and artifacts by `user_id`; make those that are missing.
 
-    Tables that are there keep the settings that they were made with. Safe to call again, and from many
-    processes. `key_length` is for tables that are made.
+    Existing tables keep the settings that they were made with; `key_length` is for new ones. Safe to call
+    again, and from many processes.
 
     Returns:
-        How many shards each table has; 0 for those that are copied to every node.
+        The number of shards of each table; 0 for a table that is copied to every node.
 
     Raises:
         psqlpy.exceptions.Error: the database has no extension citus, the cluster has no worker nodes, this
@@ -63,7 +63,7 @@ async def distribute_tables(
     await PsqlpyArtifactService(config, names.artifacts, key_length=length).create_tables(distributed=True)
     recorded = await _recorded(lanes, memories.metadata)
     if f"{memories.name}.schema_version" in recorded:
-        # Whatever its language and vectors are.
+        # The language and the vectors of the memory table do not matter here.
         if f"{memories.name}.distributed" not in recorded:
             prefix = f"{memories.name}."
             await lanes.batch(distribute(memories.metadata, [memories.memories], [], [], prefix))

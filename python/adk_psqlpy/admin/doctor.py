@@ -18,8 +18,8 @@ Status = Literal["ok", "note", "todo"]
 class Finding:
     """What one check found.
 
-    `todo` is something that needs doing, and `note` something that is worth knowing; `advice` then says what
-    to do. `details` are further lines, such as the sessions that are meant.
+    `todo` is something that needs doing, `note` something worth knowing; for both, `advice` says what to do.
+    `details` are further lines, for example the sessions in question.
     """
 
     check: str
@@ -59,13 +59,13 @@ async def examine(
     memory_table: str = "adk_memories",
     artifact_table: str = "adk_artifacts",
 ) -> Report:
-    """Look at what is installed, and at the server if there is one.
+    """Check what is installed, and the server if one is given.
 
-    Nothing is changed. The tables of sessions and of states are read once, for the longest histories and the
-    largest states; the others are not.
+    Nothing is changed. The tables of sessions and states are read once, to find the longest histories and the
+    largest states. No other table is read as a whole.
 
     Args:
-        config: the server; `None` looks at what is installed alone.
+        config: the server; `None` checks only what is installed.
         session_table, events_table, memory_table, artifact_table: names of tables.
 
     Raises:
@@ -83,7 +83,7 @@ async def examine(
     return Report(findings)
 
 
-_REACH = "see what the message says; what was found before it is above"
+_REACH = "do what the message says; the findings before it are above"
 
 
 def installed() -> Finding:
@@ -100,12 +100,12 @@ def installed() -> Finding:
     return Finding("versions", "ok", text, None, details)
 
 
-# What every event goes through.
+# The classes that every event goes through.
 _HOT = ("Event", "EventActions", "Content", "Part", "FunctionCall", "FunctionResponse")
 
 
 def fast_path() -> Finding:
-    """Which of ADK's model classes the crate reads and writes by itself."""
+    """Check which of ADK's model classes the crate reads and writes by itself."""
     paths = model_paths()
     slow = [path for path in paths if not path.fast]
     text = f"{len(paths) - len(slow)} of {len(paths)} model classes are read and written by the crate"

@@ -1,4 +1,6 @@
-"""A user is erased: every row in the tables of all services, with a search afterwards as the proof."""
+"""Erasing a user: deleting every row in the tables of all services, then searching for what is left as a
+proof.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,11 @@ from adk_psqlpy.sql.user_keys import UserKeyTable
 class Erased:
     """What was there of a user, and what is left.
 
-    `rows` is the number of rows by table before; `left` the rows that the search found afterwards, by table,
-    of every table in the same schemas that has the columns `app_name` and `user_id`; `searched` those
-    tables. A table of `left` that is not in `rows` is not the package's. `mentions` are keys of the app's
-    state, which belongs to no user, in whose values the user's id stands: look at them.
+    `rows` is the number of rows that each table had before. `searched` lists the tables that were searched
+    afterwards: every table in the same schemas with the columns `app_name` and `user_id`. `left` is the
+    number of rows that this search found, by table. A table that is in `left` and not in `rows` does not
+    belong to this package. `mentions` lists keys of the app's state whose values contain the user's id. App
+    state belongs to no user, so it is not deleted: look at those values.
     """
 
     app_name: str
@@ -41,7 +44,7 @@ class Erased:
 
     @property
     def total(self) -> int:
-        """The number of rows that were there."""
+        """The number of rows that the user had."""
         return sum(self.rows.values())
 
 
@@ -57,7 +60,7 @@ async def find_user(
     credential_table: str = "adk_credentials",
     key_table: str = "adk_user_keys",
 ) -> dict[str, int]:
-    """Count the user's rows in each table of sessions, memory, artifacts, credentials and keys that is there.
+    """Count the user's rows in each existing table of sessions, memory, artifacts, credentials and keys.
 
     Raises:
         ValueError: a name or an id is not possible.
@@ -85,13 +88,14 @@ async def erase_user(
 ) -> Erased:
     """Delete every row of a user in an app, and search all tables for what is left.
 
-    That includes credentials and, where `UserKeys` keeps them in this database, the user's wrapped keys: what
-    was sealed with them cannot be opened any more, in backups either that do not hold the keys. Keys that are
-    kept elsewhere are erased by `UserKeys.erase`.
+    This includes the user's credentials. It also includes the user's wrapped keys, where `UserKeys` keeps
+    them in this database. What was sealed with those keys can then not be opened any more, also not in a
+    backup, unless the backup holds the keys. `UserKeys.erase` erases keys that are kept elsewhere.
 
-    The deletion is one transaction: all of it or nothing happens. A row that is left is one that was written
-    meanwhile, or stands in a table that is not the package's: stop what writes for this user, and call this
-    again. What is deleted stays in backups, in the write-ahead log, and on disk until VACUUM has run.
+    The deletion is one transaction: everything is deleted or nothing is. A row that is left was written
+    meanwhile, or it is in a table that does not belong to this package. In the first case, stop what writes
+    for this user, and call this again. Deleted data stays in backups, in the write-ahead log, and on disk
+    until VACUUM has run.
 
     Where there is an audit, it is told before and afterwards, and its earlier rows of the user get a digest
     in the place of his id (docs/audit.md).
@@ -158,7 +162,7 @@ async def _present(
     there = owned.among(await present_tables(config, *owned.all))
     if not there.deleted:
         raise DatabaseError(
-            "none of the tables of sessions, memory and artifacts is on the search path of this connection: "
+            "this connection's search path has none of the tables of sessions, memory and artifacts: "
             "check the database and the names of the tables"
         )
     return there

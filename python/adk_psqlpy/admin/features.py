@@ -1,4 +1,4 @@
-"""Which services run on a server: each construct that their statements use is tried."""
+"""Finding out which services run on a server, by trying each construct that their statements use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PREPARED = "prepared statements, kept by a pooler too"
 
 @dataclass(frozen=True)
 class Feature:
-    """What was tried, which services need it, and why it does not work; `None` where it does."""
+    """A construct that was tried, the services that need it, and why it fails (`None` if it works)."""
 
     name: str
     needed_by: tuple[Service, ...]
@@ -28,7 +28,7 @@ class Feature:
 
 
 async def try_features(config: PsqlpyConfig) -> list[Feature]:
-    """Try all constructs in a schema of their own, which is dropped again.
+    """Try all constructs in a schema of their own, and drop the schema.
 
     The role must be allowed to make a schema.
 
@@ -47,13 +47,13 @@ async def try_features(config: PsqlpyConfig) -> list[Feature]:
             await connection.execute_batch(end(schema))
     found.append(Feature(_PREPARED, _EVERY, await _problem(_prepared(config))))
     found.append(Feature("pipelining", _EVERY, await _problem(_pipelined(config))))
-    # No service depends on it: statement timeouts are transactions where pgbouncer is recognised.
+    # No service depends on it: behind pgbouncer, statement timeouts are set within transactions.
     found.append(Feature("settings of a session", (), await _problem(_kept_settings(config))))
     return found
 
 
 def services_that_run(features: list[Feature]) -> dict[Service, bool]:
-    """Whether each service has all that it needs."""
+    """Tell for each service whether everything that it needs works."""
     return {
         each: all(feature.problem is None for feature in features if each in feature.needed_by)
         for each in _EVERY
@@ -78,7 +78,7 @@ async def _try(connection: Connection, batch: str, query: str) -> None:
 
 
 async def _prepared(config: PsqlpyConfig) -> None:
-    """Each of several clients uses its prepared statement while others hold the server's connections."""
+    """Several clients each use their prepared statement while others hold the server's connections."""
     query = "SELECT $1::int + 1 AS n"
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(config.provide_connection()) for _ in range(2)]
@@ -110,4 +110,4 @@ async def _kept_settings(config: PsqlpyConfig) -> None:
             for client, expected in ((other, ""), (mine, "1")):
                 found = (await client.fetch(query)).result(as_tuple=True)[0][0]
                 if found != expected:
-                    raise Error("they reach other clients, as behind a pooler in transaction mode")
+                    raise Error("settings reach other clients, as behind a pooler in transaction mode")

@@ -1,4 +1,4 @@
-"""The checks of `doctor` of what is stored and what goes on: histories, states, transactions."""
+"""The checks of `doctor` for stored data and current load: histories, states, transactions."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from adk_psqlpy.sql import Tables, health
 from adk_psqlpy.sql.catalog import present
 
 LONG: Final = 5_000
-"""Writes of a session from which its history is worth a note."""
+"""A session with at least this many writes is worth a note."""
 
 LARGE: Final = 100_000
-"""Bytes of a state, as stored, from which it is worth a note. Ten times that need doing."""
+"""A state of at least this many stored bytes is worth a note. Ten times as many need doing."""
 
 OLD_SEC: Final = 600
-"""Seconds of a transaction from which VACUUM has waited too long for it."""
+"""A transaction that is open for at least this many seconds has held up VACUUM for too long."""
 
 _KEPT_LOG: Final = 2**30
 
 
 async def of_load(lanes: Lanes, tables: Tables, *, in_recovery: bool) -> list[Finding]:
-    """The longest histories, the largest states, the oldest transactions, forgotten replication slots.
+    """Look for long histories, large states, old transactions and forgotten replication slots.
 
     Raises:
         psqlpy.exceptions.Error: the server could not be asked.
@@ -51,7 +51,7 @@ async def _histories(lanes: Lanes, tables: Tables) -> Finding:
         "longest history",
         "note",
         f"{longest:,} writes, session {rows[0][2]} of {rows[0][0]}",
-        "read only the newest events (GetSessionConfig(num_recent_events=...)), or let old ones go: "
+        "read only the newest events (GetSessionConfig(num_recent_events=...)), or delete old ones: "
         "adk-psqlpy prune --keep-events N",
         details,
     )
@@ -106,7 +106,8 @@ async def _slots(lanes: Lanes) -> list[Finding]:
             "replication slots",
             "todo",
             "; ".join(
-                f"nobody reads {name}, for which {size:,} bytes of log are kept" for name, size in kept
+                f"nobody reads the slot {name}, and the server keeps {size:,} bytes of log for it"
+                for name, size in kept
             ),
             "start what should read it, or SELECT pg_drop_replication_slot(...), before the disk is full",
         )

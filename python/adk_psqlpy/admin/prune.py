@@ -1,4 +1,4 @@
-"""Retention: sessions, events, memories and artifacts that are no longer to be kept, deleted in portions."""
+"""Retention: deleting old sessions, events, memories and artifacts, in portions."""
 
 from __future__ import annotations
 
@@ -30,31 +30,32 @@ from adk_psqlpy.sql.memory import MemoryTable
 from adk_psqlpy.sql.prune import PruneArtifacts, PruneMemories, PruneStatements
 
 PORTION: Final = 5_000
-"""About how many events one statement deletes, where nothing is said."""
+"""The default for how many events one statement deletes, roughly."""
 
 GRACE: Final = timedelta(days=1)
-"""An artifact without its session is kept this long: it may have been saved before its session."""
+"""An artifact whose session does not exist is kept this long: it may have been saved before its session."""
 
 _PAGE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What is to go.
+    """What to delete.
 
-    `idle` and `keep_sessions` are one rule, and so are `events` and `keep_events`: with both of a rule
-    given, only what both name goes.
+    `idle` and `keep_sessions` together are one rule, and so are `events` and `keep_events`. If both parts of
+    a rule are given, only what both select is deleted.
 
     Args:
-        idle: sessions that were not written for that long, with their events.
-        keep_sessions: of each user of an app, so many sessions stay, the newest. Alone, all others go.
-        events: events older than that, of sessions that stay. Their state is kept.
-        keep_events: of each session, so many events stay, the newest. Alone, all others go. Events of one
-            invocation stay or go together.
-        expired_memories: memories whose time is over. (They are found no more already.)
-        orphaned_artifacts: artifacts of sessions that are not there, contents that no version has, and
+        idle: delete sessions that nobody has written to for this long, with their events.
+        keep_sessions: keep this many of the newest sessions of each user of an app. Without `idle`, all other
+            sessions are deleted.
+        events: delete events older than this from sessions that stay. Their state is kept.
+        keep_events: keep this many of the newest events of each session. Without `events`, all other events
+            are deleted. Events of one invocation stay or go together.
+        expired_memories: delete memories that have expired. (Searches do not find them any more.)
+        orphaned_artifacts: delete artifacts of sessions that do not exist, contents that no version has, and
             uploads that were never finished.
-        apps: only these apps'; empty for all. Contents and uploads are of all apps.
+        apps: delete only in these apps; empty for all. Contents and uploads are those of all apps.
     """
 
     idle: timedelta | None = None
@@ -66,10 +67,10 @@ class Rules:
     apps: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        """Check the numbers.
+        """Check the values.
 
         Raises:
-            ValueError: one is not possible, or there is no rule.
+            ValueError: a value is not possible, or no rule is given.
         """
         for name in ("idle", "events"):
             age = getattr(self, name)
@@ -83,7 +84,7 @@ class Rules:
             raise ValueError(f"apps must be a list of names, not {self.apps!r}")
         if not (self.of_sessions or self.of_events or self.expired_memories or self.orphaned_artifacts):
             raise ValueError(
-                "no rule says what is to go: idle, keep_sessions, events, keep_events, expired_memories or "
+                "no rule says what to delete: idle, keep_sessions, events, keep_events, expired_memories or "
                 "orphaned_artifacts"
             )
 
@@ -94,16 +95,18 @@ class Rules:
 
     @property
     def of_events(self) -> bool:
-        """Whether events of sessions that stay may go."""
+        """Whether events are deleted from sessions that stay."""
         return self.events is not None or self.keep_events is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What went, or would go. `session_events` are events that went with their sessions.
+    """How much was deleted, or would be. `session_events` counts events that were deleted with their
+    sessions.
 
-    `artifacts` are names, `versions` what was saved under them. `contents` are distinct contents and
-    `content_bytes` their size. A trial (`dry_run`) counts only those that are unused before anything goes.
+    `artifacts` counts names, `versions` the versions saved under them. `contents` counts distinct contents,
+    `content_bytes` their bytes. A trial (`dry_run`) counts only contents that are unused before anything is
+    deleted.
     """
 
     sessions: int = 0
@@ -135,7 +138,7 @@ async def prune(
     progress: Callable[[Pruned], None] | None = None,
     now: datetime | None = None,
 ) -> Pruned:
-    """Delete what the rules say, in portions; give what went.
+    """Delete what the rules select, in portions, and return how much was deleted.
 
     Each portion is one transaction. Writers are not waited for: what somebody has locked is passed over, and
     what was written after it was found stays. Writers of what a portion deletes wait for that portion.
@@ -145,14 +148,14 @@ async def prune(
 
     Args:
         config: the server.
-        rules: what is to go.
-        session_table, events_table, memory_table, artifact_table: names of tables. They have to be there only
-            where a rule needs them.
-        dry_run: delete nothing, and give what would go.
+        rules: what to delete.
+        session_table, events_table, memory_table, artifact_table: names of tables. A table has to exist only
+            if a rule needs it.
+        dry_run: delete nothing, and return how much would be deleted.
         portion: about how many events one statement deletes.
         pause_sec: how long to wait between portions, for replicas to keep up.
-        progress: called after each portion with what went so far.
-        now: what ages are counted from; the present time when left out.
+        progress: called after each portion with how much was deleted so far.
+        now: the time from which ages are counted; the present time by default.
 
     Raises:
         ValueError: a name, `portion` or `pause_sec` is not possible.
@@ -176,7 +179,7 @@ async def prune(
             if table not in there:
                 raise DatabaseError(
                     f"there is no table {table} on the search path of this connection: check the name, or "
-                    "leave the rule out that needs it"
+                    "leave out the rule that needs it"
                 )
     lanes = lanes_of(config)
     audit = Audit(config, tables)
@@ -245,7 +248,7 @@ async def _for_artifacts(
 
 
 class _Work:
-    """One run: page after page is read, and deleted in portions."""
+    """One run: it reads page after page, and deletes in portions."""
 
     def __init__(
         self,
@@ -337,7 +340,7 @@ class _Work:
             ((contents, size, uploads),) = await self._lanes.fetch(sql.unused, [before], repeat=Repeat.READ)
             await self._count(contents=contents, content_bytes=size, uploads=uploads)
             return
-        # A content can be large, so few at once.
+        # A content can be large, so only a few are deleted at once.
         few = max(1, self._portion // 50)
         contents = uploads = few
         while contents == few:
@@ -361,7 +364,9 @@ class _Work:
             last = list(page[-1][:width])
 
     async def _write(self, sql: str, parameters: list[Any]) -> list[Row]:
-        """One portion. Sent twice it deletes once; what the first attempt deleted is then not counted."""
+        """Delete one portion. If the statement is sent twice, it deletes once, and what the first attempt
+        deleted is not counted.
+        """
         rows = await self._lanes.fetch(sql, parameters, repeat=Repeat.AFTER_FAILURE)
         if self._pause_sec:
             await asyncio.sleep(self._pause_sec)
@@ -373,7 +378,7 @@ class _Work:
 
 
 def _portions(rows: Sequence[Row], most: int, weight: Callable[[Row], int]) -> Iterable[Sequence[Row]]:
-    """Rows in lots that weigh at most `most` together, each at least 1, or are one row."""
+    """Lots of rows whose weights add up to at most `most`, or of one row. A row weighs at least 1."""
     lot: list[Row] = []
     weighed = 0
     for row in rows:
@@ -388,7 +393,7 @@ def _portions(rows: Sequence[Row], most: int, weight: Callable[[Row], int]) -> I
 
 
 def _keys(rows: Sequence[Row], *, revisions: bool = False) -> list[Any]:
-    """App, user and id of rows, an array each, and what stands behind them, a bigint."""
+    """Arrays of the rows' app names, user ids and ids, and of the bigint that follows them."""
     columns: list[Any] = [_column("text", [row[place].encode() for row in rows]) for place in range(3)]
     return [*columns, _column("bigint", [_bigint(row[3]) for row in rows])] if revisions else columns
 

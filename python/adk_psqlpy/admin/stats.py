@@ -1,4 +1,4 @@
-"""How much goes on, and how much is stored: counts by app and day."""
+"""How much happens and how much is stored: counts by app and day."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from adk_psqlpy.sql.memory import MemoryTable
 from adk_psqlpy.sql.stats import StatsStatements, sizes
 
 DAYS: Final = 30
-"""How many days count where nothing is said."""
+"""The default number of days."""
 
 
 @dataclass(frozen=True, slots=True)
 class DayStats:
-    """One app on one day of UTC. `bytes` is about what its events take in the table, without indexes."""
+    """One app on one day (UTC). `bytes` is roughly the space of its events in the table, without indexes."""
 
     app_name: str
     day: date
@@ -41,7 +41,7 @@ class DayStats:
 
 @dataclass(frozen=True, slots=True)
 class AppStats:
-    """One app: all that is stored, and what of it had events in the time."""
+    """One app: everything that is stored, and how much of it had events in the period."""
 
     app_name: str
     sessions: int
@@ -52,7 +52,7 @@ class AppStats:
 
 @dataclass(frozen=True, slots=True)
 class ToolStats:
-    """One tool of one app. Times are from call to answer in seconds, `None` where none was answered."""
+    """One tool of one app. Times are seconds from call to answer; `None` if no call was answered."""
 
     app_name: str
     tool: str
@@ -64,7 +64,7 @@ class ToolStats:
 
 @dataclass(frozen=True, slots=True)
 class ModelStats:
-    """One model of one app; its name is empty where events do not say it."""
+    """One model of one app; its name is empty if the events do not name it."""
 
     app_name: str
     model: str
@@ -87,7 +87,7 @@ class ErrorStats:
 
 @dataclass(frozen=True, slots=True)
 class TableStats:
-    """One table: rows as the planner takes them to be (`None`: not counted yet), bytes with indexes."""
+    """One table: the planner's estimate of its rows (`None`: no estimate yet), and its bytes with indexes."""
 
     table: str
     rows: int | None
@@ -96,7 +96,7 @@ class TableStats:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What `stats` counts, from `since` until before `until`."""
+    """The counts of `stats`, from `since` to just before `until`."""
 
     since: datetime
     until: datetime
@@ -122,8 +122,8 @@ async def stats(
 ) -> Stats:
     """Count what happened in the last `days` days of UTC, today's included, in one app or in all.
 
-    This reads the whole table of events several times. The views need not be there. Of memories and
-    artifacts only the sizes of the tables are told, where there are such tables.
+    This reads the whole table of events several times. The views need not exist. For memories and artifacts
+    it gives only the sizes of the tables, if they exist.
 
     Raises:
         ValueError: a table's name is not one, or `days` is not a number of days.

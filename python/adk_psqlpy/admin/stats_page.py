@@ -11,9 +11,9 @@ from typing import Final
 from adk_psqlpy.admin.charts import FULL, HALF, Layer, bars, compact, size, spark
 from adk_psqlpy.admin.stats import DayStats, Stats
 
-_COLORS: Final = 7  # as many as the style sheet has for names; the next one is for all others
+_COLORS: Final = 7  # as many as the style sheet has for names; the next colour is for all others
 _ROWS: Final = 10
-# No page that it is shown in, and nothing that it holds, can make a browser fetch or run anything.
+# With this policy, neither the page nor anything in it can make a browser fetch or run something.
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -112,7 +112,7 @@ def _panels(stats: Stats, days: Sequence[date]) -> Iterable[str]:
 
 
 def _of_apps(stats: Stats, days: Sequence[date], value: Callable[[DayStats], int]) -> list[Layer]:
-    """A layer an app, those with the most events first, and one for all others.
+    """One layer for each app, most events first, and one for all other apps.
 
     An app has the same colour in all charts.
     """
@@ -139,7 +139,7 @@ def _chart(
         f'<li style="--own: var(--{color})">{escape(layer.name)}</li>'
         for color, layer in zip(colors, layers, strict=True)
     )
-    # A session that is active on two days is one session.
+    # A session that is active on two days counts once.
     total = compact(sum(sum(layer.values) for layer in layers)) if summed else ""
     drawn = (
         bars(title, days, layers, wide=FULL if wide else HALF)
@@ -258,7 +258,7 @@ def _tables(stats: Stats) -> str:
 
 
 def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
-    """A table with a bar in the column without a name; to the right of it there are numbers."""
+    """A table with a bar in the column without a name, and numbers to the right of it."""
     bar = heads.index("")
     kinds = ["bar" if n == bar else "n" if n > bar else "" for n in range(len(heads))]
     head = "".join(f'<th class="{k}">{name}</th>' for k, name in zip(kinds, heads, strict=True))
@@ -274,7 +274,7 @@ def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], kind
 
 
 def _track(good: int, bad: int, most: int) -> str:
-    """A bar as long as its part of the largest, the bad part of it in red."""
+    """A bar whose length is its share of the largest value. The bad part is red."""
     return (
         f'<div class="track"><i style="width: {100 * good / max(1, most):.1f}%"></i>'
         f'<i class="bad" style="width: {100 * bad / max(1, most):.1f}%"></i></div>'

@@ -1,4 +1,4 @@
-"""The checks of `doctor` of the tables: there, up to date, whole, and looked after."""
+"""The checks of `doctor` for the tables: whether they exist, are up to date, complete, and vacuumed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UPDATES = 10_000
 async def of_tables(
     lanes: Lanes, tables: Tables, memories: MemoryTable, artifacts: ArtifactTables
 ) -> list[Finding]:
-    """Whether the tables are there and at this package's version, their indexes, rights, and upkeep.
+    """Check whether the tables exist, their version, indexes and rights, and the state of VACUUM.
 
     Raises:
         psqlpy.exceptions.Error: the server could not be asked.
@@ -81,8 +81,8 @@ def _group(
             check,
             "note",
             f"there are none beside {names[0]}",
-            "await store.create_tables() makes them (services of a psqlpy:// URI do on first use); if they "
-            "should be there, check the database and --session-table",
+            "await store.create_tables() makes them (services of a psqlpy:// URI do on first use). If they "
+            "should exist, check the database and --session-table",
         )
     stored = int(recorded.get("schema_version", 0))
     if stored > known:
@@ -97,14 +97,14 @@ def _group(
             check,
             "todo",
             f"schema version {stored} is behind {known}",
-            "await create_tables() of the service brings it there (as the owner of the tables)",
+            "call await create_tables() of the service (as the owner of the tables)",
         )
     if missing:
         return Finding(
             check,
             "todo",
             f"half a schema: {', '.join(missing)} missing",
-            "restore them from a backup; create_tables() does not make again what was dropped by hand",
+            "restore them from a backup; create_tables() does not make dropped tables again",
         )
     return Finding(check, "ok", f"schema version {stored}, {len(names)} table{'s' if len(names) > 1 else ''}")
 
@@ -133,7 +133,7 @@ async def _indexes(lanes: Lanes, tables: Tables, ours: Sequence[str], index_set:
         return Finding(
             "indexes",
             "todo",
-            f"invalid, so they cost writes and serve no read: {', '.join(invalid)}",
+            f"invalid, so every write updates them and no read uses them: {', '.join(invalid)}",
             "; ".join(f"REINDEX INDEX CONCURRENTLY {name}" for name in invalid),
         )
     if missing:
@@ -192,7 +192,7 @@ def _vacuum(rows: Sequence[Row]) -> Finding:
 
 
 def _hot(row: Row | None, index_set: str) -> Finding | None:
-    """How many updates of sessions were heap-only: they write to no index, and leave nothing for VACUUM."""
+    """The share of heap-only updates of sessions: these write to no index, and leave nothing for VACUUM."""
     if row is None or row[3] < _UPDATES:
         return None
     share = row[4] / row[3]

@@ -1,4 +1,4 @@
-"""Whether the tables are there, and which."""
+"""Finding out which tables exist."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from adk_psqlpy.sql.catalog import present
 
 
 async def present_tables(config: PsqlpyConfig, *tables: str) -> set[str]:
-    """Those of the tables (quoted names) that the connection can see.
+    """Return those of the tables (quoted names) that the connection can see.
 
     Raises:
         psqlpy.exceptions.Error: the server could not be asked.
@@ -22,7 +22,7 @@ async def present_tables(config: PsqlpyConfig, *tables: str) -> set[str]:
 
 
 async def require_tables(config: PsqlpyConfig, tables: Tables) -> None:
-    """Refuse a database without the tables of sessions and events, or with half of them.
+    """Refuse a database that has not all tables of sessions and events.
 
     Raises:
         psqlpy.exceptions.DatabaseError: one is missing; the message says which and what to do.

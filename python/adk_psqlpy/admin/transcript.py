@@ -1,4 +1,4 @@
-"""Events as a person reads them: who, when, and what was said, called, answered, changed and handed over."""
+"""Events for people to read: who did what and when, from messages and calls to changes of state."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from google.genai import types
 Kind = Literal["text", "thought", "call", "answer", "code", "file", "state", "action", "error"]
 
 SHOWN: Final = 300
-"""The longest value of a call, an answer or a state that is shown whole, in characters."""
+"""Values of calls, answers and states that have more characters than this are cut."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One thing that an event says.
 
-    `time` is in seconds since the Unix epoch. `text` is ready to be read, on one line or several. It may
-    hold any character that the event held.
+    `time` is in seconds since the Unix epoch. `text` has one line or several, and may hold any character that
+    the event held.
     """
 
     time: float
@@ -32,12 +32,12 @@ class Entry:
 
 
 def entries(event: Event, *, longest: int | None = SHOWN) -> Iterator[Entry]:
-    """What an event says, in the order of its parts, then what it did.
+    """List what an event says, in the order of its parts, and then what it did.
 
     Args:
         event: the event.
-        longest: values of calls, answers and states that are longer are cut; `None` cuts none. What people
-            and models said is never cut.
+        longest: longer values of calls, answers and states are cut; `None` cuts none. Text of people and
+            models is never cut.
     """
     for kind, text in _said(event, longest):
         yield Entry(event.timestamp, event.author, kind, text)
@@ -105,7 +105,7 @@ def shown(value: object, longest: int | None = SHOWN) -> str:
 
 
 def _plain(value: object) -> Any:
-    """What JSON has nothing for: bytes as base64, as ADK has them, everything else as its text."""
+    """A value that JSON cannot express: bytes as base64, as ADK writes them, anything else as its text."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The SQL views over events: made, replaced, removed."""
+"""Making, replacing and removing the SQL views over events."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from adk_psqlpy.sql.views import Views
 async def create_views(
     config: PsqlpyConfig, session_table: str = "adk_sessions", events_table: str = "adk_events"
 ) -> list[str]:
-    """Make the views, or bring them to this package's definitions; give their names, quoted.
+    """Make the views, or bring them to this package's definitions, and return their quoted names.
 
-    Again is harmless, from many processes too. `docs/views.md` describes their columns.
+    It may be called again, and from many processes. `docs/views.md` describes the columns.
 
     Raises:
         ValueError: a name is not one.
@@ -31,8 +31,8 @@ async def create_views(
         await lanes_of(config).batch(views.create())
     except Error as error:
         raise DatabaseError(
-            f"the views {', '.join(views.names.values())} were not made: {error}. Making them takes the "
-            "right to create in their schema, and replacing them their owner"
+            f"the views {', '.join(views.names.values())} were not made: {error}. To make them, a role needs "
+            "the right to create in their schema; to replace them, it has to own them"
         ) from error
     await keep_secured(lanes_of(config), of_sessions(views.tables), wanted=False, made=True)
     return list(views.names.values())
@@ -41,7 +41,7 @@ async def create_views(
 async def drop_views(
     config: PsqlpyConfig, session_table: str = "adk_sessions", events_table: str = "adk_events"
 ) -> list[str]:
-    """Remove the views, if they are there; give their names.
+    """Remove the views, if they exist, and return their names.
 
     Raises:
         psqlpy.exceptions.Error: something else is built on one of them; then none was removed.

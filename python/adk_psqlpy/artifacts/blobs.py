@@ -1,4 +1,4 @@
-"""Bytes in chunks: how they get into the server and out of it with few copies in memory at any time."""
+"""Sending and reading bytes in chunks, with few copies in memory at any time."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.sql.artifacts import ArtifactStatements
 
 CHUNK: Final = 1 << 20
-"""Bytes a chunk. Measured with two in flight (Unix socket, 2 cores), MiB/s up and down: 256 KiB 101 and 627,
-512 KiB 206 and 880, 1 MiB 233 and 845, 2 MiB 254 and 848, 4 MiB 189 and 844, 8 MiB 162 and 409, 16 MiB 99 and
-220. The copies on the way grow with it, so the smallest of the fast ones."""
+"""Bytes in a chunk. Larger chunks make larger copies on the way, so this is the smallest of the fast sizes.
+Measured with two chunks in flight (Unix socket, 2 cores), MiB/s up and down: 256 KiB 101 and 627, 512 KiB 206
+and 880, 1 MiB 233 and 845, 2 MiB 254 and 848, 4 MiB 189 and 844, 8 MiB 162 and 409, 16 MiB 99 and 220.
+"""
 
 IN_FLIGHT: Final = 2
 """Chunks of one artifact under way at a time. MiB/s up and down: one 214 and 663, two 233 and 845, three 244
 and 1,006."""
 
 _OTHER_THREAD: Final = 1 << 20
-"""From so many bytes on, hashing (1.1 GiB/s) would hold the event loop up for more than a millisecond."""
+"""Above this size, hashing (1.1 GiB/s) would block the event loop for more than a millisecond."""
 
 
 async def digest(data: bytes) -> bytes:
-    """SHA-256: twice as fast here as BLAKE2b, since processors have instructions for it."""
+    """SHA-256. It is twice as fast as BLAKE2b here, because processors have instructions for it."""
     if len(data) > _OTHER_THREAD:
         return (await asyncio.to_thread(hashlib.sha256, data)).digest()
     return hashlib.sha256(data).digest()
@@ -61,10 +62,10 @@ class Blobs:
     async def upload(
         self, data: bytes, content: bytes, now: datetime, stale_before: datetime
     ) -> CustomType | None:
-        """Send bytes as chunks of a new blob, which nobody sees; `None` where it was cleared away meanwhile.
+        """Send bytes as chunks of a new blob, which nobody sees yet; `None` if it was cleared away meanwhile.
 
-        Left unpublished, by an error or a cancellation, the blob is garbage that `begin_upload` of a later
-        save or `clear_uploads` removes.
+        After an error or a cancellation the blob stays unpublished. It is then garbage, which `begin_upload`
+        of a later save removes, or `clear_uploads`.
         """
         blob_id = new_blob_id()
         begin = [*self._owner, blob_id, now, stale_before]
@@ -74,7 +75,7 @@ class Blobs:
 
         async def send(number: int) -> bool:
             nonlocal present
-            # A copy: the driver reads a memoryview byte by byte (40 MiB/s where bytes reached 100).
+            # Copied into bytes: the driver reads a memoryview byte by byte (40 MiB/s; bytes reached 100).
             part = bytes(view[number * CHUNK : (number + 1) * CHUNK])
             chunk = CustomType(await self._sealing.chunk(self._name, content, number, part))
             parameters = [*self._owner, blob_id, number, chunk]
@@ -86,9 +87,10 @@ class Blobs:
         return blob_id if present else None
 
     async def download(self, blob_id: bytes, content: bytes, size: int, first: bytes) -> bytes | None:
-        """Put a blob together, given its first chunk, opened; `None` where it was deleted meanwhile.
+        """Put a blob together, after its first chunk, which is given opened; `None` if the blob was deleted
+        meanwhile.
 
-        A `BytesIO` hands its buffer over as the bytes object (CPython), so nothing is held twice.
+        In CPython, `BytesIO.getvalue` hands over the buffer without a copy, so nothing is held twice.
         """
         whole = io.BytesIO()
         whole.seek(size - 1)
@@ -101,7 +103,8 @@ class Blobs:
 
         async def receive(number: int) -> bool:
             nonlocal present
-            # Perhaps of the replica. A server that has the version has its chunks: they were there before it.
+            # May be read on the replica: a server that has the version has its chunks, which were stored
+            # before it.
             parameters = [*self._owner, identity, number]
             rows = await self._reads.fetch(self._sql.load_chunk, parameters, {"data": _raw})
             if rows:
@@ -121,9 +124,9 @@ class Blobs:
 
 
 async def _each(numbers: range, work: Callable[[int], Awaitable[bool]]) -> None:
-    """Do `work` for each number, `IN_FLIGHT` at a time, until one says `False` or raises.
+    """Do `work` for each number, `IN_FLIGHT` at a time, until one returns `False` or raises.
 
-    On any way out, cancellation included, no work is still under way on this side.
+    When it ends, also by cancellation, no work is under way any more in this process.
     """
     waiting = iter(numbers)
 

@@ -1,4 +1,4 @@
-"""The tables of an artifact service: made, brought to the newest version, distributed."""
+"""Making the tables of an artifact service, bringing them to the newest version, and distributing them."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class MadeTables:
         self._created = False
 
     async def ready(self) -> None:
-        """Make the tables on the first use."""
-        # Several first uses at once all do it: they take turns in the server.
+        """Make the tables if this is the first use."""
+        # If several tasks are the first ones, all of them do it: they take turns in the server.
         if not self._created:
             await self.create(distributed=False, row_security=False)
 
@@ -53,7 +53,7 @@ class MadeTables:
         self._created = True
 
     async def _distribute(self, recorded: Mapping[str, str]) -> None:
-        """Distribute what is not distributed yet, and write through functions from now on."""
+        """Distribute tables that are not distributed yet, and write through functions from now on."""
         sql = DelegatedArtifactStatements(self.tables)
         if recorded.get("functions") != sql.version_of_functions:
             t = self.tables

@@ -1,4 +1,4 @@
-"""Which artifact is meant: names, scopes and references, checked before anything is sent."""
+"""Finding out which artifact is meant, by name, scope and reference, before anything is sent."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ USER_PREFIX: Final = "user:"
 class Name:
     """An artifact, and where it was asked for.
 
-    `scope` is its session, or `USER_SCOPE` for the user's own; `filename` is as given and `bare` without
-    `user:`; `session_id` is the caller's, which decides what its references may lead to.
+    `scope` is its session, or `USER_SCOPE` if it belongs to the user. `filename` is the name as given, `bare`
+    the name without `user:`. `session_id` is the caller's session; references may lead only to what that
+    session may read.
     """
 
     app_name: str
@@ -55,7 +56,7 @@ class Name:
         return artifact_util.get_artifact_uri(self.app_name, self.user_id, filename, version, session)
 
     def refer(self, uri: str) -> artifact_util.ParsedArtifactUri:
-        """What an `artifact://` reference in this artifact leads to.
+        """Resolve an `artifact://` reference in this artifact.
 
         Raises:
             InputValidationError: it is malformed, or leads to another app, user or session.
@@ -74,12 +75,12 @@ class Name:
 def live_reference(
     uri: str, app_name: str, user_id: str, session_id: str | None
 ) -> artifact_util.ParsedArtifactUri | None:
-    """What a reference in an event of a live session leads to; `None` where the text is no such reference.
+    """Resolve a reference in an event of a live session; `None` if the text is not such a reference.
 
-    ADK writes `artifact://APP/USER/SESSION/_adk_live/FILE#VERSION` into the events of live audio, a form
-    that its own parser does not read (google-adk 2.13, `live/_realtime_cache_manager.py`). Ids may hold
-    slashes, so it is read against the caller's. The session is always the caller's: the events of a fork
-    name the one that they were copied from.
+    ADK writes `artifact://APP/USER/SESSION/_adk_live/FILE#VERSION` into the events of live audio. Its own
+    parser does not read this form (google-adk 2.13, `live/_realtime_cache_manager.py`). Ids may contain
+    slashes, so the text is compared with the caller's ids. The session is always the caller's, because the
+    events of a fork name the session that they were copied from.
 
     Raises:
         InputValidationError: it leads to another app or user, or the caller names no session.
@@ -100,11 +101,10 @@ def live_reference(
 
 
 def checked_name(app_name: str, user_id: str, filename: str, session_id: str | None, key_length: int) -> Name:
-    """The artifact that ADK's four arguments mean.
+    """Make a `Name` of ADK's four arguments.
 
-    A file name is only a name here: slashes and `..` in it are characters like others, as in ADK's in-memory
-    and GCS services, and the empty name is one too. App, user and session must be what ADK accepts as
-    path segments.
+    A file name is only a name here. Slashes and `..` are characters like any other, as in ADK's in-memory and
+    GCS services, and the name may be empty. App, user and session must be what ADK accepts as path segments.
 
     Raises:
         InputValidationError: an identifier is refused by ADK or too long, or holds what PostgreSQL's text
@@ -120,7 +120,7 @@ def checked_name(app_name: str, user_id: str, filename: str, session_id: str | N
         )
     if UNSTORABLE.search(filename):
         raise InputValidationError(
-            f"filename {filename!r} holds U+0000 or a lone surrogate, which PostgreSQL's text cannot"
+            f"filename {filename!r} contains U+0000 or a lone surrogate, which PostgreSQL's text cannot hold"
         )
     if session_id is None or filename.startswith(USER_PREFIX):
         return Name(app_name, user_id, USER_SCOPE, filename, bare, session_id)
@@ -129,23 +129,24 @@ def checked_name(app_name: str, user_id: str, filename: str, session_id: str | N
 
 
 def check(key_length: int, **identifiers: str) -> None:
-    """Look at app, user and session ids.
+    """Check app, user and session ids.
 
     Raises:
-        InputValidationError: one is not a str, empty, too long, or not a path segment to ADK.
+        InputValidationError: one is not a str, is empty, too long, or not what ADK accepts as a path segment.
     """
     for name, value in identifiers.items():
         check_identifier(name, value, key_length, "PsqlpyArtifactService", refusal=InputValidationError)
-        if not value.strip():  # google-adk 2.9 lets blanks pass
+        if not value.strip():  # google-adk 2.9 accepts blanks
             raise InputValidationError(f"{name} must not be empty.")
         artifact_util.validate_path_segment(value, name)
 
 
 def checked_version(version: int | None) -> int | None:
-    """A version as a parameter; a number that cannot be one is one that does not exist.
+    """A version as a parameter. A number outside PostgreSQL's integer counts as a version that does not
+    exist.
 
     Raises:
-        InputValidationError: it is no integer.
+        InputValidationError: it is not an integer.
     """
     if version is None:
         return None

@@ -1,4 +1,4 @@
-"""What of a `Part` is stored where: its bytes apart, everything else as one JSON object."""
+"""How a `Part` is stored: its bytes apart, everything else as one JSON object."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _EMPTY_BLOB: Final = types.Part(inline_data=types.Blob(mime_type="application/oc
 class Packed:
     """A part as it is stored.
 
-    `rest` is the part without its bytes, as jsonb. `payload` is the bytes of its inline data or of its text
-    (UTF-8), `None` for a part that only refers to something; `refers_to` is the `artifact://` URI of one that
-    refers to an artifact.
+    `rest` is the part without its bytes, as jsonb. `payload` holds the bytes of its inline data or its text
+    (UTF-8); it is `None` for a part that only refers to something. `refers_to` is the `artifact://` URI if
+    the part refers to an artifact.
     """
 
     rest: bytes
@@ -32,7 +32,7 @@ class Packed:
 
 
 def pack(part: types.Part) -> Packed:
-    """Take a part apart, without a copy of its inline data.
+    """Take a part apart, without copying its inline data.
 
     Raises:
         InputValidationError: it has no inline data, text or file data, or holds what cannot be stored.
@@ -49,14 +49,14 @@ def pack(part: types.Part) -> Packed:
         mime_type = part.inline_data.mime_type
         exclude["inline_data"] = {"data"}
     elif part.text is not None:
-        # A lone surrogate has no UTF-8; as this passes it on, it comes back as it was.
+        # A lone surrogate has no UTF-8. With `surrogatepass` it comes back unchanged.
         payload = part.text.encode("utf-8", "surrogatepass")
         mime_type = "text/plain"
         exclude["text"] = True
     elif part.file_data is not None:
         mime_type = part.file_data.mime_type
         if artifact_util.is_artifact_ref(part):
-            # What it leads to has its own MIME type, as in ADK's in-memory service.
+            # The artifact that it refers to has its own MIME type, as in ADK's in-memory service.
             mime_type, refers_to = None, part.file_data.file_uri
     else:
         raise InputValidationError("Not supported artifact type.")
@@ -66,7 +66,7 @@ def pack(part: types.Part) -> Packed:
 
 
 def _rest(part: types.Part, exclude: dict[str, Any]) -> bytes:
-    # Text is dumped as an empty string, so that a text part stays one.
+    # The text is dumped as an empty string, so that a text part stays a text part.
     document = part.model_dump(mode="json", exclude_unset=True, exclude=exclude | {"part_metadata": True})
     if "text" in exclude:
         document["text"] = ""
@@ -83,7 +83,7 @@ def _rest(part: types.Part, exclude: dict[str, Any]) -> bytes:
 
 
 def refers_to(rest: dict[str, Any]) -> str | None:
-    """The `artifact://` URI that a stored part stands for; `None` where it is not a reference."""
+    """The `artifact://` URI of a stored part that is a reference; `None` if it is not one."""
     if "inline_data" in rest or "text" in rest:
         return None
     uri = (rest.get("file_data") or {}).get("file_uri")
@@ -102,7 +102,7 @@ def assembled(rest: dict[str, Any], payload: bytes | None) -> types.Part:
 
 
 def unpack(rest: dict[str, Any], payload: bytes | None) -> types.Part | None:
-    """Put a part together; `None` for the part that ADK stores to say that there is none any more.
+    """Put a part together; `None` for the part that ADK stores to say that there is no artifact any more.
 
     ADK's session rewind saves an empty `application/octet-stream` for that (google-adk 2.13,
     `artifact_util._is_rewind_tombstone`).
@@ -112,7 +112,7 @@ def unpack(rest: dict[str, Any], payload: bytes | None) -> types.Part | None:
 
 
 def encode_metadata(custom_metadata: dict[str, Any] | None) -> bytes:
-    """Custom metadata as jsonb; what is no JSON value is converted by pydantic, as ADK's file service does.
+    """Custom metadata as jsonb. As in ADK's file service, pydantic converts values that are not JSON.
 
     Raises:
         InputValidationError: it is not a dict, or pydantic has no JSON form for a value in it.

@@ -1,4 +1,4 @@
-"""Artifacts on their way into rows and out of them, where the service seals."""
+"""Sealing artifacts before they are stored, and opening them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ _CHUNK = "artifact chunk"
 
 
 class Sealing:
-    """Seals and opens the values of one service; without a seal it leaves them, and refuses sealed ones.
+    """Seals and opens the values of one service. Without a seal it changes nothing, and refuses sealed
+    values.
 
-    The hash by which equal contents are found is keyed where the service seals, or it would tell who has a
+    Equal contents are found by a hash. With a seal, the hash is keyed: a plain hash would tell who has a
     known file. Chunks are bound to that hash and to their number, so that no other content can take their
-    place; the part without its bytes is bound to the artifact and the hash.
+    place. The part without its bytes is bound to the artifact and the hash.
     """
 
     def __init__(self, seal: Seal | None) -> None:
         self._seal = seal
 
     async def content_hash(self, name: Name, digest: bytes) -> bytes:
-        """The hash of a content as it is stored: SHA-256, or the letters of an HMAC of it."""
+        """The stored hash of a content: its SHA-256, or an HMAC of that in letters."""
         if (seal := self._seal) is None:
             return digest
         key_id = await seal.current(name.app_name, name.user_id)
@@ -35,20 +36,20 @@ class Sealing:
         return [digest, *(_keyed(seal, key_id, name, digest) for key_id in key_ids)]
 
     async def chunk(self, name: Name, content: bytes, number: int, data: bytes) -> bytes:
-        """A chunk of a content, by the content's stored hash."""
+        """Seal a chunk of the content with this stored hash."""
         return await self._sealed(name, _CHUNK, [content, _numbered(number)], data, "bytea")
 
     async def open_chunk(self, name: Name, content: bytes, number: int, data: bytes) -> bytes:
-        """The chunk as it was given to `chunk`."""
+        """Undo `chunk`."""
         told = f"{name.place}, chunk {number}"
         return await self._opened(name, _CHUNK, [content, _numbered(number)], data, "bytea", told)
 
     async def part(self, name: Name, content: bytes | None, rest: bytes) -> bytes:
-        """A part without its bytes, as jsonb; `content` is its content's stored hash, if it has one."""
+        """Seal a part without its bytes (jsonb). `content` is its content's stored hash, if it has one."""
         return await self._sealed(name, "artifact part", _artifact(name, content or b""), rest, "jsonb")
 
     async def open_part(self, name: Name, content: bytes | None, rest: bytes) -> bytes:
-        """The part as it was given to `part`."""
+        """Undo `part`."""
         place = _artifact(name, content or b"")
         return await self._opened(name, "artifact part", place, rest, "jsonb", f"{name.place}, column part")
 
@@ -57,7 +58,7 @@ class Sealing:
         return await self._sealed(name, "artifact metadata", _artifact(name), metadata, "jsonb")
 
     async def open_metadata(self, name: Name, metadata: bytes) -> bytes:
-        """The metadata as it was given to `metadata`."""
+        """Undo `metadata`."""
         told = f"{name.place}, column custom_metadata"
         return await self._opened(name, "artifact metadata", _artifact(name), metadata, "jsonb", told)
 

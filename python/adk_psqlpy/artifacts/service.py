@@ -45,7 +45,7 @@ from adk_psqlpy.sql.artifacts import ArtifactStatements
 from adk_psqlpy.telemetry import observed
 
 ABANDONED: Final = timedelta(days=1)
-"""After so long an upload that was not finished counts as abandoned."""
+"""An unfinished upload of this age counts as abandoned."""
 
 _TRIES: Final = 5
 
@@ -56,7 +56,7 @@ _DECODERS: Final[Decoders] = dict.fromkeys(
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """What `purge` removed: uploads that were never finished, and contents that no version had."""
+    """How much `purge` removed: unfinished uploads, and contents that no version had."""
 
     uploads: int
     contents: int
@@ -77,14 +77,14 @@ class PsqlpyArtifactService(BaseArtifactService):
             named after it (`sql.artifact_tables`).
         key_length: the longest app name, user id or session id in characters, 1 to 1,024. The tables are made
             with it.
-        seal: encrypts bytes, what else a `Part` holds, and custom metadata before they are sent
-            (docs/security.md). File names, MIME types and sizes stay plain. What was stored without it is
-            still read.
+        seal: encrypts bytes, the rest of a `Part`, and custom metadata before they are sent
+            (docs/security.md). File names, MIME types and sizes stay plain. Artifacts that were stored
+            without a seal are still read.
 
-    What is sealed and does not open raises `SealError`.
-    Bad arguments raise `InputValidationError`, which is ADK's `ValueError`, before anything is sent. A dict
-    that is no `Part` raises pydantic's `ValidationError`, which is a `ValueError` too. Errors of the
-    connection and of the server raise `psqlpy.exceptions.Error`.
+    A sealed value that cannot be opened raises `SealError`. Bad arguments raise `InputValidationError`, which
+    is ADK's `ValueError`, before anything is sent. A dict that is not a `Part` raises pydantic's
+    `ValidationError`, which is a `ValueError` too. Errors of the connection and of the server raise
+    `psqlpy.exceptions.Error`.
     """
 
     def __init__(
@@ -117,8 +117,8 @@ class PsqlpyArtifactService(BaseArtifactService):
             row_security: whether roles see only what `adk_psqlpy.admin.access.grant_access` gave them
                 (docs/security.md). It stays so.
 
-        Every other method does this on the first use of the service. If you call it when a program starts,
-        missing rights are noticed early.
+        The first use of any other method does this, too. Call it when a program starts to notice missing
+        rights early.
 
         Raises:
             psqlpy.exceptions.NotSupportedError: the server is older than PostgreSQL 15, or the tables were
@@ -149,10 +149,10 @@ class PsqlpyArtifactService(BaseArtifactService):
         session_id: str | None = None,
         custom_metadata: dict[str, Any] | None = None,
     ) -> int:
-        """Save a version, and give its number, from 0.
+        """Save a version, and return its number. Numbers begin at 0.
 
-        Up to a chunk (1 MiB) it is one statement. Above, the chunks are sent first, and one last statement
-        makes the version appear; bytes that the user has already are not sent again.
+        Up to one chunk (1 MiB), this is one statement. Larger artifacts send their chunks first; then one
+        last statement makes the version appear. Bytes that the user has already are not sent again.
 
         Raises:
             InputValidationError: an argument cannot be stored, the artifact has neither inline data nor text
@@ -174,7 +174,8 @@ class PsqlpyArtifactService(BaseArtifactService):
         return await self._save(name, packed, row, metadata, now)
 
     async def _save(self, name: Name, packed: Packed, row: list[Any], metadata: bytes, now: datetime) -> int:
-        await self._made.ready()  # before a statement is chosen: distributed tables have their own
+        # Before a statement is chosen: distributed tables have statements of their own.
+        await self._made.ready()
         data = packed.payload
         content = None if data is None else await self._sealing.content_hash(name, await digest(data))
         rest = await self._sealing.part(name, content, packed.rest)
@@ -193,7 +194,7 @@ class PsqlpyArtifactService(BaseArtifactService):
                 return _version(rows)
         raise DatabaseError(
             f"the upload of {name.place} was cleared away {_TRIES} times while it was under way: "
-            "purge() is called with an age shorter than an upload takes"
+            "purge() was called with an age that is shorter than an upload takes"
         )
 
     @override
@@ -207,11 +208,11 @@ class PsqlpyArtifactService(BaseArtifactService):
         session_id: str | None = None,
         version: int | None = None,
     ) -> types.Part | None:
-        """Load a version, the newest unless told otherwise; `None` where there is none.
+        """Load a version, by default the newest; `None` if there is none.
 
-        An artifact that refers to another one loads as that one. In place of a name, the reference that ADK
-        writes into the events of live audio is taken, `artifact://APP/USER/SESSION/_adk_live/FILE#VERSION`:
-        it loads that version of the file in the session.
+        If an artifact refers to another one, the other one is loaded. The name may also be a reference as ADK
+        writes it into the events of live audio, `artifact://APP/USER/SESSION/_adk_live/FILE#VERSION`. It
+        loads that version of the file in the session.
 
         Raises:
             InputValidationError: an argument is bad, a reference leads outside the scope, or there are more
@@ -255,7 +256,7 @@ class PsqlpyArtifactService(BaseArtifactService):
                 payload = await self.blobs(name).download(blob_id, content, size, first)
                 if payload is not None:
                     return rest, payload
-            # Deleted while it was being read: look again, there may be a new one.
+            # It was deleted while it was being read. There may be a new one, so look again.
         raise DatabaseError(
             f"the bytes of {name.place} are not in {self.tables.chunks}: they were removed by hand"
         )
@@ -265,9 +266,11 @@ class PsqlpyArtifactService(BaseArtifactService):
     async def list_artifact_keys(
         self, *, app_name: str, user_id: str, session_id: str | None = None
     ) -> list[str]:
-        """List the names of the session's artifacts and of the user's, sorted; without a session, the user's.
+        """List the names of the session's and the user's artifacts, sorted; without a session, only the
+        user's.
 
-        Each loads as it is listed: among a session's names those of the user begin with `user:`.
+        Each name can be loaded as it is listed. In the list of a session, the user's names begin with
+            `user:`.
         """
         check(self.key_length, app_name=app_name, user_id=user_id)
         if session_id is not None:
@@ -287,7 +290,7 @@ class PsqlpyArtifactService(BaseArtifactService):
     ) -> None:
         """Delete an artifact with all its versions, and the bytes that no other version has.
 
-        Where there is none, nothing happens. The next save begins at 0 again.
+        If there is none, nothing happens. The next save begins at 0 again.
         """
         name = self._name(app_name, user_id, filename, session_id)
         await self._made.ready()
@@ -329,7 +332,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         session_id: str | None = None,
         version: int | None = None,
     ) -> ArtifactVersion | None:
-        """Describe a version, the newest unless told otherwise; `None` where there is none.
+        """Describe a version, by default the newest; `None` if there is none.
 
         `canonical_uri` is an `artifact://` reference to it.
         """
@@ -341,11 +344,11 @@ class PsqlpyArtifactService(BaseArtifactService):
 
     @observed("artifacts")
     async def purge(self, older_than: timedelta = ABANDONED) -> Purged:
-        """Remove, for all apps and users, what is garbage.
+        """Remove garbage of all apps and users.
 
-        That is uploads begun longer ago than `older_than` and never finished (the client was killed, the task
-        cancelled), and contents that no version has (versions deleted by SQL, a delete that was cut off).
-        An upload still under way that is removed starts over.
+        Garbage is uploads that began longer than `older_than` ago and were never finished (the client was
+        killed, the task cancelled), and contents that no version has (versions were deleted by SQL, or a
+        delete was interrupted). If an upload under way is removed, it starts again.
 
         Raises:
             ValueError: `older_than` is not a timedelta of zero or more.
@@ -377,7 +380,7 @@ class PsqlpyArtifactService(BaseArtifactService):
         return self._made.sql
 
     def blobs(self, name: Name) -> Blobs:
-        """Uploads and downloads of the artifact."""
+        """Make uploads and downloads for the artifact."""
         return Blobs(self._lanes, self._reads, self._sql, name, self._sealing)
 
     async def _described(self, name: Name, row: Row) -> ArtifactVersion:

@@ -1,8 +1,8 @@
 """The command `adk-psqlpy`.
 
-A verb is a file here: a click command named `command`, which reads its options, calls a function of
-`adk_psqlpy.admin` (`adk_psqlpy.demo` for the demo), and prints what it gives. `app.VERBS` lists the verbs.
-`--help` and completion import all of these files. So a verb's file imports at its top what is quick to
+Each verb is a file here with a click command named `command`. It reads its options, calls a function of
+`adk_psqlpy.admin` (for the demo, of `adk_psqlpy.demo`), and prints the result. `app.VERBS` lists the verbs.
+`--help` and completion import all of these files. So a verb's file imports at its top only what is quick to
 import, and the rest inside the function.
 """
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and give its exit code: `OK`, `FAILED`, `USAGE` or `INTERRUPTED`.
 
     Args:
-        argv: the arguments without the program's name; those of the process when left out.
+        argv: the arguments without the program's name; by default those of the process.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     redaction = Redaction(arguments, os.environ)
@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _run(arguments, redaction)
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has read enough; nor may the interpreter write there at its end
+    except BrokenPipeError:
+        # `| head` has closed the pipe. The interpreter must not write to it at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     return code
@@ -70,13 +71,15 @@ def _run(arguments: list[str], redaction: Redaction) -> int:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What is told in a line: what the driver raises too, if it was imported at all (that takes 50 ms)."""
+    """The errors that are told in one line. The driver's are among them if it was imported (that takes 50
+    ms).
+    """
     drivers = sys.modules.get("psqlpy.exceptions")
     return (ImportError, OSError, RuntimeError, *(() if drivers is None else (drivers.Error,)))
 
 
 def _let_everything_be_written() -> None:
-    """What the encoding of an output cannot write is written escaped: `\\udc80`, which JSON reads back."""
+    """Make the outputs escape what their encoding cannot write: `\\udc80`, which JSON reads back."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

@@ -1,4 +1,4 @@
-"""The verbs, and the command that has them all."""
+"""The list of verbs, and the command that has them."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ VERBS: Final = {
     "demo": "demo",
     "completion": "completion",
 }
-"""Each verb, in the order in which `--help` lists them, and its file in this folder."""
+"""Each verb and its file in this folder, in the order in which `--help` lists them."""
 
 
 class _Verbs(click.Group):
-    """A group whose verbs are imported when they are asked for."""
+    """A group that imports a verb when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click calls it
-        """The verbs in their order, which is not the alphabet's."""
+        """The verbs in the order of `VERBS`."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The verb's command; `None` where there is no such verb."""
+        """The verb's command; `None` if there is no such verb."""
         if cmd_name not in VERBS:
             return None
         command: click.Command = import_module(f"adk_psqlpy.cli.{VERBS[cmd_name]}").command

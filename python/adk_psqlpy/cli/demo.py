@@ -16,7 +16,7 @@ from adk_psqlpy.cli.options import examples
 )
 @click.option("--dsn", metavar="DSN", help="postgresql://user:password@host:port/database")
 @click.option("--keep", is_flag=True, help="Leave the data in place, to be looked at.")
-# The second process, which takes what the first one handed over from its standard input.
+# The second process. It reads from its standard input what the first one handed over.
 @click.option("--resume", is_flag=True, hidden=True)
 def command(dsn: str | None, keep: bool, resume: bool) -> int:
     """Show an agent whose conversations go on in a second process.

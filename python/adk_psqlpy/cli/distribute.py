@@ -1,4 +1,4 @@
-"""`adk-psqlpy distribute`: the tables over the nodes of a Citus cluster."""
+"""`adk-psqlpy distribute`: distributing the tables over the nodes of a Citus cluster."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from adk_psqlpy.cli.output import write
 def command(target: Target) -> int:
     """Distribute the tables by user over the nodes of a Citus cluster.
 
-    Tables that are missing are made. Filled ones are copied, and writes to them wait meanwhile. Tables that
-    are distributed already stay as they are.
+    Missing tables are made. Filled tables are copied, and writes to them wait meanwhile. Tables that are
+    distributed already stay as they are.
     """
     import asyncio
 

@@ -27,7 +27,7 @@ _MARKS: Final = {"ok": ("ok  ", "green"), "note": ("note", "yellow"), "todo": ("
 )
 @click.option("-v", "--verbose", is_flag=True, help="More of each: packages, model classes, sessions.")
 @click.option(
-    "--features", is_flag=True, help="Try, in a schema of its own, what the services need; only that."
+    "--features", is_flag=True, help="Try what the services need, in a schema of its own, and nothing else."
 )
 @server_options("session_table", "events_table", "memory_table", "artifact_table")
 @json_option

@@ -59,7 +59,7 @@ def command(target: Target, app: str, user: str, yes: bool, dry_run: bool, as_js
         _show(found)
     if dry_run:
         return OK
-    # Asked outside of an event loop, which would wait for the answer when Ctrl-C is pressed.
+    # Asked outside of an event loop: within one, Ctrl-C would have to wait for the answer.
     if any(found.values()) and not asked(f"Delete all of this for user {user!r} in app {app!r}?", yes=yes):
         note("nothing was deleted")
         return FAILED
@@ -87,6 +87,6 @@ def _report(erased: Erased, as_json: bool) -> int:
     if erased.mentions:
         keys = ", ".join(erased.mentions)
         write(
-            f"The app's state, which belongs to no user, has this id in: {keys}. Look whether that may stay."
+            f"The app's state, which belongs to no user, has this id in: {keys}. Check whether it may stay."
         )
     return code

@@ -22,9 +22,7 @@ from adk_psqlpy.cli.options import Target, examples, json_option, server_options
 @keys_option()
 @server_options("session_table", "events_table", "memory_table", "artifact_table", "key_table")
 @click.option("--app", "app_name", metavar="NAME", help="Only this app.")
-@click.option(
-    "--user", "user_id", metavar="ID", help="Only this user of the app; the app's state comes along."
-)
+@click.option("--user", "user_id", metavar="ID", help="Only this user of the app, with the app's state.")
 @json_option
 def command(
     file: str,

@@ -1,4 +1,4 @@
-"""Options that verbs share: the server, the tables, JSON; and where the server is in the end."""
+"""Options that verbs share (the server, the tables, JSON), and finding out which server is meant."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ TABLES: Final = {
     "credential_table": "adk_credentials",
     "key_table": "adk_user_keys",
 }
-"""The tables whose names can be given, and what they are called where they are not."""
+"""The tables whose names can be given, with their default names."""
 
-NO_SERVER: Final = "no server is given: --dsn, or DATABASE_URL, or PGHOST and its kin in the environment"
+NO_SERVER: Final = "no server is given: --dsn, or DATABASE_URL, or PGHOST and the like in the environment"
 
 
 @dataclass(frozen=True)
 class Target:
     """Where a verb works: a server, and the names of the tables there.
 
-    `dsn` is what `--dsn` gave: a connection string, or the URI that `adk web` takes (`psqlpy://`,
-    `psqlpy+embedded:///path`), whose options name tables too.
+    `dsn` is the value of `--dsn`: a connection string, or a URI as `adk web` takes it (`psqlpy://`,
+    `psqlpy+embedded:///path`), whose options may name tables, too.
     """
 
     dsn: str | None = field(default=None, repr=False)
@@ -61,7 +61,7 @@ class Target:
         return config
 
     def config_if_given(self) -> PsqlpyConfig | None:
-        """The same; `None` where no server is given."""
+        """The same; `None` if no server is given."""
         from adk_psqlpy.config import PsqlpyConfig
         from adk_psqlpy.connections.embedded import EmbeddedServer
         from adk_psqlpy.connections.libpq import read_environment
@@ -71,11 +71,11 @@ class Target:
             return PsqlpyConfig(self._uri.pool_config, embedded=embedded)
         if self.dsn is not None:
             return PsqlpyConfig({"dsn": self.dsn})
-        # Asked here as well, since a configuration of nothing would start the embedded server.
+        # Checked here as well, because a configuration without settings would start the embedded server.
         return None if read_environment(os.environ) is None else PsqlpyConfig()
 
     def table(self, name: str) -> str:
-        """The name of a table of `TABLES`: from its option, else from the URI, else the usual one."""
+        """The name of a table of `TABLES`: from its option, else from the URI, else the default."""
         given = self.given.get(name)
         if given is not None:
             return given
@@ -83,12 +83,12 @@ class Target:
         return str(from_uri) if from_uri is not None else TABLES[name]
 
     def key_length(self) -> int:
-        """What a URI says of `key_length`, else the usual 128."""
+        """The `key_length` of the URI, else the default, 128."""
         return int(self._uri.options.get("key_length", 128)) if self._uri is not None else 128
 
 
 def server_options(*tables: str) -> Callable[[_Function], _Function]:
-    """`--dsn`, and an option for each of these tables: the function takes them as `target`, a `Target`."""
+    """Add `--dsn`, and an option for each of these tables. The function gets them as `target`, a `Target`."""
 
     def decorate(function: _Function) -> _Function:
         @wraps(function)
@@ -104,7 +104,7 @@ def server_options(*tables: str) -> Callable[[_Function], _Function]:
             "--dsn",
             metavar="DSN",
             help="postgresql://user:password@host:port/database, or a URI as adk web takes it. "
-            "Else DATABASE_URL or PGHOST and its kin are asked.",
+            "Otherwise DATABASE_URL or PGHOST and the like are read.",
         )(decorated)
 
     return decorate
@@ -115,12 +115,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 
 def examples(*lines: str) -> str:
-    """The end of a verb's help: lines that work as they stand."""
+    """The end of a verb's help: commands that work as they are written."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def asked(question: str, *, yes: bool) -> bool:
-    """Whether the answer is yes; no question is asked where `yes` says so already.
+    """Ask a question, and return whether the answer is yes. With `yes`, no question is asked.
 
     Raises:
         click.UsageError: there is no terminal to ask on.

@@ -1,4 +1,4 @@
-"""What verbs print: text and tables for people on a terminal, plain lines for pipes, JSON for programs."""
+"""The output of verbs: text and tables for people at a terminal, plain lines for pipes, JSON for programs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Control characters other than line breaks and tabs: in stored text they could move the cursor of a
-# terminal, set its title, or worse. Also those that turn the direction of the text around them.
+# Control characters other than line breaks and tabs. In stored text they could move a terminal's cursor, set
+# its title, or worse. Characters that change the direction of the text around them count as well.
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -27,12 +27,12 @@ def write(text: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """Write a line beside the result: how far it is, what was left."""
+    """Write a line to standard error, beside the result: about progress, or what is left."""
     sys.stderr.write(f"{text}\n")
 
 
 def write_json(value: Any, *, indent: int | None = 2) -> None:
-    """Write one JSON document: times and the like as their text, NaN and infinities as null."""
+    """Write one JSON document: times and the like as text, NaN and infinities as null."""
     text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
     if "NaN" in text or "Infinity" in text:
         plain = json.loads(text, parse_constant=lambda _: None)
@@ -41,16 +41,17 @@ def write_json(value: Any, *, indent: int | None = 2) -> None:
 
 
 def console(stream: TextIO | None = None) -> Console:
-    """A rich console on the output: plain where that is no terminal or `NO_COLOR` is set."""
+    """A rich console on standard output: plain if that is not a terminal, or if `NO_COLOR` is set."""
     from rich.console import Console
 
     return Console(file=stream or sys.stdout, highlight=False, soft_wrap=True)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
-    """Write a table; numbers stand to the right.
+    """Write a table, with numbers aligned to the right.
 
-    On a terminal it has lines and folds to the width. Elsewhere it is text in columns, as wide as it is.
+    On a terminal it has lines, and is folded to the terminal's width. Elsewhere it is plain text in columns,
+    which is not folded.
     """
     cells = [[_cell(value) for value in row] for row in rows]
     numbers = [_is_number(place, cells) for place in range(len(columns))]

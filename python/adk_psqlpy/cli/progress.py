@@ -1,4 +1,6 @@
-"""How far a migration or an export is: a bar with rate and time left, or a line now and then for a log."""
+"""Showing the progress of a migration or an export: a bar with rate and time left, or in a log a line from
+time to time.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from adk_psqlpy.admin.migrate import MigrationProgress
 
 _LINE_SEC: Final = 10.0
-"""How often a line is written where there is no terminal."""
+"""The seconds between two lines, if there is no terminal."""
 
 
 class Progress:
@@ -71,7 +73,7 @@ class Progress:
 
 
 def _steps(now: MigrationProgress) -> tuple[int, int | None]:
-    """How much is done of how much, each event, session, memory and artifact a step."""
+    """The steps done and the steps in all. Each event, session, memory and artifact is a step."""
     expected = now.expected
     counted = (expected.sessions, expected.events, expected.memories, expected.artifacts)
     total = sum(each for each in counted if each is not None) if None not in counted else None

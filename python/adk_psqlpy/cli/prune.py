@@ -54,10 +54,10 @@ class Age(_OfAges):
 )
 @click.option("--expired-memories", is_flag=True, help="Memories whose time is over.")
 @click.option(
-    "--orphaned-artifacts", is_flag=True, help="Artifacts without their session, bytes nobody needs."
+    "--orphaned-artifacts", is_flag=True, help="Artifacts without a session, bytes without a version."
 )
-@click.option("--app", "apps", multiple=True, metavar="APP", help="Only this app's; may be given again.")
-@click.option("--dry-run", is_flag=True, help="Delete nothing; say what would go.")
+@click.option("--app", "apps", multiple=True, metavar="APP", help="Only in this app; may be given again.")
+@click.option("--dry-run", is_flag=True, help="Delete nothing; say what would be deleted.")
 @click.option(
     "--portion",
     type=click.IntRange(1, 1_000_000),
@@ -83,14 +83,14 @@ def command(
     as_json: bool,
     **rules: Any,
 ) -> None:
-    """Delete what is no longer to be kept.
+    """Delete what is too old to keep.
 
-    An age is a number and a unit: 30m, 12h, 90d, 2w. With --idle and --keep-sessions both, a session goes
-    only if both say so; --keep-sessions alone deletes all but the newest. The same holds for --events and
-    --keep-events. Events of one invocation stay or go together.
+    An age is a number and a unit: 30m, 12h, 90d, 2w. With both --idle and --keep-sessions, a session is
+    deleted only if both select it. --keep-sessions alone deletes all but the newest sessions. The same holds
+    for --events and --keep-events. Events of one invocation stay or go together.
 
-    It deletes in portions and waits for no writer, so it may run while agents work, and from cron on
-    several machines at once. Ctrl-C leaves nothing half done.
+    It deletes in portions and waits for no writer. So it may run while agents work, and from cron on several
+    machines at once. Ctrl-C leaves nothing half done.
     """
     import asyncio
 
@@ -100,7 +100,7 @@ def command(
         wanted = Rules(**rules)
     except ValueError:
         raise click.UsageError(
-            "say what is to go: --idle, --keep-sessions, --events, --keep-events, --expired-memories or "
+            "say what to delete: --idle, --keep-sessions, --events, --keep-events, --expired-memories or "
             "--orphaned-artifacts"
         ) from None
     done = Pruned()

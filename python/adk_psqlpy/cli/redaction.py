@@ -1,4 +1,4 @@
-"""Passwords taken out of what is printed: messages, usage errors, tracebacks."""
+"""Taking passwords out of everything that is printed: messages, usage errors, tracebacks."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Redaction:
     """Hides the passwords of a command line and of its environment, wherever they turn up."""
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Take them from what was given; that need not be right in any other way."""
+        """Find the passwords in the arguments and the environment, which need not be valid."""
         given = {*_passwords(arguments, environment)}
         spelled = sorted({*given, *(quote(each, safe="") for each in given)}, key=len, reverse=True)
-        # As a whole word: the password `postgres` is not a part of `postgresql`.
+        # As whole words: the password `postgres` must not change the word `postgresql`.
         words = "|".join(re.escape(each) for each in spelled)
         self._given = re.compile(rf"(?<!\w)(?:{words})(?!\w)") if words else None
 
@@ -50,7 +50,7 @@ def _passwords(arguments: Sequence[str], environment: Mapping[str, str]) -> Iter
 
 
 def _of_url(url: str) -> Iterator[str]:
-    """What stands between `:` and `@`, as it is written and decoded."""
+    """The text between `:` and `@`, as it is written, and decoded."""
     from urllib.parse import unquote
 
     userinfo, at, _ = url.partition("://")[2].rpartition("@")

@@ -70,10 +70,11 @@ def command(
     keys: str | None,
     as_json: bool,
 ) -> None:
-    """Show a session as a person reads it; without SESSION, which there are.
+    """Show a session for people to read; without SESSION, list the sessions.
 
-    Who said what and when, calls of tools and their answers, changes of state, files. With --json, the
-    session as one document; with --json --follow, a line an event. Times are local.
+    It shows who said what and when, calls of tools and their answers, changes of state, and files. With
+    --json it prints the session as one document; with --json --follow, one line for each event. Times are
+    local.
     """
     import asyncio
 
@@ -175,7 +176,7 @@ class _Screen:
         self._console = None if lines_of_json else console()
 
     def begin(self, conversation: Conversation) -> None:
-        """The head, and the events that are there."""
+        """Write the head, and the events that exist already."""
         summary = conversation.summary
         left_out = summary.events - len(conversation.events)
         if self._console is not None:
@@ -203,7 +204,7 @@ class _Screen:
             self._entry(entry)
 
     def end(self, conversation: Conversation) -> None:
-        """What belongs to the session beside its events."""
+        """Write what belongs to the session beside its events."""
         from adk_psqlpy.admin.transcript import shown
 
         if conversation.files:

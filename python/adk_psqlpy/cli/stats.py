@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 def command(target: Target, app: str | None, days: int, html: Path | None, as_json: bool) -> None:
     """Count sessions, events, tokens, tool calls, errors and bytes, by app and day.
 
-    Days are those of UTC, today's included. --html writes one file that needs no network; with it, text and
-    JSON are printed only if --json asks for them. All events are read: on a big table that takes a while.
+    Days are days of UTC; today is included. --html writes one file that needs no network. With it, nothing
+    but the JSON of --json is printed. All events are read, which takes a while on a big table.
     """
     import asyncio
 

@@ -19,11 +19,11 @@ from adk_psqlpy.cli.output import write, write_json
 @click.option("--drop", is_flag=True, help="Remove the views.")
 @json_option
 def command(target: Target, drop: bool, as_json: bool) -> None:
-    """Make SQL views with a row a message, tool call, use of tokens and error.
+    """Make SQL views of messages, tool calls, use of tokens, and errors.
 
-    adk_messages, adk_tool_calls, adk_token_usage and adk_errors are named after the session table and
-    stand in its schema. Again is harmless. They are for psql, Grafana and Metabase; docs/views.md describes
-    their columns.
+    adk_messages, adk_tool_calls, adk_token_usage and adk_errors take their prefix from the session table, and
+    are in its schema. The command may be run again. The views are for psql, Grafana and Metabase;
+    docs/views.md describes their columns.
     """
     import asyncio
 

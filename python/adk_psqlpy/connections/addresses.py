@@ -1,4 +1,6 @@
-"""The addresses of a configuration, asked without psqlpy: it says neither who answers nor why not."""
+"""Asking the servers of a configuration without psqlpy, which tells neither who answers nor why a server
+refuses.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ def addresses(settings: Mapping[str, Any]) -> list[tuple[str, int]]:
 
 
 async def is_busy(settings: Mapping[str, Any]) -> bool:
-    """Whether a server says that it is starting, in recovery, or has no connection left."""
+    """Whether a server says that it is starting, in recovery, or out of connections."""
     user, database = _login(settings)
     limit = min(settings["acquire_timeout_sec"], 1)
     refusals = await asyncio.gather(
@@ -28,7 +30,7 @@ async def is_busy(settings: Mapping[str, Any]) -> bool:
 
 
 async def is_pooler(settings: Mapping[str, Any]) -> bool | None:
-    """Whether pgbouncer answers at one of the addresses; `None` where nobody answers."""
+    """Whether pgbouncer answers at one of the addresses; `None` if nobody answers."""
     user, database = _login(settings)
     tls = settings["ssl_mode"] != "disable"
     limit = min(settings["acquire_timeout_sec"], 2)

@@ -1,4 +1,4 @@
-"""Values in PostgreSQL's binary format, which the driver takes and gives as bytes."""
+"""Values in PostgreSQL's binary format, which the driver accepts and returns as bytes."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ _OIDS: Final = {
 
 
 def raw(value: bytes) -> bytes:
-    """A column left as it is, for the crate to read."""
+    """Decode nothing: the crate reads the column's bytes."""
     return value
 
 
 def seconds(value: bytes) -> float:
-    """A timestamptz as seconds since the Unix epoch, exact to the microsecond it holds."""
+    """Decode a timestamptz to seconds since the Unix epoch, exact to the microsecond."""
     return (int.from_bytes(value, "big", signed=True) + _EPOCH_MICROS) / 1e6
 
 
 def unix_micros(value: bytes) -> int:
-    """A timestamptz as microseconds since the Unix epoch."""
+    """Decode a timestamptz to microseconds since the Unix epoch."""
     return int.from_bytes(value, "big", signed=True) + _EPOCH_MICROS
 
 
 def timestamptz(unix_micros: int) -> bytes:
-    """A time in microseconds since the Unix epoch as a timestamptz."""
+    """Encode microseconds since the Unix epoch as a timestamptz."""
     return (unix_micros - _EPOCH_MICROS).to_bytes(8, "big", signed=True)
 
 
 def parameter(value: bytes | None) -> CustomType | None:
-    """A value as the driver takes it; `None` is NULL."""
+    """Wrap a binary value for the driver; `None` is NULL."""
     return None if value is None else CustomType(value)
 
 
 def arrays(types: Sequence[str], rows: Iterable[list[bytes | None]]) -> list[CustomType]:
-    """Rows turned into a parameter a column, an array of that type each; `None` is NULL."""
+    """Turn rows into parameters: one array for each column, of these types; `None` is NULL."""
     return [CustomType(array) for array in _native.encode_arrays([_OIDS[name] for name in types], list(rows))]

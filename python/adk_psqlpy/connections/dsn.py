@@ -1,9 +1,8 @@
 """Connection strings: read (URL or keyword form), written, and shown without their password.
 
-psqlpy reads a part of libpq's syntax and drops or misreads the rest, so a DSN is taken apart
-here, checked key by key in `_options`, and handed on in the keyword form only.
-No message of this module quotes the text of a DSN: a password with an unescaped `/` or `@`
-can land in any part of it.
+psqlpy reads a part of libpq's syntax, and drops or misreads the rest. So a DSN is taken apart here, checked
+key by key in `options`, and given to psqlpy in the keyword form only. No message of this module quotes a DSN:
+a password with an unescaped `/` or `@` can end up in any part of it.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class Secret:
         return self._text
 
     def __repr__(self) -> str:
-        """Return three stars, whatever is inside."""
+        """Return three stars, whatever the password is."""
         return "'***'"
 
     def __eq__(self, other: object) -> bool:
@@ -60,11 +59,11 @@ def parse_dsn(dsn: str) -> dict[str, str]:
             `host=... user=...` as libpq writes it.
 
     Returns:
-        libpq name to text, undecided about which names exist: `host` and `port` hold comma-separated
-        lists where there were several.
+        libpq name to text. Names are not checked. `host` and `port` hold comma-separated lists if there are
+        several.
 
     Raises:
-        ValueError: the text is neither form. The message holds nothing of the text.
+        ValueError: the text has neither form. The message quotes nothing of it.
     """
     if "\0" in dsn:
         raise ValueError("dsn: a NUL character is not possible in a connection string")
@@ -150,7 +149,7 @@ def _keyword_pairs(dsn: str) -> Iterator[tuple[str, str]]:
 
 
 def render_dsn(parameters: Mapping[str, str]) -> str:
-    """Write parameters in the keyword form, every value quoted, so that nothing in one can add another."""
+    """Write parameters in the keyword form, with every value quoted, so that no value can add a parameter."""
     return " ".join(
         "{}='{}'".format(key, value.replace("\\", "\\\\").replace("'", "\\'"))
         for key, value in parameters.items()
@@ -158,7 +157,7 @@ def render_dsn(parameters: Mapping[str, str]) -> str:
 
 
 def redact(dsn: str) -> str:
-    """Return `dsn` in the keyword form with its passwords as `***`; a fixed text where it cannot be read."""
+    """Return `dsn` in the keyword form with its passwords as `***`; a fixed text if it cannot be read."""
     try:
         parameters = parse_dsn(dsn)
     except ValueError:

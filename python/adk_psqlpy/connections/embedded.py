@@ -28,7 +28,7 @@ _wheel_lock = threading.Lock()
 
 
 def default_data_dir() -> Path:
-    """Return where the embedded server keeps its data unless told otherwise.
+    """Return the folder where the embedded server keeps its data by default.
 
     For an ordinary user it is in the user's data directory: `~/.local/share/adk-psqlpy/pgdata` on Linux, or
     below `XDG_DATA_HOME`. For root it is `/var/lib/adk-psqlpy/pgdata`. PostgreSQL refuses to run as root, so
@@ -126,12 +126,12 @@ class EmbeddedServer:
                 f"its log is {directory / 'log'}"
             ) from error
         server.__enter__()  # counts the users within this process
-        # At exit the last one registered comes first: before the wheel looks who is left.
+        # Exit handlers run in reverse order, so this one runs before the wheel looks for other users.
         atexit.register(self._forget_the_dead)
         return server
 
     def _forget_the_dead(self) -> None:
-        """Strike processes that were killed from the wheel's list of users, or nobody would be the last."""
+        """Remove killed processes from the wheel's list of users. Otherwise nobody would be the last user."""
         if (server := self._server) is None or self._pid != os.getpid():
             return
         with server._lock:
@@ -141,7 +141,9 @@ class EmbeddedServer:
                 server.global_process_id_list.put(alive)
 
     def stop(self) -> None:
-        """Leave the server, ending it if nobody else uses it; harmless again, or in a forked child."""
+        """Leave the server, and end it if nobody else uses it. It does nothing when called again, or in a
+        forked child.
+        """
         with _wheel_lock:
             self._forget_the_dead()
             atexit.unregister(self._forget_the_dead)
@@ -151,7 +153,7 @@ class EmbeddedServer:
                 return
             server.__exit__(None, None, None)
             if server._count <= 0:
-                # The wheel hands out a stopped server again if it stays in its list.
+                # If a stopped server stayed in the wheel's list, the wheel would hand it out again.
                 server._instances.pop(server.pgdata, None)
             if holder is not None:
                 shutil.rmtree(holder, ignore_errors=True)
@@ -184,7 +186,9 @@ def _wheel() -> Any:
 
 
 def _check_path(directory: Path) -> None:
-    """Refuse what the wheel would move to a directory that, under root, every local user may enter."""
+    """Refuse a path for which the wheel would use another directory, which every local user may enter under
+    root.
+    """
     length = len(os.fsencode(directory))
     if os.name != "nt" and length > _SOCKET_DIRECTORY_LIMIT:
         raise ValueError(
@@ -200,7 +204,8 @@ def _check_path(directory: Path) -> None:
 
 
 def _refuse_stranger(directory: Path) -> None:
-    """Refuse a `postmaster.pid` whose number is another program's by now (a new container on an old volume).
+    """Refuse a `postmaster.pid` whose process number belongs to another program now (a new container on an
+    old volume).
 
     The wheel would take that program for the server, and terminate it at the end.
     """

@@ -1,4 +1,4 @@
-"""What a caller is told where there is no connection: psqlpy says neither where nor what to do."""
+"""Messages for when there is no connection. psqlpy's own say neither where it tried nor what to do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def explain_timeout(settings: Mapping[str, Any], pool: ConnectionPool) -> str:
 
 
 def explain(settings: Mapping[str, Any], text: str) -> str:
-    """Say what failed, where it was tried, and what to look at; the password in it as stars."""
+    """Say what failed, where it was tried, and what to check. The password is shown as stars."""
     reason = text.rpartition("Error occurred while creating a new object: ")[2]
     password = password_of(settings)
     if password:
@@ -42,7 +42,7 @@ def explain(settings: Mapping[str, Any], text: str) -> str:
 
 
 def password_of(settings: Mapping[str, Any]) -> str | None:
-    """The password in plain text; `None` where there is none."""
+    """The password in plain text; `None` if there is none."""
     secret = settings.get("password")
     return secret.reveal() if isinstance(secret, Secret) else None
 

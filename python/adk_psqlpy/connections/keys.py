@@ -1,4 +1,4 @@
-"""The keys of `PsqlpyConfig(pool_config=...)`: one table, and what it says of a value."""
+"""The table of the keys of `PsqlpyConfig(pool_config=...)`, and checking values by it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WANTED: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class Key:
-    """One key of `pool_config`: what it takes, what it is when left out, and what it means."""
+    """One key of `pool_config`: its values, its default, and its meaning."""
 
     kind: Kind
     default: str
@@ -148,7 +148,7 @@ KEYS: dict[str, Key] = {
     ),
 }
 
-# What says where the server is: with none of them, the environment is asked.
+# The keys that say where the server is. If none is given, the environment is read.
 TARGET_KEYS = ("dsn", "host", "hosts", "port", "ports", "username", "password", "db_name", "hostaddr")
 
 PUBLIC_KEYS = tuple(name for name in KEYS if name not in ("hostaddr", "channel_binding"))
@@ -161,7 +161,7 @@ NO_CLIENT_CERTIFICATES = (
 
 
 def key_table(indent: str = "") -> str:
-    """Return the public keys as Markdown list items, one a line: name, type, default, meaning."""
+    """Return the public keys as Markdown list items, one for each line: name, type, default, meaning."""
     lines = (
         f"- `{name}` ({_WANTED[key.kind].partition(' ')[2]}; default: {key.default}): {key.meaning}"
         for name, key in KEYS.items()
@@ -177,7 +177,7 @@ def close_to(name: str, known: Sequence[str]) -> str:
 
 
 def checked(name: str, value: object) -> Any:
-    """Return `value` as the key keeps it. Raises ValueError where it does not fit."""
+    """Return `value` in the key's own form. Raises ValueError if it does not fit."""
     if name in ("sslcert", "sslkey"):
         raise ValueError(f"{name}: {NO_CLIENT_CERTIFICATES}")
     key = KEYS[name]
@@ -217,7 +217,9 @@ def checked(name: str, value: object) -> Any:
 
 
 def _chosen(name: str, key: Key, value: object) -> str:
-    """Accept a choice as text, in any case and with `_` or `-`, or as psqlpy's enum member or its name."""
+    """Accept a choice as text (in upper or lower case, with `_` or `-`), as psqlpy's enum member, or as its
+    name.
+    """
     if isinstance(value, str):
         text = value.strip().lower().replace("_", "-")
         for choice in key.choices:

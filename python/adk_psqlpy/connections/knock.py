@@ -1,4 +1,4 @@
-"""Why a server takes no connection: read from its message, or asked of the server itself.
+"""Finding out why a server refuses a connection, from its message or by asking the server.
 
 psqlpy passes no SQLSTATE on. The text is certain where the server speaks English. Where it does not, a
 second, plain connection asks for the SQLSTATE; by then the reason may have passed.
@@ -33,8 +33,8 @@ def says_busy(text: str) -> bool:
 
 
 async def sqlstate(host: str, port: int, user: str, database: str, timeout_sec: float) -> str | None:
-    """The SQLSTATE with which a server refuses a plain connection; `None` where it does not answer, or asks
-    for a password.
+    """The SQLSTATE with which a server refuses a plain connection; `None` if it does not answer, or asks for
+    a password.
 
     Sends the first message of the protocol (manual, 54.2.1), reads the answer and hangs up.
     """
@@ -56,7 +56,7 @@ async def _ask(host: str, port: int, user: str, database: str) -> str | None:
         )
         writer.write(struct.pack("!ii", len(names) + 9, _VERSION) + names + b"\0")
         kind, body = await _message(reader)
-        if (kind, body) == (b"R", b"\0\0\0\0"):  # let in without a password; slots are counted after that
+        if (kind, body) == (b"R", b"\0\0\0\0"):  # let in without a password; slots are counted later
             kind, body = await _message(reader)
         if kind != b"E":
             return None

@@ -10,15 +10,16 @@ from psqlpy import Connection, QueryResult
 
 from adk_psqlpy.connections.retry import Repeat
 
-# A statement that runs longer than this counts as slow: what waits behind it goes to another connection.
-# Looked at every half of it, so the wait behind a slow statement ends within 1.5 times this.
+# A statement that runs longer than this counts as slow, and statements behind it move to another connection.
+# Lanes are checked at intervals of half of this, so the wait behind a slow statement ends within 1.5 times
+# this.
 HOLD_UP_SEC: Final = 0.1
 
 Verdict = Literal["broken", "read-only", "sound"]
 
 
 class NotOpenedError(Exception):
-    """No connection could be had, so the statement was not sent; `__cause__` says why."""
+    """There was no connection, so the statement was not sent. `__cause__` says why."""
 
 
 class Call:
@@ -42,14 +43,14 @@ class Call:
         self.parameters = parameters
         self.asked = time.perf_counter()
         self.waited_sec = 0.0
-        """How long no lane could take it."""
+        """Seconds for which no lane could take it."""
         self.repeat = repeat
         self.future: asyncio.Future[QueryResult] = asyncio.get_running_loop().create_future()
         self.lane: Lane | None = None
         self.on: set[Lane] = set()
         """Where it is under way."""
         self.ran_sec = 0.0
-        """For how long the server had it before it failed."""
+        """Seconds for which the server had it before it failed."""
         self._empty: QueryResult | None = None
 
     @property
@@ -60,7 +61,7 @@ class Call:
         if self.future.done():
             return
         if self.on and self.repeat is Repeat.GUARDED and not result.result(as_tuple=True):
-            # Of two that raced, this one may have come second.
+            # It is under way on another lane as well. An empty result may mean that the other one came first.
             self._empty = result
             return
         self.future.set_result(result)
@@ -76,7 +77,7 @@ class Call:
 
 
 class Lane:
-    """A connection, and the statements in flight on it, in the order in which the server runs them."""
+    """A connection and its statements in flight, in the order in which the server runs them."""
 
     __slots__ = ("calls", "connection", "head_since", "leaving", "probe")
 
@@ -84,7 +85,7 @@ class Lane:
         self.connection = connection
         self.calls: dict[Call, asyncio.Task[None]] = {}
         self.head_since = now
-        """Since when the first statement runs; of an idle lane, since when it is idle."""
+        """Since when the first statement runs; for an idle lane, since when it is idle."""
         self.leaving = False
         self.probe: asyncio.Task[Verdict] | None = None
 

@@ -1,4 +1,4 @@
-"""The connections that one event loop pipelines statements on."""
+"""Choosing a lane for each statement, opening and closing lanes, and moving statements between them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from adk_psqlpy.connections.sources import ConnectionSource
 
 logger = logging.getLogger("adk_psqlpy.connections.lanes")
 
-# A connection with this many statements in flight asks for company. Measured with 32 concurrent readers
-# on 2 cores: see docs/design.md, "Lanes".
+# If the best connection has this many statements in flight, another one is opened. Measured with 32
+# concurrent readers on 2 cores: see docs/design.md, "Lanes".
 DEEP: Final = 4
-# A connection that nobody needed for so long goes back to the pool.
+# A connection that was idle for this long goes back to the pool.
 IDLE_SEC: Final = 30.0
 
 _PROBE: Final = "SELECT current_setting('transaction_read_only')"
 
 
 def make_room(lane_sets: Iterable[LaneSet], keep: int) -> None:
-    """Let somebody else have a connection: of more than `keep` lanes, the one that is missed least leaves."""
+    """Free a connection for somebody else. If there are more than `keep` lanes, the least useful one is
+    dropped.
+    """
     leavers = [leaver for lanes in lane_sets for leaver in lanes.leavers()]
     if len(leavers) > keep:
         _, lanes, lane = min(leavers, key=lambda leaver: leaver[0])
@@ -48,8 +50,8 @@ class LaneSet:
     ) -> None:
         """Open lanes from `source` as they are needed, `limit` at most.
 
-        `together`: this set and those of other timeouts. One that has no lane gets one from the others where
-        `source` has none left.
+        `together` holds this set and those of other timeouts. If `source` has no connection left, a set
+        without a lane gets one from the others.
         """
         self._loop = asyncio.get_running_loop()
         self._source = source
@@ -57,7 +59,9 @@ class LaneSet:
         self._together = together
         self.timeout_sec = timeout_sec
         self._in_transactions = False
-        """Whether each statement has its limit in a transaction of its own, and so its lane to itself."""
+        """Whether each statement sets its limit in a transaction of its own. It then needs its lane to
+        itself.
+        """
         self._lanes: list[Lane] = []
         self._leaving: set[Lane] = set()
         self._patient: deque[Call] = deque()
@@ -70,20 +74,20 @@ class LaneSet:
         return len(self._lanes)
 
     def leavers(self) -> Iterator[tuple[tuple[bool, bool, int], LaneSet, Lane]]:
-        """The lanes, each after how much would be lost if it left now."""
+        """Yield the lanes, each with a measure of how much would be lost if it were dropped now."""
         now, last = self._loop.time(), len(self._lanes) == 1
         for lane in self._lanes:
-            # A slow one would be long in coming.
+            # The connection of a slow lane would not be free for a while.
             yield (lane.slow(now), last, len(lane.calls)), self, lane
 
     @property
     def starting(self) -> bool:
-        """Whether it waits for its first lane."""
+        """Whether the set waits for its first lane."""
         return self._opening is not None and not self._lanes
 
     @property
     def held(self) -> int:
-        """How many connections are kept, those included that leave when they are answered."""
+        """How many connections are kept. Lanes that leave after their last answer are included."""
         return len(self._lanes) + len(self._leaving)
 
     @property
@@ -94,7 +98,7 @@ class LaneSet:
     async def run(self, call: Call) -> QueryResult:
         """Send a statement on the lane that will answer soonest, and wait for the answer.
 
-        Cancelled, the statement runs on and keeps its place in the lane.
+        If the task is cancelled, the statement runs on and keeps its place in the lane.
 
         Raises:
             NotOpenedError: there is no lane, and none could be opened.
@@ -112,11 +116,11 @@ class LaneSet:
             return await call.future
 
     def _idle(self) -> Lane | None:
-        """A lane with nothing in flight. What cannot be moved later is sent on no other."""
+        """A lane with nothing in flight. Only such a lane takes statements that cannot be moved later."""
         return next((lane for lane in self._lanes if not lane.calls), None)
 
     def _pick(self) -> Lane | None:
-        """The lane with the least to do; `None` to wait for the first to open."""
+        """The lane with the fewest statements in flight; `None` to wait until the first one is open."""
         if (idle := self._idle()) is not None:
             return idle
         best = self._least(self._loop.time())
@@ -126,19 +130,20 @@ class LaneSet:
         return best or min(self._lanes, key=lambda lane: len(lane.calls), default=None)
 
     def _least(self, now: float) -> Lane | None:
-        """Of the lanes that are not slow, the one with the least to do."""
+        """Of the lanes that are not slow, the one with the fewest statements in flight."""
         lanes = [lane for lane in self._lanes if not lane.slow(now)]
         if self._patient and len(lanes) > 1:
-            # The first one runs empty, for those who wait for an idle lane.
+            # The first lane gets nothing new, so that it becomes idle for those who wait for an idle lane.
             del lanes[0]
         return min(lanes, key=lambda lane: len(lane.calls), default=None)
 
     def _may_grow(self) -> bool:
-        # One more at a time; beyond the first, only what nobody else waits for.
+        # Lanes are opened one at a time. Beyond the first, only if nobody else waits for the connection.
         return not self._lanes or (len(self._lanes) < self._limit and self._source.has_room())
 
     def _open_one(self) -> asyncio.Task[None]:
-        # One that is done and has not been called back yet, to wait for would not let the loop go on.
+        # A task that is done but whose callback has not run is not reused: awaiting it would never yield to
+        # the event loop.
         if self._opening is None or self._opening.done():
             self._opening = self._loop.create_task(self._open())
             self._opening.add_done_callback(self._opened)
@@ -173,7 +178,7 @@ class LaneSet:
             self._dismiss(error)
 
     def _dismiss(self, error: BaseException) -> None:
-        """Nothing is left that the patient could wait for."""
+        """Raise the error to those who wait for an idle lane: there is nothing left to wait for."""
         while self._patient:
             call = self._patient.popleft()
             if not call.future.done():
@@ -223,12 +228,12 @@ class LaneSet:
                     self._help_starting(lane)
 
     def _help_starting(self, idle: Lane) -> None:
-        """Let a set of another timeout, which waits for its first lane, have this one's connection."""
+        """Give this lane's connection to a set of another timeout that waits for its first lane."""
         if any(each.starting for each in self._together.values()) and not self._source.has_room():
             self.drop(idle)
 
     def _next_patient(self, lane: Lane) -> None:
-        """Send on an idle lane what waits for one."""
+        """Send a statement that waits for an idle lane."""
         while self._patient:
             call = self._patient.popleft()
             if not call.future.done():  # the caller was not cancelled meanwhile
@@ -256,10 +261,10 @@ class LaneSet:
             self._watch_soon()
 
     def _move(self, slow: Lane, now: float) -> None:
-        """Send what waits behind a slow statement once more, elsewhere.
+        """Send statements that wait behind a slow one once more, on other lanes.
 
-        Only to lanes that have little to do: when all are busy, the server is, and twice the statements
-        would make it worse.
+        Only lanes with few statements take them. If all lanes are busy, the server is busy, and sending
+        statements twice would make it worse.
         """
         if self._in_transactions:
             return
@@ -267,7 +272,7 @@ class LaneSet:
             if not call.movable or call.future.done():
                 continue
             if not all(lane.holds_up(call, now) for lane in call.on):
-                continue  # it runs, or will soon
+                continue  # it runs already, or will soon
             free = [lane for lane in self._lanes if len(lane.calls) < DEEP and not lane.slow(now)]
             if not free:
                 if self._may_grow():
@@ -286,7 +291,7 @@ class LaneSet:
             self._reaping = self._loop.call_later(IDLE_SEC / 2, self._reap)
 
     def drop(self, lane: Lane) -> None:
-        """Send nothing more on a lane; its connection goes back when what is in flight is answered."""
+        """Send nothing more on a lane. Its connection goes back after the last answer."""
         if lane.leaving:
             return
         lane.leaving = True
@@ -298,7 +303,7 @@ class LaneSet:
     def _give_back(self, lane: Lane) -> None:
         self._leaving.remove(lane)
         if self.timeout_sec is not None and not self._in_transactions:
-            # Whoever takes the connection next queues behind this.
+            # Statements of the connection's next user run after this one.
             send_only(lane.connection.execute_batch("RESET statement_timeout"))
         self._source.give_back(lane.connection)
 
@@ -313,7 +318,7 @@ class LaneSet:
         self._dismiss(NotOpenedError("the lanes were closed"))
 
     def abandon(self) -> None:
-        """Give all connections back after the event loop was closed."""
+        """Give all connections back. The event loop was closed."""
         lanes = [*self._lanes, *self._leaving]
         self._lanes, self._leaving = [], set()
         for lane in lanes:
@@ -323,9 +328,10 @@ class LaneSet:
     # What a failure means.
 
     async def examine(self, call: Call) -> Verdict:
-        """Tell what state the connection of a failed statement is in; a broken one is dropped.
+        """Tell the state of a failed statement's connection. A broken one is dropped.
 
-        psqlpy's errors carry no SQLSTATE, so the connection is asked. A round trip, after a failure only.
+        psqlpy's errors carry no SQLSTATE, so the connection is asked. That is one round trip, after a failure
+        only.
         """
         lane = call.lane
         if lane is None:

@@ -1,4 +1,4 @@
-"""How the package's own statements reach the server: pipelined, repeated where that is safe."""
+"""Sending the package's own statements: pipelined, and repeated where that is safe."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from adk_psqlpy.connections.sources import Borrowed, ConnectionSource, Kind, Len
 from adk_psqlpy.errors import OperationTimeoutError, PoolTimeoutError
 
 Decoders = dict[str, Callable[[bytes], Any]]
-"""By lower-case column name: what to make of a column's binary value. Not called for NULL."""
+"""Functions that decode a column's binary value, by lower-case column name. They are not called for NULL."""
 
 Row = tuple[Any, ...]
 
@@ -27,13 +27,13 @@ Row = tuple[Any, ...]
 class Lanes:
     """Runs single statements, each a transaction by itself, on few connections that many tasks share.
 
-    PostgreSQL runs the statements of one connection one after another, and psqlpy sends the next without
-    waiting for the answer to the one before. Such a statement leaves nothing behind on its connection, and
-    cancelled it runs on. A statement that is slow holds up no other for longer than `HOLD_UP_SEC` and a
-    half, as long as there are connections left that are not slow; writes that cannot be sent twice
-    (`Repeat`) get a connection with nothing in flight, if there is one.
+    PostgreSQL runs the statements of a connection one after another. psqlpy sends the next one without
+    waiting for the answer to the one before. A statement leaves nothing behind on its connection; if its task
+    is cancelled, it runs on. A slow statement holds up others for at most 1.5 times `HOLD_UP_SEC`, as long as
+    there are connections that are not slow. Writes that cannot be sent twice (`Repeat`) get a connection with
+    nothing in flight, if there is one.
 
-    May be used in several event loops, one after another or each in a thread of its own.
+    It may be used in several event loops, one after another or each in a thread of its own.
     """
 
     def __init__(self, source: ConnectionSource) -> None:
@@ -43,7 +43,7 @@ class Lanes:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self.written = 0
-        """How many writes have ended, well or not: a replica may lack what they did."""
+        """How many writes have ended, successfully or not. A replica may not have them yet."""
         self._closed: list[WeakMethod[Callable[[], None]]] = []
 
     def on_close(self, tell: Callable[[], None]) -> None:
@@ -59,10 +59,10 @@ class Lanes:
         kind: Kind = "write",
         repeat: Repeat = Repeat.NEVER,
     ) -> list[Row]:
-        """Run one statement; give its rows as tuples.
+        """Run one statement, and return its rows as tuples.
 
-        Where the connection breaks, the server is starting or in recovery, or a write meets a server that
-        only reads, the statement is sent again as `repeat` allows, for `retry_sec` at most.
+        It is sent again, as `repeat` allows and for at most `retry_sec`, if the connection breaks, if the
+        server is starting or in recovery, or if a write meets a read-only server.
 
         Raises:
             psqlpy.exceptions.Error: the server refused it, or could not be reached.
@@ -108,13 +108,13 @@ class Lanes:
     async def _may_repeat(self, lanes: LaneSet, call: Call, kind: Kind) -> bool:
         verdict = await lanes.examine(call)
         if verdict == "read-only" and kind == "write":
-            # It refused before it did anything.
+            # The server refused the statement before it did anything.
             lanes.end(call)
             return True
         return verdict == "broken" and call.repeat is not Repeat.NEVER
 
     async def batch(self, sql: str) -> None:
-        """Run several statements as one simple query, one transaction, on a connection of its own."""
+        """Run several statements as one simple query (one transaction), on a connection of their own."""
         if not self._source.has_room():
             self.make_room()
         connection = await self._source.acquire()
@@ -149,16 +149,18 @@ class Lanes:
 
     @property
     def held(self) -> int:
-        """How many connections of the source are kept, idle ones included."""
+        """How many connections are kept, including idle ones."""
         return sum(lanes.held for sets in self._sets.values() for lanes in sets.values())
 
     @property
     def in_flight(self) -> int:
-        """How many statements the server has not answered yet, those included whose callers have gone."""
+        """How many statements the server has not answered yet. Those whose callers were cancelled are
+        included.
+        """
         return sum(lanes.in_flight for sets in self._sets.values() for lanes in sets.values())
 
     def make_room(self) -> None:
-        """Somebody waits for a connection of the pool: give one back soon, if there is more than one."""
+        """Give a connection back soon, if there is more than one: somebody waits for the pool."""
         make_room(self._sets.get(asyncio.get_running_loop(), {}).values(), keep=1)
 
     def close(self) -> None:
@@ -179,9 +181,9 @@ class Lanes:
 
 
 def lanes_of(config: LendsConnections) -> Lanes:
-    """The lanes of a configuration: one set for all services that share a `PsqlpyConfig`.
+    """The lanes of a configuration. All services that share a `PsqlpyConfig` share its lanes.
 
-    Of another package's configuration, a set of their own for whoever asks.
+    For another package's configuration, each caller gets lanes of its own.
     """
     shared = getattr(config, "lanes", None)
     if isinstance(shared, Lanes):
@@ -195,7 +197,7 @@ def lanes_of(config: LendsConnections) -> Lanes:
 
 
 def _told(error: BaseException, attempts: int, again: bool) -> BaseException:
-    """The error to raise in the end: what it was, and how often it was tried."""
+    """The error to raise after the last try, with the number of tries."""
     if not again or attempts == 1:
         return error
     told = type(error)(f"{error} (tried {attempts} times; retry_sec of pool_config says for how long)")

@@ -1,4 +1,4 @@
-"""An exclusive connection, and what is done to it before anyone else gets it.
+"""Lending a connection exclusively, and cleaning it before anyone else gets it.
 
 psqlpy gives a connection back to its pool as it is: with an open transaction (left by a cancelled
 `async with conn.transaction()`), with `SET` values, advisory locks, LISTENs and temporary tables.
@@ -33,7 +33,7 @@ _RESET = (
 CLEAN = f"BEGIN; ROLLBACK; {_RESET}"
 # In a failed transaction BEGIN is refused; ROLLBACK never is.
 CLEAN_FAILED = f"ROLLBACK; {_RESET}"
-# Last resort: a connection that cannot be cleaned is ended by itself, and the pool replaces it.
+# Last resort: a connection that cannot be cleaned ends itself, and the pool replaces it.
 END = "SELECT pg_terminate_backend(pg_backend_pid())"
 
 # How long an exit waits for the clean-up before it leaves it to the background. The clean-up queues behind a
@@ -65,7 +65,7 @@ class Lease:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Clean the connection and give it back; an error of the block goes on as it is."""
+        """Clean the connection and give it back. An error of the block is raised unchanged."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -78,7 +78,7 @@ class Lease:
 
 
 async def _clean(connection: Connection) -> None:
-    """Bring the connection back to the state it was opened in; its own failures are logged, never raised."""
+    """Reset the connection to the state of a new one. Failures are logged and never raised."""
     for statement in (CLEAN, CLEAN_FAILED, END):
         try:
             await connection.execute_batch(statement)

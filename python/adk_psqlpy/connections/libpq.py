@@ -1,4 +1,4 @@
-"""Settings under libpq's names: parameters of a connection string, and environment variables."""
+"""Reading settings with libpq's names: parameters of a connection string, and environment variables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FROM_LIBPQ = {key.libpq: name for name, key in KEYS.items() if key.libpq} | {
     "keepalives_count": "keepalives_retries"
 }
 
-# libpq parameters that psqlpy has nothing for: the values that ask for what happens anyway, and why others
+# libpq parameters that psqlpy does not have: the values that ask for what happens anyway, and why others
 # cannot be.
 _WITHOUT: dict[str, tuple[tuple[str, ...], str]] = {
     "client_encoding": (("utf8", "utf-8", "auto"), "psqlpy always speaks UTF8"),

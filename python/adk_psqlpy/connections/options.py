@@ -1,4 +1,4 @@
-"""`pool_config` as it was given, made into the settings of a pool."""
+"""Turning a given `pool_config` into the settings of a pool."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def settle(settings: Mapping[str, Any]) -> dict[str, Any]:
     settled.setdefault("application_name", "adk-psqlpy")
     settled.setdefault("acquire_timeout_sec", 30)
     settled.setdefault("retry_sec", 15)
-    # A peer that is gone without a word is noticed within a minute, not after the system's two hours.
+    # A peer that vanished is noticed within a minute, and not after the system's two hours.
     settled.setdefault("tcp_user_timeout_sec", 30)
     if settled.get("keepalives", True):
         settled.setdefault("keepalives_idle_sec", 30)
@@ -90,7 +90,7 @@ def settle(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settle_tls(settings: dict[str, Any]) -> None:
-    """Leave `ssl_mode` and `ca_file` as the connection will be made, see `PsqlpyConfig` for the reasons."""
+    """Set `ssl_mode` and `ca_file` to what the connection will use; see `PsqlpyConfig` for the reasons."""
     renamed = settings.pop("sslrootcert", None)
     if renamed is not None and settings.setdefault("ca_file", renamed) != renamed:
         raise ValueError("ca_file, sslrootcert: two names of one key, given with different values")

@@ -20,9 +20,9 @@ def path_of(environment: Mapping[str, str]) -> Path:
 
 
 def read_password(path: Path, host: str, port: int, database: str, user: str) -> str | None:
-    """The password of the first line that fits; `None` where none does, or there is no such file.
+    """The password of the first line that matches; `None` if no line does, or there is no such file.
 
-    As libpq does, a file that others than its owner may read is left out, with a warning.
+    As in libpq, a file that others than its owner may read is ignored, with a warning.
     """
     if not path.is_file():
         return None
@@ -47,7 +47,7 @@ def read_password(path: Path, host: str, port: int, database: str, user: str) ->
 
 
 def _fields(line: str) -> Iterator[tuple[str, bool]]:
-    """The fields of a line, escapes undone, and whether each is a bare `*`."""
+    """The fields of a line without their escapes, and whether each is a bare `*`."""
     text, start, at = "", 0, 0
     while at < len(line):
         if line[at] == "\\" and at + 1 < len(line):

@@ -74,10 +74,11 @@ class PasswordSource:
         return "<asked for>"
 
     async def get(self) -> Secret | None:
-        """The password of now.
+        """The present password.
 
         Raises:
-            ValueError: what was given is no str, or holds U+0000. What the function raises comes through.
+            ValueError: the function gave something other than a str, or a str with U+0000. Its own errors are
+                raised unchanged.
         """
         if inspect.iscoroutinefunction(self._ask):
             given: Any = await self._ask()
@@ -98,7 +99,7 @@ class PasswordSource:
 
 
 class PasswordFile(PasswordSource):
-    """The line of `~/.pgpass`, or of `PGPASSFILE`, that fits the first of the hosts."""
+    """The line of `~/.pgpass`, or of `PGPASSFILE`, that matches the first of the hosts."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.renew_at = self.expires_at = math.inf
@@ -106,7 +107,7 @@ class PasswordFile(PasswordSource):
         self._settings = settings
 
     async def get(self) -> Secret | None:
-        """The password as the file has it now; `None` where no line fits."""
+        """The password in the file now; `None` if no line matches."""
         return await asyncio.to_thread(self._read) if self._path.is_file() else None
 
     def _read(self) -> Secret | None:
@@ -119,7 +120,7 @@ class PasswordFile(PasswordSource):
 
 
 def source_of(settings: Mapping[str, Any]) -> PasswordSource | None:
-    """Where the password comes from; `None` where it is given as it is."""
+    """The source of the password; `None` if the password itself is given."""
     given = settings.get("password")
     if isinstance(given, PasswordSource):
         return given

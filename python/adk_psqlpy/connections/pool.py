@@ -1,4 +1,4 @@
-"""psqlpy's pool: made from settings, once a process."""
+"""Making psqlpy's pool from settings, and not using one after a fork."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def refuse_after_fork() -> None:
 def _let_the_driver_end() -> None:
     """Give psqlpy's threads a moment at exit.
 
-    They let go of a finished call's objects after its await has returned, and offer nothing to wait for. When
-    the interpreter ends in between, it aborts ("PyGILState_Release: thread state must be current",
+    They release the objects of a finished call after its await has returned, and there is nothing to wait
+    for. If the interpreter ends in between, it aborts ("PyGILState_Release: thread state must be current",
     pyo3-async-runtimes #40). Measured on 2 busy cores: 30 of 40 processes that ended right after an await
     aborted, 4 with a pause of 1 ms, none with 10.
     """

@@ -1,4 +1,4 @@
-"""Time limits of statements behind pgbouncer, where a setting of the connection is the next client's."""
+"""Time limits of statements behind pgbouncer, where a connection's settings would reach the next client."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from adk_psqlpy.connections.lease import send_only
 
 _VERSION: Final = 3 << 16
 _TLS_REQUEST: Final = struct.pack("!ii", 8, 80877103)
-# PostgreSQL takes a startup parameter with a dot for a setting of some extension, and goes on to ask for a
-# password. pgbouncer refuses, before it asks for one, what it does not know and was not told to ignore.
+# PostgreSQL takes a startup parameter with a dot for a setting of an extension, and goes on to ask for a
+# password. pgbouncer refuses parameters that it does not know and was not told to ignore, before it asks for
+# a password.
 _UNKNOWN: Final = "adk_psqlpy.probe"
 _REFUSAL: Final = b"unsupported startup parameter"
 
@@ -25,9 +26,9 @@ _REFUSAL: Final = b"unsupported startup parameter"
 async def is_pgbouncer(
     host: str, port: int, user: str, database: str, *, tls: bool, timeout_sec: float
 ) -> bool | None:
-    """Whether pgbouncer answers there; `None` where nobody does.
+    """Whether pgbouncer answers there; `None` if nobody does.
 
-    The first message of the protocol is sent, the answer read, and the connection closed.
+    It sends the first message of the protocol, reads the answer, and closes the connection.
     """
     try:
         return await asyncio.to_thread(_refuses, host, port, user, database, tls, timeout_sec)
@@ -59,7 +60,7 @@ def _wrapped(connection: socket.socket, tls: bool) -> socket.socket:
     connection.sendall(_TLS_REQUEST)
     if _exactly(connection, 1) != b"S":
         return connection
-    # Nothing secret is sent, so nobody's certificate matters.
+    # Nothing secret is sent, so the certificate need not be checked.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -79,7 +80,7 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 async def fetch_within(
     connection: Connection, sql: str, parameters: list[Any], timeout_sec: float
 ) -> QueryResult:
-    """Run one statement with a limit that ends with it: in a transaction, by `SET LOCAL`.
+    """Run one statement with a time limit of its own, by `SET LOCAL` in a transaction.
 
     The connection must have nothing else in flight. Three round trips.
     """
@@ -90,7 +91,7 @@ async def fetch_within(
         send_only(connection.execute_batch("ROLLBACK"))
         raise
     except Exception:
-        with suppress(Error):  # broken: what it broke of says more
+        with suppress(Error):  # the connection is broken, and the first error says more
             await connection.execute_batch("ROLLBACK")
         raise
     await connection.execute_batch("COMMIT")

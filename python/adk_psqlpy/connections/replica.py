@@ -1,4 +1,4 @@
-"""Reads that may be a little old go to a standby, as far as it has caught up; else to the primary."""
+"""Sending reads that may be a little old to a standby if it has caught up far enough, else to the primary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from adk_psqlpy.sql.replica import POSITION, REPLAYED
 from adk_psqlpy.telemetry import current
 
 PAUSE_SEC: Final = 1.0
-"""How long a replica that failed is left alone. Each further failure doubles it."""
+"""Seconds for which a failed replica is not used. Each further failure doubles them."""
 
 LONGEST_PAUSE_SEC: Final = 30.0
 
@@ -33,7 +33,7 @@ class _Mark:
 
 
 class Replica:
-    """A primary and one standby of it; `fetch` runs a read on the one that may answer it.
+    """A primary and one standby of it. `fetch` runs a read on one that may answer it.
 
     Two things hold for each answer, whichever server gives it:
 
@@ -41,13 +41,14 @@ class Replica:
       began.
     - It contains every write that anybody had finished `staleness_sec` before the read began.
 
-    Both come from one comparison. The primary is asked for its position in the WAL, after this process has
-    written, and else once in `staleness_sec`. The standby may answer once it has replayed up to there. It is
-    asked in a statement of its own before the read: a snapshot may be older than what the same statement
-    says about positions. A standby replays forward only, so one answer serves until the next position.
+    Both follow from one comparison. The primary is asked for its position in the WAL after each write of this
+    process, and otherwise once in `staleness_sec`. The standby may answer once it has replayed up to that
+    position. Its own position is asked in a separate statement before the read, because a snapshot may be
+    older than the position that the same statement reports. A standby only replays forward, so one answer is
+    valid until the next position.
 
-    Where the standby is behind, unreachable, promoted or cut off from the primary, or the read fails there
-    (a conflict with recovery: manual, 26.4.2), the primary answers.
+    The primary answers if the standby is behind, unreachable, promoted or cut off from the primary, or if the
+    read fails there (a conflict with recovery: manual, 26.4.2).
     """
 
     def __init__(self, primary: Lanes, standby: Lanes, staleness_sec: float) -> None:
@@ -82,8 +83,8 @@ class Replica:
             except OperationTimeoutError:
                 raise
             except Error:
-                # The driver tells its errors apart by translatable text only. The primary fails alike where
-                # the statement is at fault.
+                # The driver's errors differ only in translatable text. If the statement is at fault, the
+                # primary fails in the same way.
                 self._leave_alone()
             else:
                 self._pause_sec = PAUSE_SEC
@@ -117,14 +118,14 @@ class Replica:
         ((position, timeline),) = rows
         mark = _Mark(position, timeline, taken, written)
         if self._mark is not None and self._mark.timeline != timeline:
-            # A failover. What the standby said of itself was about the timeline before.
+            # A failover. The standby's last answer was about the timeline before.
             self._replayed = -1
         if self._mark is None or self._mark.taken < taken:  # another task's may be newer
             self._mark = mark
         return mark
 
     def _leave_alone(self) -> None:
-        self._replayed = -1  # whoever answers there next may be another server, or one that was restored
+        self._replayed = -1  # the server that answers there next may be another one, or one that was restored
         self._left_alone_until = time.monotonic() + self._pause_sec
         self._pause_sec = min(2 * self._pause_sec, LONGEST_PAUSE_SEC)
 
@@ -153,6 +154,8 @@ Reads = Replica | PrimaryOnly
 
 
 def reads_of(config: object, lanes: Lanes) -> Reads:
-    """Where a configuration's reads go that may be a little old; of another package's: to its `lanes`."""
+    """Where reads of a configuration go that may be a little old. For another package's configuration, to its
+    `lanes`.
+    """
     reads = getattr(config, "reads", None)
     return reads if isinstance(reads, Reads) else PrimaryOnly(lanes)

@@ -10,18 +10,19 @@ from dataclasses import dataclass
 
 
 class Repeat(enum.Enum):
-    """When a statement may be sent a second time.
+    """Whether a statement may be sent a second time.
 
-    A statement whose connection breaks may have been committed, or may still be running: psqlpy and
-    PostgreSQL tell neither.
+    If a connection breaks, its statement may have been committed, or may still be running. Neither psqlpy nor
+    PostgreSQL tells which.
     """
 
     NEVER = "never"
-    """Twice is not the same as once."""
+    """Never: running it twice is not the same as running it once."""
 
     AFTER_FAILURE = "after a failure"
-    """The second finds what the first did, and the caller can tell. Not while the first may still start:
-    coming late, it could undo what happened since."""
+    """After a failure: the second run finds what the first one did, and the caller can tell. Not while the
+    first may still start, because a late start could undo what happened since.
+    """
 
     READ = "at any time"
     """It changes nothing."""
@@ -34,8 +35,8 @@ class Repeat(enum.Enum):
 class RetryPolicy:
     """Exponential pauses with full jitter, until `total_sec` have passed since the first failure.
 
-    Full jitter (a pause between nothing and the bound) spreads clients that failed together: after a
-    failover, all of them did.
+    Full jitter (a random pause between zero and the bound) spreads the retries of clients that failed at the
+    same time, as all do in a failover.
     """
 
     total_sec: float = 15.0

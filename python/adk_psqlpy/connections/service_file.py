@@ -10,8 +10,8 @@ from pathlib import Path
 def read_service(name: str, environment: Mapping[str, str]) -> dict[str, str]:
     """The parameters of a service, by libpq's names.
 
-    Looked for in `PGSERVICEFILE`, else `~/.pg_service.conf`, then in `pg_service.conf` in `PGSYSCONFDIR`. The
-    first file that has the service counts.
+    It is looked for in `PGSERVICEFILE` (or else `~/.pg_service.conf`), then in `pg_service.conf` in
+    `PGSYSCONFDIR`. The first file that has the service counts.
 
     Raises:
         ValueError: no file has the service, or its part of the file cannot be read.

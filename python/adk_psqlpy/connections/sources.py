@@ -1,4 +1,4 @@
-"""Where connections come from: the package's own configuration, or another that lends psqlpy's."""
+"""Where connections come from: the package's own configuration, or another one that lends psqlpy's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LaneSettings:
 
 
 class ConnectionSource(Protocol):
-    """What lanes need of whoever has the connections."""
+    """What lanes need from the owner of the connections."""
 
     @property
     def lane_settings(self) -> LaneSettings:
@@ -38,7 +38,7 @@ class ConnectionSource(Protocol):
         ...
 
     async def behind_pooler(self) -> bool:
-        """Whether a connection may be another server's from one transaction to the next."""
+        """Whether a connection may have another server process in its next transaction."""
         ...
 
     async def acquire(self) -> Connection:
@@ -50,7 +50,7 @@ class ConnectionSource(Protocol):
         ...
 
     def has_room(self) -> bool:
-        """Whether a connection could be had that nobody waits for."""
+        """Whether there is a connection that nobody waits for."""
         ...
 
 
@@ -64,7 +64,7 @@ class LendsConnections(Protocol):
 
 
 class Borrowed:
-    """Connections that another configuration lends, each for as long as a lane needs it."""
+    """Connections lent by another configuration, each for as long as a lane needs it."""
 
     def __init__(self, lender: LendsConnections) -> None:
         """Borrow from `lender.provide_connection()`."""
@@ -72,7 +72,7 @@ class Borrowed:
         self._reached = False
         self._blocks: dict[Connection, AbstractAsyncContextManager[Connection]] = {}
         self._leaving: set[asyncio.Task[bool | None]] = set()
-        # Half of a pool whose size is not known, so that its owner keeps connections.
+        # Half of the pool's default size, so that its owner keeps connections. The actual size is not known.
         self.lane_settings = LaneSettings(limit=4)
 
     async def acquire(self) -> Connection:
@@ -88,7 +88,7 @@ class Borrowed:
         return self._reached
 
     async def behind_pooler(self) -> bool:
-        """Not known; no limits are set on connections that are borrowed."""
+        """It is not known; borrowed connections get no time limits."""
         return False
 
     def give_back(self, connection: Connection) -> None:
@@ -96,7 +96,7 @@ class Borrowed:
         block = self._blocks.pop(connection)
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # the loop was closed: what the block would do needs one
+        except RuntimeError:  # the loop was closed, and leaving the block needs one
             connection.close()
             return
         task = loop.create_task(_leave(block))
@@ -104,7 +104,7 @@ class Borrowed:
         task.add_done_callback(self._leaving.discard)
 
     def has_room(self) -> bool:
-        """Not known; the limit is kept small instead."""
+        """It is not known; the number of lanes is kept small instead."""
         return True
 
 

@@ -1,1 +1,1 @@
-"""`adk-psqlpy demo`: an agent, two processes, and what the database holds in between."""
+"""`adk-psqlpy demo`: an agent whose conversations go on in a second process."""

@@ -22,7 +22,7 @@ _NUMBERS: Final = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3}
 def order(item: str, quantity: int, tool_context: ToolContext) -> dict[str, Any]:
     """Put something from the menu on the order."""
     state = tool_context.state
-    # Seen by the tools of this turn, and never stored.
+    # The tools of this turn see it; it is never stored.
     state["temp:added"] = round(MENU[item] * quantity, 2)
     items = dict(state.get("items", {}))
     items[item] = items.get(item, 0) + quantity
@@ -33,7 +33,7 @@ def order(item: str, quantity: int, tool_context: ToolContext) -> dict[str, Any]
 
 
 def bill(tool_context: ToolContext) -> dict[str, Any]:
-    """Add to the bill what was put on the order in this turn."""
+    """Add the order of this turn to the bill."""
     state = tool_context.state
     total = round(state.get("total", 0.0) + state["temp:added"], 2)
     state["total"] = total
@@ -41,7 +41,7 @@ def bill(tool_context: ToolContext) -> dict[str, Any]:
 
 
 class ScriptedModel(BaseLlm):
-    """Calls `order`, then `bill`, then speaks. Asked what was ordered, it looks into the history."""
+    """Calls `order`, then `bill`, then answers. When asked what was ordered, it looks into the history."""
 
     @override
     async def generate_content_async(
@@ -52,7 +52,7 @@ class ScriptedModel(BaseLlm):
         said = sum(len(each.text or "") for content in llm_request.contents for each in content.parts or [])
         yield LlmResponse(
             content=types.Content(role="model", parts=[part]),
-            # About as many as a model would count.
+            # About as many tokens as a model would count.
             usage_metadata=types.GenerateContentResponseUsageMetadata(
                 prompt_token_count=20 + said // 4, candidates_token_count=8 + len(part.text or "") // 4
             ),
@@ -68,7 +68,7 @@ def _next(contents: list[types.Content]) -> types.Part:
             return types.Part(text=_recall(contents))
         item = next(name for name in MENU if name in words or f"{name}s" in words)
         quantity = next((_NUMBERS[word] for word in words if word in _NUMBERS), 1)
-        # JSONB would give `item` before `quantity`; the history keeps them as they are here.
+        # JSONB alone would put `item` before `quantity`. The stored history keeps this order.
         return types.Part.from_function_call(name="order", args={"quantity": quantity, "item": item})
     if last.function_response.name == "order":
         return types.Part.from_function_call(name="bill", args={})
@@ -77,7 +77,7 @@ def _next(contents: list[types.Content]) -> types.Part:
 
 
 def _recall(contents: list[types.Content]) -> str:
-    """What was ordered, from the function responses in the history: the model has no other source."""
+    """What was ordered, according to the function responses in the history. The model has no other source."""
     ordered = [
         part.function_response.response or {}
         for content in contents

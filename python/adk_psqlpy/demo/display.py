@@ -1,4 +1,4 @@
-"""What the demo shows at its end: the rows as anyone with SQL sees them, and the times."""
+"""The end of the demo: showing the rows, as SQL reads them, and the times."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NUMBERS = ("rows", "seq", "revision", "calls", "median ms", "slowest ms")
 
 
 async def show_rows(service: Recorder, screen: Console) -> None:
-    """Show counts, sessions, events and shared state, asked for in SQL on a connection of the pool."""
+    """Show counts, sessions, events and shared state, read with SQL on a connection of the pool."""
     tables = service.store.tables
     async with service.store.config.provide_connection() as connection:
 
@@ -82,7 +82,7 @@ def _part(part: dict[str, Any]) -> str:
 
 
 def show_durations(handover: Handover, screen: Console) -> None:
-    """Show the times of both processes; what is slowest had to open a connection first."""
+    """Show the times of both processes. The slowest operation had to open a connection first."""
     grid = _grid("Times of both processes", "operation", "calls", "median ms", "slowest ms")
     for operation, seconds in handover.durations.items():
         median, slowest = statistics.median(seconds) * 1000, max(seconds) * 1000

@@ -1,4 +1,4 @@
-"""What the processes of the demo append: taken down by the service, handed from the first to the second."""
+"""Recording what the demo appends, to hand it from the first process to the second."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from adk_psqlpy.sessions.store import PsqlpyADKStore
 
 
 class Appended(BaseModel):
-    """What a process appended to one session: each event as JSON text, in order."""
+    """The events that a process appended to one session, as JSON texts in order."""
 
     user_id: str
     session_id: str
@@ -26,7 +26,7 @@ class Appended(BaseModel):
 
 
 class Handover(BaseModel):
-    """What the second process is told by the first. The DSN in it is why it goes through a pipe."""
+    """What the first process tells the second one. It goes through a pipe because it contains the DSN."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -39,11 +39,11 @@ class Handover(BaseModel):
 
 
 class DifferenceError(Exception):
-    """What the second process read is not what the first one wrote."""
+    """The second process read something else than the first one wrote."""
 
 
 class Recorder(PsqlpySessionService):
-    """The service, with the time of each operation and a copy of each event taken down."""
+    """The session service, which also records the time of each operation and a copy of each event."""
 
     def __init__(self, store: PsqlpyADKStore, handover: Handover) -> None:
         """Take down in `handover`."""
@@ -101,7 +101,7 @@ class Recorder(PsqlpySessionService):
 
     @override
     async def append_event(self, session: Session, event: Event) -> Event:
-        """Append, timed, and keep the event as JSON."""
+        """Append the event, and record it as JSON and the time it took."""
         with self._timed("append_event"):
             appended = await super().append_event(session, event)
         if not appended.partial:

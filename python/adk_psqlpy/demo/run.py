@@ -48,7 +48,7 @@ AFTER = [
     ("bob", "And three croissants, please."),
     ("alice", "One tea, too."),
 ]
-# Each user's answer to `What did I order?`: from the history alone, which is the database's.
+# The answers to `What did I order?`. They come from the history alone, and that is in the database.
 RECALLED = "So far: 2 espresso, 1 croissant."
 
 _RESUME = [sys.executable, "-m", "adk_psqlpy.cli", "demo", "--resume"]
@@ -61,7 +61,8 @@ def run(dsn: str | None = None, *, keep: bool = False) -> int:
     """Run both processes, clean up, and say how to look at what is left; give the exit code.
 
     Args:
-        dsn: where to work in a schema of its own; an embedded server in a temporary directory when left out.
+        dsn: the server, where the demo makes a schema of its own; by default an embedded server in a
+            temporary directory.
         keep: leave that schema, or that directory, in place.
 
     Raises:
@@ -76,7 +77,7 @@ async def _both(dsn: str | None, keep: bool) -> int:
     screen = _console()
     async with _place(dsn, keep, screen) as (handover, hint):
         await first(handover, screen)
-        # The pool is closed by now and the service gone; what is left of the conversations is in the tables.
+        # The pool is closed and the service is gone. The conversations now exist only in the tables.
         done = await asyncio.to_thread(
             subprocess.run, _RESUME, input=handover.model_dump_json(), text=True, check=False
         )
@@ -89,7 +90,7 @@ _KEPT_NOT: Final = "To look at it with adk-psqlpy show and stats --html, run it 
 
 
 def _how_to_look(where: str) -> str:
-    """The line at the end: commands that work as they stand, by whatever path this program was called."""
+    """The last line: commands that work as they are, with the path by which this program was called."""
     program = "adk-psqlpy" if shutil.which("adk-psqlpy") else shlex.quote(sys.argv[0])
     if program.endswith("__main__.py"):
         program = f"{shlex.quote(sys.executable)} -m adk_psqlpy.cli"
@@ -99,7 +100,7 @@ def _how_to_look(where: str) -> str:
 
 @asynccontextmanager
 async def _place(dsn: str | None, keep: bool, screen: Console) -> AsyncIterator[tuple[Handover, str]]:
-    """Where to work, and how to look at it afterwards.
+    """Give the DSN to work on, and how to look at the data afterwards.
 
     It is a server in a temporary directory, or a schema in a given database.
     """
@@ -124,12 +125,12 @@ async def _place(dsn: str | None, keep: bool, screen: Console) -> AsyncIterator[
         else:
             schema = f"adk_psqlpy_demo_{secrets.token_hex(4)}"
             prefix = f"{schema}."
-            # Looked at first: nothing was made where the server cannot be reached.
+            # Connect first: if the server cannot be reached, there is nothing to clean up.
             async with PsqlpyConfig({"dsn": dsn}) as config, config.provide_connection():
                 at_the_end = "kept" if keep else "dropped at the end"
                 screen.print(f"Tables in the schema {schema}, {at_the_end}", highlight=False)
             if keep:
-                # The DSN may hold a password, and whoever gave it has it.
+                # The DSN is not shown: it may hold a password, and the user has it anyway.
                 tables = f"--session-table {prefix}adk_sessions --events-table {prefix}adk_events"
                 hint = f"{_how_to_look(tables)}, each with the same --dsn"
             else:
@@ -168,7 +169,7 @@ def resume(handed_over: str) -> int:
     """Take the sessions up again; give the exit code, which is 1 where anything differs.
 
     Raises:
-        ValueError: what was handed over is not the first process's.
+        ValueError: the input is not what a first process hands over.
     """
     with _quiet():
         try:
@@ -202,7 +203,7 @@ async def second(handover: Handover, screen: Console) -> None:
 async def _compare(service: Recorder, handover: Handover) -> int:
     """Read all sessions, with and without their events, and compare; give the number of events."""
     listed: list[Session] = []
-    # Pages of one, to have pages.
+    # Pages of one session, to have several pages.
     while page := (
         await service.list_sessions(app_name=APP, limit=1, after=listed[-1] if listed else None)
     ).sessions:
@@ -229,7 +230,7 @@ async def _compare(service: Recorder, handover: Handover) -> int:
 
 
 def _states(handover: Handover) -> dict[str, dict[str, Any]]:
-    """What the states must be, worked out from the appended deltas alone, in the order of their times."""
+    """The expected states, computed from the appended deltas alone, in the order of their times."""
     own: dict[str, dict[str, Any]] = {key: {"table": 3} for key in handover.appended}
     users = {each.user_id: {"user:guest": each.user_id} for each in handover.appended.values()}
     app: dict[str, Any] = {}
@@ -262,7 +263,7 @@ def _same(found: object, expected: object, what: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the ADK's own warnings and log lines out of the picture."""
+    """Hide ADK's own warnings and log lines."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
@@ -278,7 +279,7 @@ def _console() -> Console:
 
 @asynccontextmanager
 async def _service(handover: Handover) -> AsyncIterator[Recorder]:
-    """The service of this process, closed at the end with its pool."""
+    """Open the service of this process, and close it and its pool at the end."""
     config = PsqlpyConfig({"dsn": handover.dsn, "max_db_pool_size": 2})
     store = PsqlpyADKStore(config, handover.session_table, handover.events_table)
     service = Recorder(store, handover)
@@ -291,7 +292,7 @@ def _session_id(user: str) -> str:
 
 
 async def _talk(service: Recorder, turns: list[tuple[str, str]], screen: Console) -> list[str]:
-    """Have each user say something, and show what happens; give the agent's answers."""
+    """Let each user say something, show what happens, and return the agent's answers."""
     answers = []
     runner = Runner(app_name=APP, agent=agent(), session_service=service)
     for user, text in turns:

@@ -1,6 +1,6 @@
-"""Sessions followed live: the events that others append, as they append them."""
+"""Following sessions: receiving the events that others append, as they append them."""
 
-# First: the store, which is imported with it, takes the modules below one by one.
+# Imported first: the store comes with it, and imports the modules below one by one.
 import adk_psqlpy.sessions  # noqa: F401
 from adk_psqlpy.following.follower import Follower
 from adk_psqlpy.following.following import Following, FollowSettings

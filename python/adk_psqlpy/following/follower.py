@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from adk_psqlpy.following.watcher import Watcher
 
 _LOST: Final = (
-    "the server has lost commits, in a failover or by being restored. Events that were given may be gone: "
+    "the server has lost commits, in a failover or because it was restored. Given events may be gone: "
     "read the session anew, and follow it from there"
 )
 
 
 class Follower(AsyncIterator[Event]):
-    """Gives the events of a session in the order of their `seq`, each once, and waits for the next.
+    """Yields the events of a session in the order of their `seq`, each once, and waits for the next.
 
-    It holds a page of events at most and reads on from where it is, so a slow consumer costs no memory.
-    A wait that is cancelled, by a timeout say, loses nothing: the next one goes on. One task may use it at a
-    time. It ends with its `async with` block, with `aclose()`, and when nothing refers to it any more.
+    It holds at most a page of events, and reads on from its place, so a slow consumer costs no memory. If a
+    wait is cancelled, for example by a timeout, nothing is lost: the next wait goes on. One task may use it
+    at a time. It ends with its `async with` block, with `aclose()`, and when nothing refers to it any more.
 
     Attributes:
         key: app name, user id, session id.
     """
 
     def __init__(self, following: Following, key: Key, after: int | Version | None) -> None:
-        """Follow from `after` on; `None`: from the first `await` on."""
+        """Follow from `after` on; with `None`, from the first `await` on."""
         self.key = key
         self._following = following
         self._closings = following.closings
@@ -57,14 +57,15 @@ class Follower(AsyncIterator[Event]):
 
     @property
     def seq(self) -> int:
-        """The `seq` of the event given last; before the first, where it began. The place to go on from."""
+        """The `seq` of the event given last, or before that its beginning. Use it to go on later."""
         return self._seq
 
     @property
     def position(self) -> Version:
         """`seq` with the session's create_time and the id of the event given last.
 
-        They tell the session from one made later under its id, and its history from another one.
+        They distinguish the session from one that was made later with the same id, and its history from
+        another one.
 
         Raises:
             RuntimeError: nothing has been read of the session yet.
@@ -79,17 +80,17 @@ class Follower(AsyncIterator[Event]):
         Raises:
             SessionNotFoundError: there is no such session.
             SessionDeletedError: the session is gone, or another one has its id.
-            HistoryLostError: the session no longer has what was given of it.
+            HistoryLostError: the session no longer has events that were given.
             FollowingClosedError: the store was closed.
-            psqlpy.exceptions.Error: the server was away for longer than `patience_sec`, or refuses the
-                statement. The follower is as it was, and may be asked again.
+            psqlpy.exceptions.Error: the server was unreachable for longer than `patience_sec`, or refused the
+                statement. The follower is unchanged and may be used again.
         """
         event = await self._turn(wait=True)
         assert event is not None
         return event
 
     async def next_now(self) -> Event | None:
-        """The next event if one is stored already; `None`, without waiting for one, if not.
+        """Give the next event if it is stored already, else `None`; it does not wait for one.
 
         Raises:
             as `__anext__`.
@@ -97,11 +98,11 @@ class Follower(AsyncIterator[Event]):
         return await self._turn(wait=False)
 
     async def aclose(self) -> None:
-        """End: whoever iterates meets the end of the iteration. Again is harmless."""
+        """End the iteration, for whoever iterates. It may be called again."""
         self._end()
 
     async def __aenter__(self) -> Self:
-        """Look at the session: what is appended from now on is given, whenever it is asked for.
+        """Look up the session: events that are appended from now on are given, whenever they are asked for.
 
         Raises:
             as `__anext__`.
@@ -119,7 +120,9 @@ class Follower(AsyncIterator[Event]):
 
     async def _turn(self, *, wait: bool) -> Event | None:
         if self._busy:
-            raise RuntimeError("another task waits for the next event of this follower: follow once a task")
+            raise RuntimeError(
+                "another task waits for the next event of this follower: each task needs its own"
+            )
         self._busy = True
         try:
             return await self._next(wait=wait)
@@ -172,7 +175,7 @@ class Follower(AsyncIterator[Event]):
         await self._watcher.wait(self.key, self._known, self._changes)
 
     async def _read(self) -> None:
-        """Read the next page, and look whether it continues what was given."""
+        """Read the next page, and check that it continues the events that were given."""
         assert self._watcher is not None
         self._changes = self._watcher.changes(self.key)
         page = await self._following.page(self.key, self._seq)
@@ -221,7 +224,7 @@ class Follower(AsyncIterator[Event]):
 
 
 def _leave(following: Following, loop: asyncio.AbstractEventLoop, key: Key) -> None:
-    """Say that a follower has ended; the last reference to it may go in any thread."""
+    """Note that a follower has ended. This may run in any thread, when the last reference to it goes."""
     try:
         here = asyncio.get_running_loop()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""What the followers of one store share: reading, waiting, patience, and the end."""
+"""What the followers of one store share: reading, waiting, retrying, and closing."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ Key = tuple[str, str, str]
 """App name, user id, session id."""
 
 PAGE_EVENTS: Final = 64
-"""Events that a follower holds at most."""
+"""The most events that a follower holds."""
 
 PAGE_BYTES: Final = 1 << 20
-"""Bytes of them, as they are stored, and one event more."""
+"""The most stored bytes of those events, plus one event."""
 
-_PAUSE_SEC: Final = 0.25  # between two attempts while the server is away
+_PAUSE_SEC: Final = 0.25  # between two attempts while the server is unreachable
 _ARRAYS: Final = (*(name for name, _ in _native.EVENT_COLUMNS[: _native.OWN_ARRAYS]), "rare")
 _PAGE: Final[Decoders] = {"create_time": binary.seconds, **dict.fromkeys(_ARRAYS, binary.raw)}
 _KNOWN: Final = ("varchar", "varchar", "varchar", "bigint", "timestamptz")
@@ -43,13 +43,14 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class FollowSettings:
-    """How a process looks for what others have appended.
+    """How often a process looks for new events of others.
 
     Args:
-        fastest_sec: between two looks while things happen.
-        slowest_sec: between two looks when nothing has happened for long. In between, the wait is a hundredth
-            of the time for which nothing has happened.
-        patience_sec: how long a follower waits for a server that is away before it raises the driver's error.
+        fastest_sec: seconds between two looks while events come.
+        slowest_sec: seconds between two looks after a long silence. In between, the wait is a hundredth of
+            the time since the last event.
+        patience_sec: how many seconds a follower waits for an unreachable server before it raises the
+            driver's error.
     """
 
     fastest_sec: float = 0.01
@@ -65,11 +66,11 @@ class FollowSettings:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What is stored of a session after a `seq`: some of its next events, and how the session is."""
+    """A session after a `seq`: some of its next events, and its version."""
 
     version: Version
     standby: bool
-    """Whether a standby was asked, which may be behind what was read before."""
+    """Whether a standby answered. It may be behind what was read before."""
     id_at: str | None
     """The id of the event at that `seq`, if there is one."""
     seqs: list[int]
@@ -82,15 +83,15 @@ class Reads(Protocol):
     def __call__(
         self, sql: str, parameters: list[Any], decoders: Decoders | None = None
     ) -> Awaitable[list[Row]]:
-        """Give the rows of a statement."""
+        """Run a statement and return its rows."""
         ...
 
 
 class Decode(Protocol):
-    """How a store makes events of rows."""
+    """How a store turns rows into events."""
 
     def __call__(self, key: Key, chunks: list[Row], place: str) -> Awaitable[list[Event]]:
-        """Give the events of the chunks, as `decode_events` of the crate takes them."""
+        """Return the events of chunks in the form that the crate's `decode_events` takes."""
         ...
 
 
@@ -106,19 +107,19 @@ class Following:
         settings: FollowSettings,
         decode: Decode,
     ) -> None:
-        """Read by `read` and `decode`, the store's; `lanes` say when the store's connections are closed."""
+        """`read` and `decode` are the store's; `lanes` tell when the store's connections are closed."""
         self.settings = settings
         self._config = config
         self._lanes = lanes
         self._sql = FollowingStatements(tables)
         self._read = read
         self._decode = decode
-        # Replaced, never changed: other threads, with event loops of their own, look at it meanwhile.
+        # Replaced, never changed: other threads, with event loops of their own, may be reading it.
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
         self._lock = threading.Lock()
         self._reached = False
         self.closings = 0
-        """How often it was closed; a follower from before is at its end."""
+        """How often it was closed; followers from before the last time have ended."""
         lanes.on_close(self.close)
 
     def follow(self, key: Key, after: int | Version | None) -> Follower:
@@ -126,7 +127,7 @@ class Following:
         return Follower(self, key, after)
 
     def enter(self, key: Key) -> Watcher[Key, Version]:
-        """The watcher of the event loop that runs, which is told of the session from now on."""
+        """Give the watcher of the running event loop, and tell it of changes of this session from now on."""
         loop = asyncio.get_running_loop()
         here = self._loops.get(loop)
         if here is None:
@@ -141,12 +142,12 @@ class Following:
         return here.watcher
 
     def leave(self, loop: asyncio.AbstractEventLoop, key: Key) -> None:
-        """End what `enter` began in that loop, which is the one that runs, or was closed."""
+        """Undo `enter` in that loop, which is the running one or was closed."""
         if (here := self._loops.get(loop)) is not None:
             here.leave(key)
 
     def appended(self, key: Key) -> None:
-        """This process has changed a session: its followers here need not wait for a look."""
+        """Note that this process has changed a session: its followers here need not wait for a look."""
         if self._loops:
             self._everywhere(lambda there: there.watcher.wake(key))
 
@@ -164,7 +165,7 @@ class Following:
                 loop.call_soon_threadsafe(do, there)
 
     async def page(self, key: Key, after: int) -> Page | None:
-        """Read the next events of a session after a `seq`; `None` where there is no such session."""
+        """Read the next events of a session after a `seq`; `None` if there is no such session."""
         rows = await self.patiently(
             lambda: self._read(self._sql.events_after, [*key, after, PAGE_EVENTS, PAGE_BYTES], _PAGE)
         )
@@ -177,18 +178,19 @@ class Following:
         return Page(Version(revision, create_time), standby, id_at, seqs or [], events)
 
     async def look(self, key: Key) -> Version | None:
-        """How a session is now; `None` where there is none."""
+        """The present version of a session; `None` if there is none."""
         rows = await self.patiently(lambda: self._look([(key, None)]))
-        if not rows:  # no session, which is as known
+        if not rows:  # there is no session, as was known
             return None
         ((_, revision, create_time),) = rows
         return Version(revision, create_time)
 
     async def patiently(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        """Wait for a server that is away, for `patience_sec` at most.
+        """Retry while the server is unreachable, for at most `patience_sec`.
 
-        Not before it has answered once: a wrong address or password is told at once. A statement that is
-        refused by a server that answers otherwise is tried once more only: patience would not help.
+        Before the server has answered for the first time, there is no retry: a wrong address or password is
+        an error at once. If a server answers but refuses the statement, that is tried only once more, because
+        waiting would not help.
         """
         deadline = time.monotonic() + self.settings.patience_sec
         refused = False
@@ -237,7 +239,7 @@ class Following:
 
 
 class _Loop:
-    """What there is in one event loop."""
+    """The watcher and the listener of one event loop."""
 
     __slots__ = ("_payloads", "notifications", "watcher")
 
@@ -258,11 +260,11 @@ class _Loop:
             self._stop_listening()
 
     def listening(self, channel_works: bool) -> None:
-        """Changes are told by notifications, or no longer."""
+        """Notifications have begun to come, or have ended."""
         self.watcher.told = channel_works
 
     def notified(self, payload: str) -> None:
-        """A session was written to, of which this may be the payload."""
+        """A session was written to. This may be the payload of its notification."""
         if (key := self._payloads.get(payload)) is not None:
             self.watcher.wake(key)
 

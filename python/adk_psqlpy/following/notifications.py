@@ -1,14 +1,15 @@
-"""PostgreSQL's notifications, where the tables have the trigger for it: a wake-up, never data.
+"""Listening to PostgreSQL's notifications, if the tables have the trigger. They wake a watcher and carry no
+data.
 
-What psqlpy 0.13's Listener does, as far as it matters here (tried):
+What to know about the Listener of psqlpy 0.13 (tried):
 
 - It has a connection of its own, beside the pool. Each message holds that connection open.
-- `listen()`, its background task, ends without a word when the connection breaks. Iterating raises instead.
+- `listen()`, its background task, ends without an error when the connection breaks. Iterating raises one.
 - Any other message of the server, such as a warning, ends the iteration with an error as well.
-- A connection that is gone without a trace is not noticed. The watcher goes on looking, so events come
-  late, but they come.
+- A connection that dies silently is not noticed. The watcher goes on looking, so events come late, but they
+  come.
 - It does not connect again.
-- The name of the channel goes into LISTEN as it is: it has to be lower case and plain.
+- The name of the channel goes into LISTEN unquoted, so it has to be a plain lower-case name.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from adk_psqlpy.config import PsqlpyConfig
 logger = logging.getLogger("adk_psqlpy.following")
 
 _PAUSE_SEC: Final = 1.0
-"""Between two attempts to listen. Until then the watcher looks by itself."""
+"""Seconds between two attempts to listen. Until then the watcher looks by itself."""
 
 
 class Notified(Protocol):
     """Who is told."""
 
     def listening(self, channel_works: bool) -> None:
-        """A notification has come, so others will; or none will any more."""
+        """Tell whether notifications are coming."""
         ...
 
     def notified(self, payload: str) -> None:
@@ -42,7 +43,7 @@ class Notified(Protocol):
 
 
 class Notifications:
-    """Listens, in one event loop, for as long as something is watched there."""
+    """Listens in one event loop as long as something is watched there."""
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class Notifications:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def stop(self) -> None:
-        """End, and the connection with it."""
+        """End listening, and close the connection."""
         self._task.cancel()
 
     async def _run(self) -> None:
@@ -68,7 +69,7 @@ class Notifications:
                     return
                 await self._listen(channel)
             except Error as error:
-                logger.debug("notifications of sessions ended, to be listened to again: %s", error)
+                logger.debug("listening for notifications ended, and will be tried again: %s", error)
             await asyncio.sleep(_PAUSE_SEC)
 
     async def _listen(self, channel: str) -> None:
@@ -77,10 +78,10 @@ class Notifications:
         await listener.add_callback(channel, _ignored)
         await listener.startup()
         try:
-            # The first look at the queue sends LISTEN; what was appended before is found by looking.
+            # The first call of the queue sends LISTEN. Events that were appended before are found by looking.
             async for message in listener:
                 payload = message.payload
-                del message  # it holds the connection
+                del message  # a message holds the connection
                 self._listener.listening(True)
                 self._listener.notified(payload)
         finally:
@@ -89,4 +90,4 @@ class Notifications:
 
 
 async def _ignored(*_: object) -> None:
-    """A channel is listened to only if it has a callback; messages are taken by iterating."""
+    """Do nothing. A channel is listened to only if it has a callback; messages are taken by iterating."""

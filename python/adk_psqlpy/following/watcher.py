@@ -1,4 +1,4 @@
-"""Who waits for a change, and the one statement that asks for all of them."""
+"""Waiting for changes: one statement asks for everybody who waits."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final, Generic, TypeVar
 
 from adk_psqlpy.errors import FollowingClosedError
 
-# The wait between two looks, as a share of the time for which nothing has happened. An event that comes after
-# 10 s of silence is seen 0.05 s later on the average, and there are 230 looks in these 10 s.
+# The wait between two looks, as a share of the time since the last change. After 10 s of silence, an event is
+# seen 0.05 s late on average; there were 230 looks in these 10 s.
 SHARE: Final = 1 / 100
-# Looks take at most this share of the time, however many sessions are watched.
+# Looks take at most this share of the time, whatever the number of watched sessions.
 MOST_OF_THE_TIME: Final = 1 / 4
 
 K = TypeVar("K", bound=Hashable)
@@ -21,23 +21,25 @@ Ask = Callable[[Sequence[tuple[K, V]]], Awaitable[Sequence[K]]]
 
 
 class Watcher(Generic[K, V]):
-    """Waits, in one event loop, for things to be no longer as somebody knows them.
+    """Waits, in one event loop, until a thing is no longer as somebody knows it.
 
-    While nobody waits, nothing runs. All methods run in the event loop that made it.
+    If nobody waits, nothing runs. All methods run in the event loop that made it.
     """
 
     def __init__(self, ask: Ask[K, V], fastest_sec: float, slowest_sec: float) -> None:
-        """Ask by `ask(known)` which keys are not as their values say; its error is told to all who wait."""
+        """`ask(known)` tells which keys no longer have the values that are known. Its error is raised to
+        everybody who waits.
+        """
         self._loop = asyncio.get_running_loop()
         self._ask = ask
         self._fastest_sec = fastest_sec
         self._slowest_sec = slowest_sec
         self._waiting: dict[K, dict[asyncio.Future[None], V]] = {}
-        # How many watch a thing, waiting or not, and how often it was said to have changed meanwhile.
+        # How many watch a thing, waiting or not, and how many changes of it were announced meanwhile.
         self._watching: Counter[K] = Counter()
         self._changes: Counter[K] = Counter()
         self.told = False
-        """Whether somebody says at once what has changed, so that looking is for what gets lost."""
+        """Whether changes are announced at once. Looking then only finds announcements that were lost."""
         self._changed_at = self._loop.time()
         self._due = self._changed_at
         self._took_sec = 0.0
@@ -45,7 +47,7 @@ class Watcher(Generic[K, V]):
         self._task: asyncio.Task[None] | None = None
 
     def enter(self, key: K) -> None:
-        """Begin to watch a thing: count what is said of it while nobody waits."""
+        """Begin to watch a thing: count announced changes, also while nobody waits."""
         self._watching[key] += 1
 
     def leave(self, key: K) -> None:
@@ -61,11 +63,13 @@ class Watcher(Generic[K, V]):
         return self._watching.keys()
 
     def changes(self, key: K) -> int:
-        """How often it was said to have changed: asked before a thing is read, given to `wait` after that."""
+        """How many changes of it were announced. Ask this before reading the thing, and give it to `wait`
+        afterwards.
+        """
         return self._changes[key]
 
     async def wait(self, key: K, known: V, changes: int) -> None:
-        """Return when the thing is, or may be, no longer as known. Cancelled, it leaves nothing behind.
+        """Return when the thing is, or may be, no longer as known. It may be cancelled.
 
         Raises:
             FollowingClosedError: it was closed meanwhile.
@@ -86,7 +90,7 @@ class Watcher(Generic[K, V]):
             self._forget(key, future)
 
     def wake(self, key: K) -> None:
-        """A thing has changed, as far as is known."""
+        """Announce that a thing has probably changed."""
         if key not in self._watching:
             return
         self._changes[key] += 1
@@ -163,7 +167,7 @@ class Watcher(Generic[K, V]):
         if error is not None:
             self._fail(error)
         elif self._waiting and not task.cancelled():
-            self._start()  # somebody began to wait while it ended
+            self._start()  # somebody began to wait while this ended
 
     def _fail(self, error: BaseException) -> None:
         for waiting in self._waiting.values():

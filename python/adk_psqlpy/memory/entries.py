@@ -1,4 +1,4 @@
-"""Memories on their way into rows and out of them."""
+"""Making rows of memories, and memories of rows."""
 
 from __future__ import annotations
 
@@ -43,11 +43,13 @@ class Stored:
     expires: int | None
     embedding: str | None = None
     words: str | None = None
-    """As they are indexed; `None` for those of `text`."""
+    """The words to index; `None` for those of `text`."""
 
 
 def searched_text(content: types.Content | None) -> str:
-    """What of a content is searched: its text parts, thoughts left out, as in ADK's SQLite memory service."""
+    """The text of a content that is searched: its text parts without thoughts, as in ADK's SQLite memory
+    service.
+    """
     if content is None:
         return ""
     parts = content.parts or ()
@@ -55,7 +57,8 @@ def searched_text(content: types.Content | None) -> str:
 
 
 def of_event(event: Event, metadata: bytes, ttl_micros: int | None, key_length: int) -> Stored:
-    """An event's memory. It expires by the time of the event, so adding it again later does not extend it.
+    """Make a row of an event. Its time to live counts from the event's own time, so adding the event again
+    does not extend it.
 
     Raises:
         ValueError: the id is too long or cannot be stored, or the timestamp is outside what is kept.
@@ -73,7 +76,9 @@ def of_event(event: Event, metadata: bytes, ttl_micros: int | None, key_length: 
 
 
 def of_entry(entry: MemoryEntry, identity: str, metadata: bytes, now: int, ttl_micros: int | None) -> Stored:
-    """An explicit memory. It expires by the time of its adding; its own time may be any text."""
+    """Make a row of an explicit memory. Its time to live counts from now, because its own time may be any
+    text.
+    """
     content = encode_content(entry.content, 0.0)
     expires = None if ttl_micros is None else now + ttl_micros
     micros = _micros_of(entry.timestamp, now)
@@ -82,7 +87,7 @@ def of_entry(entry: MemoryEntry, identity: str, metadata: bytes, now: int, ttl_m
 
 
 def encode_content(content: types.Content | None, timestamp: float) -> bytes:
-    """A content as jsonb; the event encoder keeps U+0000, NaN and what else JSONB refuses."""
+    """A content as jsonb. The event encoder keeps U+0000, NaN and other values that JSONB refuses."""
     event = Event(id="-", author="-", invocation_id="-", content=content, timestamp=timestamp)
     encoded = _native.encode_event(event, 1)[_CONTENT]
     assert encoded is not None, "an event with content has that column"
@@ -90,10 +95,11 @@ def encode_content(content: types.Content | None, timestamp: float) -> bytes:
 
 
 def encode_metadata(metadata: Mapping[str, object], name: str = "custom_metadata") -> bytes:
-    """Metadata as a jsonb object; values that are not JSON, such as dates, as pydantic writes them.
+    """Metadata as a jsonb object. Values that are not JSON, such as dates, are written as pydantic writes
+    them.
 
     Raises:
-        ValueError: it is no mapping with keys of str, or a value has no JSON form.
+        ValueError: it is not a mapping with str keys, or a value has no JSON form.
     """
     if not isinstance(metadata, Mapping):
         raise ValueError(f"{name} must be a dict, not {type(metadata).__name__}")
@@ -112,12 +118,12 @@ def encode_metadata(metadata: Mapping[str, object], name: str = "custom_metadata
 
 
 def check_key(name: str, value: object, key_length: int) -> None:
-    """Refuse what is no identifier, as `check_identifier` does."""
+    """Refuse an identifier that cannot be stored, as `check_identifier` does."""
     check_identifier(name, value, key_length, "PsqlpyMemoryService")
 
 
 def columns(rows: Sequence[Stored], *, vectors: bool) -> list[CustomType]:
-    """The parameters of `MemoryStatements.add` that are arrays, one element a row."""
+    """The array parameters of `MemoryStatements.add`, with one element for each row."""
     values = [
         [
             row.id.encode(),
@@ -142,7 +148,7 @@ def texts(values: Sequence[str]) -> CustomType:
 
 
 def column_text(value: str | None) -> bytes | None:
-    """A text, with the escapes that the crate writes into JSON where PostgreSQL's text cannot hold it."""
+    """A text. Characters that PostgreSQL's text cannot hold are escaped, as the crate escapes JSON."""
     if value is None:
         return None
     if _ESCAPED.search(value):
@@ -170,7 +176,7 @@ ROW: Final[Decoders] = {
 
 
 def entry_of(row: Row) -> MemoryEntry:
-    """A found row as ADK's entry; an event's time is shown as ADK shows it, local and without a zone."""
+    """A found row as ADK's entry. As in ADK, an event's time is shown in local time without a zone."""
     identity, author, seconds, time_text, content, metadata = row
     place = f"memory {identity!r}"
     shown = datetime.fromtimestamp(seconds).isoformat() if time_text is None else time_text or None
@@ -184,7 +190,7 @@ def entry_of(row: Row) -> MemoryEntry:
 
 
 def _micros_of(written: str | None, now: int) -> int:
-    """The time that a text says, for sorting; now where it says none that is kept."""
+    """The time in a text, for sorting; the present time if the text has none that can be stored."""
     try:
         moment = datetime.fromisoformat((written or "").replace("Z", "+00:00"))
     except ValueError:
@@ -199,18 +205,18 @@ def ttl_micros(value: timedelta | float) -> int:
     """A time to live in microseconds.
 
     Raises:
-        ValueError: it is no time, nothing, or too long.
+        ValueError: it is not a time, not positive, or too long.
     """
     if isinstance(value, bool) or not isinstance(value, (timedelta, int, float)):
         raise ValueError(f"ttl must be a timedelta or seconds, not {type(value).__name__}")
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if not 0 < seconds <= _LONGEST_TTL.total_seconds():
-        raise ValueError(f"ttl must be more than nothing and at most {_LONGEST_TTL.days} days, not {value!r}")
+        raise ValueError(f"ttl must be more than zero and at most {_LONGEST_TTL.days} days, not {value!r}")
     return round(seconds * 1e6)
 
 
 def parts(rows: list[Stored]) -> Iterator[list[Stored]]:
-    """Cut so that large contents do not travel together."""
+    """Split rows into lots, so that large contents are not sent in one statement."""
     part: list[Stored] = []
     size = 0
     for row in rows:

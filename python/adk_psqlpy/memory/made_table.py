@@ -1,4 +1,4 @@
-"""The table of a memory service: made, brought to the newest version, distributed."""
+"""Making the table of a memory service, bringing it to the newest version, and distributing it."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class MadeTable:
         check_server(number)
         if not known:
             raise ValueError(
-                f"language {self.language!r} is no text search configuration of this database; there are "
+                f"language {self.language!r} is not a text search configuration of this database; there are "
                 f"{languages}"
             )
         if self.dimensions is not None and not has_vectors:
             raise NotSupportedError(
                 "embed needs the extension pgvector, which is not in this database or not on the search "
-                "path: run CREATE EXTENSION vector (as a role that may), or leave embed out"
+                "path: run CREATE EXTENSION vector (as a role with that right), or leave embed out"
             )
         recorded = await self._recorded(sql) if there else {}
         version = recorded_version(recorded, MEMORY_SCHEMA_VERSION, self.table.memories)
@@ -86,7 +86,7 @@ class MadeTable:
         self._sql = MemoryStatements(self.table, None if dimensions is None else int(dimensions))
 
     async def _recorded(self, sql: MemoryStatements) -> dict[str, str]:
-        """What is recorded about the table, after a look whether it is this service's."""
+        """What is recorded about the table, after checking that it was made with this service's settings."""
         recorded: dict[str, str] = dict(
             await self._lanes.fetch(sql.recorded, [self.table.name], repeat=Repeat.READ)
         )

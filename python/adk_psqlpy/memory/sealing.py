@@ -1,4 +1,4 @@
-"""Memories on their way into rows and out of them, where the service seals."""
+"""Sealing memories before they are stored, opening them, and searching them."""
 
 from __future__ import annotations
 
@@ -12,22 +12,30 @@ from adk_psqlpy.memory.words import LONGEST_TEXT, beginnings, words
 from adk_psqlpy.seal.seal import Seal
 
 HASH: Final = 16
-"""Letters of a hashed word: 64 bits. Of a million words, two are taken for one another in 1 of 37 million."""
+"""Letters of a hashed word: 64 bits. The probability that two of a million words have the same hash is 1 in
+37 million.
+"""
 
 _WORDS_BYTES: Final = 2 * LONGEST_TEXT
-"""Bytes of hashed words that are indexed of one memory: 30,000 words, which fit into a tsvector's 1 MiB."""
+"""The most bytes of hashed words that are indexed for one memory: 30,000 words, which fit into a tsvector's 1
+MiB.
+"""
 
 _TERM: Final = re.compile("'([^']*)'(:\\*)?")
 
 
 class Sealing:
-    """Seals and opens the memories of one service; without a seal it leaves them, and refuses sealed ones."""
+    """Seals and opens the memories of one service. Without a seal it changes nothing, and refuses sealed
+    memories.
+    """
 
     def __init__(self, seal: Seal | None) -> None:
         self._seal = seal
 
     async def rows(self, scope: list[str], rows: list[Stored]) -> None:
-        """Seal what is to be written: content, metadata, the time's text; words become keyed hashes."""
+        """Seal rows before they are written: content, metadata and the text of the time. Words become keyed
+        hashes.
+        """
         if (seal := self._seal) is None:
             return
         app_name, user_id, session_id = scope
@@ -40,7 +48,7 @@ class Sealing:
         for row in rows:
             found = words(row.text).split()
             if characters := beginnings(row.text):
-                # Behind a word that no text holds, so that no phrase goes on into them.
+                # They follow a word that no text contains, so that no phrase can match across the border.
                 found += ["", *characters]
             row.words = " ".join(self._hashed(seal, key_id, app_name, user_id, found))[:_WORDS_BYTES]
             if len(row.words) == _WORDS_BYTES:
@@ -53,7 +61,7 @@ class Sealing:
                 row.time_text = sealed(row, "timestamp_text", text, "text").decode()
 
     async def opened(self, scope: list[str], row: Row) -> Row:
-        """A found row of `MemoryStatements.search` as it was given to `rows`."""
+        """Open a found row of `MemoryStatements.search`: undo `rows`."""
         app_name, user_id = scope
         identity, author, seconds, time_text, content, metadata, session_id = row
         told = f"memory {identity!r} of session {session_id!r} of user {user_id!r} in app {app_name!r}"
@@ -76,9 +84,9 @@ class Sealing:
         return (identity, author, seconds, time_text, content, metadata)
 
     async def terms(self, scope: list[str], terms: list[str]) -> list[str]:
-        """Terms of a query, in the syntax of `to_tsquery`, for the words that `rows` wrote.
+        """Translate a query's terms (in the syntax of `to_tsquery`) for the words that `rows` wrote.
 
-        Each looks for its words hashed with any of the user's keys.
+        Each term looks for its words as hashed with any of the user's keys.
         """
         if (seal := self._seal) is None:
             return terms

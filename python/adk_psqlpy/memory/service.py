@@ -1,4 +1,4 @@
-"""ADK's memory service on a table with full-text search, and vectors if there is an embedder."""
+"""ADK's memory service on a table with full-text search and, with an embedder, vectors."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ class PsqlpyMemoryService(BaseMemoryService):
     Args:
         config: where the server is.
         memory_table: the table, with its schema if it is not on the search path.
-        language: PostgreSQL's text search configuration, which stems words and drops stop words: `simple`
-            (does neither, for any language), `english`, `german`, ... The table is made with it.
-        limit: how many memories a search gives at most.
-        ttl: how long memories are found, as a timedelta or in seconds: events from their own time on,
-            explicit memories from when they are added. `purge_expired` deletes them.
-        embed: gives a vector for each text it is handed; needs pgvector in the database.
+        language: PostgreSQL's text search configuration, which stems words and drops stop words: `english`,
+            `german`, and so on. `simple` does neither, and is for any language. The table is made with it.
+        limit: the most memories that a search returns.
+        ttl: how long memories are found, as a timedelta or in seconds. It counts from the time of an event,
+            and for an explicit memory from when it is added. `purge_expired` deletes expired memories.
+        embed: an async function that returns a vector for each text. Needs pgvector in the database.
         dimensions: the length of those vectors.
-        batch_size: events or memories a statement, and texts a call of `embed`.
+        batch_size: the most events or memories in a statement, and texts in a call of `embed`.
         key_length: the longest app name, user, session or memory id in characters, 1 to 1,024. The table is
             made with it.
-        seal: encrypts memories before they are sent, and hashes the words by which they are found with a
-            key of the user (docs/security.md). The table is made with it: plain memories do not lie beside
-            sealed ones. There is no stemming then, and no search by metadata or meaning.
+        seal: encrypts memories before they are sent, and hashes the words by which they are found with a key
+            of the user (docs/security.md). The table is made with it: a table holds either plain or sealed
+            memories. With a seal there is no stemming, and no search by metadata or meaning.
 
     Every method raises `ValueError` for arguments that cannot be stored, before anything is sent. It raises
     `psqlpy.exceptions.Error` for errors of the connection and of the server. Errors of `embed` reach the
@@ -135,10 +135,11 @@ class PsqlpyMemoryService(BaseMemoryService):
 
     @override
     async def add_session_to_memory(self, session: Session, *, progress: Progress | None = None) -> None:
-        """Add the events of a session that have text and are not there yet.
+        """Add those events of a session that have text and are not stored yet.
 
-        Adding it again after it grew adds what is new. Events whose memory was deleted stay deleted.
-        `progress` is called after each batch with how many events are done and how many there are.
+        Add a session again after it has grown to add its new events. Events whose memory was deleted stay
+        deleted. `progress` is called after each batch with the number of events done, and the number of all
+        events.
         """
         if not isinstance(session, Session):
             raise ValueError(f"session must be a Session, not {type(session).__name__}")
@@ -161,10 +162,10 @@ class PsqlpyMemoryService(BaseMemoryService):
         custom_metadata: Mapping[str, object] | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Add events that have text and are not there yet: of this session, or of none.
+        """Add those events that have text and are not stored yet. They belong to this session, or to none.
 
-        `custom_metadata` becomes that of each memory. Each batch is one statement, so a failure in between
-        leaves whole memories only, and adding the same again goes on from there.
+        `custom_metadata` becomes the metadata of each memory. Each batch is one statement, so after a failure
+        there are only complete memories. Add the same events again to go on.
         """
         scope = self._scope(app_name, user_id, session_id or "")
         metadata = entries.encode_metadata(custom_metadata or {})
@@ -206,9 +207,10 @@ class PsqlpyMemoryService(BaseMemoryService):
         custom_metadata: Mapping[str, object] | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Add explicit memories; one with the id of an explicit memory replaces it, one without gets an id.
+        """Add explicit memories. A memory replaces the explicit memory with the same id; without an id, it
+        gets one.
 
-        `custom_metadata` is added to that of each memory, whose own keys win.
+        `custom_metadata` is added to the metadata of each memory. The memory's own keys take precedence.
         """
         scope = self._scope(app_name, user_id, "")
         shared = custom_metadata or {}
@@ -229,7 +231,7 @@ class PsqlpyMemoryService(BaseMemoryService):
                 entries.of_entry(entry, entry.id or str(uuid.uuid4()), metadata, now, self._ttl_micros)
                 for entry, metadata in batch
             ]
-            # The last one of an id wins, as it would one after another.
+            # Of several with one id the last is stored, as if they were added one after another.
             await self._store(sql, scope, list({row.id: row for row in stored}.values()), replace=True)
             if progress is not None:
                 progress(start + len(batch), len(given))
@@ -237,8 +239,9 @@ class PsqlpyMemoryService(BaseMemoryService):
     async def _store(
         self, sql: MemoryStatements, scope: list[str], rows: list[Stored], *, replace: bool
     ) -> None:
-        """Write the rows of a batch: with their vectors or not at all."""
-        # In one order, so that two writers of the same rows wait for each other instead of deadlocking.
+        """Write the rows of a batch, with their vectors or not at all."""
+        # All writers have one order, so that two writers of the same rows wait for each other and cannot
+        # deadlock.
         rows.sort(key=lambda row: row.id)
         for part in entries.parts(rows):
             if self._embed is not None and self.dimensions is not None:
@@ -266,14 +269,15 @@ class PsqlpyMemoryService(BaseMemoryService):
         limit: int | None = None,
         custom_metadata: Mapping[str, object] | None = None,
     ) -> SearchMemoryResponse:
-        """Find memories of this user in this app that have any word of the query, the best ones first.
+        """Find this user's memories in this app that have any word of the query, best first.
 
-        The query may be a sentence. "Words in quotes" are found only one behind the other. A word with a
-        minus in front excludes memories. With an embedder, memories of similar meaning are found as well. A
-        query without words finds nothing; with an embedder, only an empty query finds nothing.
+        The query may be a sentence. "Words in quotes" match only in this order, next to each other. A word
+        with a minus in front excludes memories that have it. With an embedder, memories of similar meaning
+        are found as well. A query without words finds nothing; with an embedder, only an empty query finds
+        nothing.
 
-        Two arguments go beyond ADK's contract: `limit`, in place of that of the service, and
-        `custom_metadata`, which the memories must contain (`@>`).
+        Two arguments go beyond ADK's contract: `limit` replaces the service's limit, and memories must
+        contain `custom_metadata` (`@>`).
         """
         scope = self._scope(app_name, user_id)
         if not isinstance(query, str):
@@ -308,7 +312,7 @@ class PsqlpyMemoryService(BaseMemoryService):
 
     @override
     async def delete_memory(self, *, app_name: str, user_id: str, memory_id: str | None = None) -> None:
-        """Delete the memory with this id. Nothing happens if there is none, or without an id.
+        """Delete the memory with this id. Nothing happens if there is no such memory, or if no id is given.
 
         The content is removed from the table. The id stays, so that adding the session again does not bring
         the memory back.
@@ -321,7 +325,7 @@ class PsqlpyMemoryService(BaseMemoryService):
         await self._run("delete_memory", sql.delete, [*scope, memory_id])
 
     async def purge_expired(self) -> int:
-        """Delete the memories of all apps and users that are past their ttl; return how many there were."""
+        """Delete the expired memories of all apps and users, and return their number."""
         sql = await self._made.statements()
         ((gone,),) = await self._run("purge_expired", sql.purge, [parameter(timestamptz(_now()))])
         return int(gone)
@@ -331,7 +335,7 @@ class PsqlpyMemoryService(BaseMemoryService):
     async def _run(
         self, name: str, sql: str, parameters: list[Any], repeat: Repeat = Repeat.AFTER_FAILURE
     ) -> list[Row]:
-        """Run a statement, one operation of the telemetry: an embedder's time is not the database's."""
+        """Run a statement as one operation of the telemetry, so that an embedder's time is not counted."""
         kind: Kind = "list" if repeat is Repeat.READ else "write"
         with self._telemetry.operation(name, self._collection):
             return await self._lanes.fetch(sql, parameters, entries.ROW, kind=kind, repeat=repeat)
@@ -369,7 +373,7 @@ def _check_sealed(language: str, embed: Embed | None) -> None:
             "of words, which it cannot stem"
         )
     if embed is not None:
-        raise ValueError("embed does not go with seal: vectors tell whoever reads them what a text is about")
+        raise ValueError("embed cannot be used with seal: vectors tell their readers what a text is about")
 
 
 def _now() -> int:
@@ -377,6 +381,6 @@ def _now() -> int:
 
 
 def _require_list(name: str, value: object, items: str) -> None:
-    # A model is iterable as well: over its fields.
+    # A pydantic model is iterable, too: over its fields.
     if not isinstance(value, Sequence):
         raise ValueError(f"{name} must be a list of {items}, not {type(value).__name__}")

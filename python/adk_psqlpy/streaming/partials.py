@@ -1,4 +1,4 @@
-"""The texts that agents are streaming, where every process sees them."""
+"""The texts that agents are streaming, in a table that every process sees."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from adk_psqlpy.sql.partials import PartialStatements, create_partials
 from adk_psqlpy.sql.row_security import of_sessions
 
 STALE_SEC: Final = 3600.0
-"""A text that nobody has gone on with for so long belongs to a process that died."""
+"""If a text has not grown for this long, the process that wrote it has died."""
 
-# What a sealed text begins with (rust/src/seal.rs).
+# The first characters of a sealed text (rust/src/seal.rs).
 _LEAD: Final = "\ufdd0seal1:"
 
 _KNOWN: Final = ("varchar", "varchar", "varchar", "text")
@@ -32,7 +32,7 @@ _KNOWN: Final = ("varchar", "varchar", "varchar", "text")
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Whose text it is: one agent speaks one text at a time in an invocation."""
+    """Who streams a text: in an invocation, an agent streams one text at a time."""
 
     invocation_id: str
     author: str
@@ -41,12 +41,14 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What is being streamed in a session."""
+    """The texts that are being streamed in a session."""
 
     token: str
     """Changes whenever one of the texts does."""
     json: str
-    """An array of objects: `invocation_id`, `author`, `branch`, `text`, `error` (null: none)."""
+    """An array of objects with `invocation_id`, `author`, `branch`, `text` and `error` (null if there is
+    none).
+    """
 
 
 class Partials:
@@ -65,7 +67,7 @@ class Partials:
         self._lanes.on_close(self._close)
 
     async def create_table(self) -> None:
-        """Make the table where it is missing. The session tables must be there.
+        """Make the table if it is missing. The session tables must exist.
 
         Raises:
             psqlpy.exceptions.Error: the server did not let it be made.
@@ -79,11 +81,12 @@ class Partials:
         self._there = True
 
     async def put(self, key: Key, stream: Stream, text: str, error: str | None = None) -> None:
-        """Store the whole text so far; nothing where there is no such session."""
+        """Store the whole text so far; nothing is stored if there is no such session."""
         await self.create_table()
-        # A clock, so that texts of one process and its successor are in order.
+        # The clock's time, so that texts of a process and of its successor are in order.
         version = time.time_ns()
-        # U+0000 and lone surrogates: the event will have them, this is only what is shown until then.
+        # U+0000 and lone surrogates are dropped here. The event will have them; this text is shown only until
+        # then.
         shown = text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
         now = binary.parameter(binary.timestamptz(version // 1000))
         place = [stream.invocation_id, stream.author, stream.branch]
@@ -94,12 +97,12 @@ class Partials:
         self._wake(key)
 
     async def finish(self, key: Key, stream: Stream, event_id: str) -> None:
-        """Say which event takes the place of a text as soon as it is stored."""
+        """Note which event will replace a text as soon as that event is stored."""
         given = [stream.invocation_id, stream.author, stream.branch, event_id]
         await self._lanes.fetch(self._sql.finish, [*key, *given], repeat=Repeat.AFTER_FAILURE)
 
     async def clear(self, key: Key, invocation_id: str) -> None:
-        """Delete the texts of an invocation, and those that a process left that died."""
+        """Delete the texts of an invocation, and texts that a dead process has left."""
         await self.create_table()
         oldest = binary.timestamptz(round((time.time() - STALE_SEC) * 1e6))
         given = [invocation_id, binary.parameter(oldest)]
@@ -114,7 +117,7 @@ class Partials:
         return Texts(token, await self._opened(key, texts) if _LEAD in texts else texts)
 
     async def _sealed(self, key: Key, place: list[str], text: str) -> str:
-        """A text as it is stored."""
+        """The text as it is stored, sealed if the store seals."""
         if (seal := self._seal) is None:
             return text
         key_id = await seal.current(key[0], key[1])
@@ -122,7 +125,7 @@ class Partials:
         return sealed.decode()
 
     async def _opened(self, key: Key, texts: str) -> str:
-        """The array of `PartialStatements.read` with its texts opened."""
+        """Open the texts in the array of `PartialStatements.read`."""
         keys = None if self._seal is None else self._seal.keys
 
         def opened() -> str:
@@ -140,7 +143,9 @@ class Partials:
         return opened() if self._seal is None else await self._seal.opening(opened)
 
     async def next(self, key: Key, known: Texts | None) -> Texts:
-        """Wait until something else is streamed than is known, and give it; `None`: nothing is known."""
+        """Wait until the streamed texts differ from the known ones (`None`: nothing is known), and return
+        them.
+        """
         watcher = self._watcher()
         watcher.enter(key)
         try:
@@ -188,7 +193,9 @@ _partials: WeakKeyDictionary[PsqlpyADKStore, Partials] = WeakKeyDictionary()
 
 
 def partials_of(store: PsqlpyADKStore) -> Partials:
-    """The one of a store: whoever writes wakes whoever waits in the same process."""
+    """Give the store's `Partials`. There is one for each store, so that a writer can wake those who wait in
+    the same process.
+    """
     found = _partials.get(store)
     if found is None:
         found = _partials[store] = Partials(store)

@@ -1,4 +1,4 @@
-"""ADK does not store partial events; this plugin keeps their text until the event that has all of it."""
+"""A plugin that keeps the text of partial events, which ADK does not store, until the final event has it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from adk_psqlpy.streaming.partials import Partials, Stream, partials_of
 logger = logging.getLogger("adk_psqlpy.streaming")
 
 INTERVAL_SEC: Final = 0.1
-"""Between two writes of one text, however many pieces come meanwhile."""
+"""Seconds between two writes of one text, however many pieces come meanwhile."""
 
 
 class PartialTextPlugin(BasePlugin):
     """Keeps what agents stream in an unlogged table, so that every process can show it.
 
-    A text is written at most every 0.1 s, beside the run: the model does not wait for it. If the database
-    refuses it, that is logged, and the run goes on. Thoughts are not kept.
+    A text is written at most every 0.1 s and in the background, so the model does not wait for it. If the
+    database refuses it, that is logged, and the run goes on. Thoughts are not kept.
 
     Args:
-        service: the session service that the runner has.
-        name: of the plugin.
+        service: the runner's session service.
+        name: the name of the plugin.
     """
 
     def __init__(self, service: PsqlpySessionService, name: str = "adk_psqlpy_partial_text") -> None:
@@ -42,12 +42,12 @@ class PartialTextPlugin(BasePlugin):
         self._texts: dict[tuple[Key, Stream], _Text] = {}
 
     async def before_run_callback(self, *, invocation_context: InvocationContext) -> types.Content | None:
-        """Take away what an earlier run has left that died."""
+        """Delete texts that an earlier run left when it died."""
         await self._clear(invocation_context)
         return None
 
     async def on_event_callback(self, *, invocation_context: InvocationContext, event: Event) -> Event | None:
-        """Keep a piece of text, or the id of the event that has all of it."""
+        """Keep a piece of text, or the id of the event that has the whole text."""
         key, stream = _key(invocation_context), Stream(event.invocation_id, event.author, event.branch or "")
         if event.partial:
             if piece := _said(event):
@@ -58,7 +58,7 @@ class PartialTextPlugin(BasePlugin):
         return None
 
     async def after_run_callback(self, *, invocation_context: InvocationContext) -> None:
-        """Take away what is left: texts that no event has taken the place of."""
+        """Delete the texts that are left: no event has replaced them."""
         await self._end(invocation_context)
 
     async def on_run_error_callback(
@@ -85,7 +85,7 @@ class PartialTextPlugin(BasePlugin):
 
 @dataclass
 class _Text:
-    """One text on its way, and the task that writes it."""
+    """One text that is being streamed, and the task that writes it."""
 
     partials: Partials
     key: Key
@@ -113,13 +113,13 @@ class _Text:
             self.task = None
 
     async def stop(self) -> None:
-        """Write nothing more. A statement under way is waited for: it would come after what takes it back."""
+        """Stop writing. A statement under way is waited for: it might run after the deletion."""
         self.over.set()
         if self.task is not None:
             await asyncio.wait({self.task})
 
     async def finish(self, event_id: str) -> None:
-        """Write nothing more: the event has it all."""
+        """Stop writing: the event has the whole text."""
         await self.stop()
         try:
             await self.partials.finish(self.key, self.stream, event_id)

@@ -1,4 +1,4 @@
-"""The router: messages go to the server's runs, events come back as server-sent events."""
+"""The router: messages start runs on the server, and events come back as server-sent events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from adk_psqlpy.streaming.plugin import PartialTextPlugin
 from adk_psqlpy.streaming.runs import Runs
 
 _ID: Final = re.compile(r"(\d{1,18})(?:@(\d{1,18}))?")
-_SETTLE_SEC: Final = 1.0  # how long a text waits for the event that has taken its place
+_SETTLE_SEC: Final = 1.0  # how long a text waits for the event that replaces it
 _NONE: Final = GetSessionConfig(num_recent_events=0)
 
 
@@ -53,25 +53,30 @@ def resumable_sse(
     """A router for conversations that a browser may leave and come back to.
 
     - `POST {prefix}/users/{user_id}/sessions/{session_id}/messages` with `{"text": ...}` begins a run and
-      answers 202 at once. The run belongs to the server: it goes on, whoever listens.
-    - `GET {prefix}/users/{user_id}/sessions/{session_id}/events` is a stream for `EventSource`: the events of
-      the session after `Last-Event-ID`, or after `?after=`, or all, then those to come.
+      answers 202 at once. The run belongs to the server: it goes on even if nobody listens.
+    - `GET {prefix}/users/{user_id}/sessions/{session_id}/events` is a stream for `EventSource`. It sends the
+      session's events after `Last-Event-ID`, or after `?after=`, or all of them, and then new events as they
+      come.
 
-    Messages of the stream: each stored event has the id `seq@create_time` and its JSON, by alias, as data.
-    `partial` has all that is being streamed at the moment, `{"texts": [...]}`; each one replaces the one
-    before. `end` says why nothing more will come, `{"reason": "deleted" | "made again" | "history lost"}`;
-    the client closes then. While a message of a session is answered in this process, another one gets a 409.
+    The stream has three kinds of messages. A stored event has the id `seq@create_time`; its data is its JSON,
+    by alias. `partial` has all texts that are being streamed at the moment, `{"texts": [...]}`; each one
+    replaces the one before. `end` says why nothing more will come, `{"reason": "deleted" | "made again" |
+    "history lost"}`; the client then closes the stream. While this process answers a message of a session,
+    another message of that session gets a 409.
 
-    Anybody may see any session, unless `dependencies` say otherwise.
+    Anybody may see any session, unless `dependencies` prevent it.
 
     Args:
-        service: whose sessions are followed.
-        runner: runs the agent; its session service is `service`, and it has a `PartialTextPlugin(service)`.
-        prefix: in front of the paths.
-        dependencies: called for each request, such as a check that the user is who the path says.
-        run_config: of the runs; streaming by default.
-        heartbeat_sec: after so long without a message, a comment is sent, so that no proxy gives up.
-        drain_sec: how long the end of the application waits for runs that are under way.
+        service: the service whose sessions are followed.
+        runner: runs the agent. Its session service must be `service`, and it must have a
+            `PartialTextPlugin(service)`.
+        prefix: the beginning of the paths.
+        dependencies: FastAPI dependencies for each request, such as a check that the caller is the user in
+            the path.
+        run_config: the configuration of the runs; streaming by default.
+        heartbeat_sec: after this many seconds without a message, a comment is sent, so that proxies keep the
+            connection.
+        drain_sec: how many seconds the application waits at its end for runs under way.
 
     Raises:
         ValueError: the runner has another session service, or no such plugin.
@@ -139,7 +144,7 @@ def resumable_sse(
 
 
 def place_of(last_event_id: str) -> int | Version:
-    """What a `Last-Event-ID` names: a `seq`, of a session made at that time if it says so.
+    """Read a `Last-Event-ID`: a `seq`, and the session's create_time if it has one.
 
     Raises:
         ValueError: it is neither.
@@ -152,7 +157,7 @@ def place_of(last_event_id: str) -> int | Version:
 
 
 async def _begun(follower: Follower) -> str | None:
-    """Look at the session before the stream is promised; the reason where nothing is left to follow."""
+    """Look up the session before the response begins. Gives the reason if nothing is left to follow."""
     try:
         await follower.__aenter__()
     except (SessionDeletedError, HistoryLostError) as error:
@@ -178,7 +183,7 @@ class _View:
         self._heartbeat_sec = heartbeat_sec
 
     async def messages(self, ended: str | None) -> AsyncIterator[str]:
-        """The messages of the stream, until the browser goes away or there is nothing more to follow."""
+        """Yield the stream's messages, until the browser goes away or there is nothing more to follow."""
         if ended is not None:
             yield _message({"reason": ended}, "end")
             return
@@ -193,7 +198,8 @@ class _View:
                 if not (event.done() or texts.done()):
                     yield ": nothing new\n\n"
                 if texts.done() and not event.done() and shown is not None:
-                    # A text may have gone because its event is stored. The event first, or the page blinks.
+                    # A text may be gone because its event is stored. The event is sent first, or the page
+                    # would flicker.
                     self._following.appended(self._follower.key)
                     if len(json.loads(texts.result().json)) < len(json.loads(shown.json)):
                         await asyncio.wait({event}, timeout=_SETTLE_SEC)
@@ -208,7 +214,7 @@ class _View:
         except (SessionDeletedError, HistoryLostError) as error:
             yield _message({"reason": _reason(error)}, "end")
         except (FollowingClosedError, Error):
-            return  # the browser comes back, perhaps to another process
+            return  # the browser will connect again, perhaps to another process
         finally:
             for task in (event, texts):
                 task.cancel()

@@ -1,4 +1,4 @@
-"""Runs that belong to the server: a browser that goes away ends none of them."""
+"""Runs that belong to the server, and go on when a browser goes away."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from adk_psqlpy.streaming.partials import Partials, Stream
 logger = logging.getLogger("adk_psqlpy.streaming")
 
 FAILED: Final = Stream("", "", "")
-"""Under which a failed run is told of, until the next one begins."""
+"""The author under which the failure of a run is shown, until the next run begins."""
 
 
 class Runs:
-    """The runs that are under way in this process, one a session."""
+    """The runs under way in this process, one for each session."""
 
     def __init__(self, runner: Runner, partials: Partials, run_config: RunConfig) -> None:
-        """Run by `runner`; tell of failures in `partials`."""
+        """`runner` runs the agent; failures are written to `partials`."""
         self._runner = runner
         self._partials = partials
         self._run_config = run_config
@@ -36,7 +36,7 @@ class Runs:
         return key in self._tasks
 
     def start(self, key: Key, message: types.Content) -> None:
-        """Begin a run; there must be none of this session."""
+        """Begin a run. The session must have none under way."""
         task = asyncio.get_running_loop().create_task(self._run(key, message))
         self._tasks[key] = task
         task.add_done_callback(lambda _: self._tasks.pop(key, None))
@@ -60,13 +60,13 @@ class Runs:
 
     async def _tell(self, key: Key, reason: str) -> None:
         try:
-            # The name of the error only: its text may quote what nobody is to see.
+            # Only the name of the error: its text may quote what nobody should see.
             await self._partials.put(key, FAILED, "", f"the answer ended early: {reason}")
         except Error as error:
-            logger.warning("the end of a run was not told: %s", error)
+            logger.warning("the failure of a run was not stored: %s", error)
 
     async def drain(self, seconds: float) -> None:
-        """Wait for the runs that are under way, then cancel them."""
+        """Wait for the runs under way, then cancel those that are left."""
         if self._tasks:
             _, late = await asyncio.wait([*self._tasks.values()], timeout=seconds)
             for task in late:

@@ -1,11 +1,12 @@
-"""What an operator sees: OpenTelemetry spans and metrics, and a log line an operation.
+"""What an operator sees: OpenTelemetry spans and metrics, and one log line for each operation.
 
-`telemetry` is what a configuration has, `operation` one operation under way, `instruments` the metrics.
+Each configuration has a `telemetry`. `operation` is one operation under way, and `instruments` has the
+metrics.
 
-Only `opentelemetry-api` is used, so nothing is collected, and next to nothing is spent, until the
-application sets up an SDK. Names follow OpenTelemetry's stable conventions for database clients; what they
-do not name is under `adk_psqlpy.`. No span, metric or log line of this package holds SQL, parameters,
-identifiers of apps, users or sessions, or the text of an exception: PostgreSQL quotes values in its messages.
+Only `opentelemetry-api` is used. So until the application sets up an SDK, nothing is collected and it costs
+next to nothing. Names follow OpenTelemetry's stable conventions for database clients. Names that these do not
+have begin with `adk_psqlpy.`. No span, metric or log line of this package holds SQL, parameters, identifiers
+of apps, users or sessions, or the text of an exception: PostgreSQL quotes values in its messages.
 """
 
 from adk_psqlpy.telemetry.instruments import Pooled, PoolStatus

@@ -22,7 +22,9 @@ _GROUP_BOUNDARIES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class PoolStatus(Protocol):
-    """What psqlpy says of a pool: connections at most, open, and idle; callers that wait for one."""
+    """psqlpy's status of a pool: the most connections, the open and the idle ones, and the callers that wait
+    for one.
+    """
 
     max_size: int
     size: int
@@ -31,15 +33,15 @@ class PoolStatus(Protocol):
 
 
 class Pooled(Protocol):
-    """What `Telemetry.watch` needs of a configuration."""
+    """What `Telemetry.watch` needs from a configuration."""
 
     def pool_status(self) -> PoolStatus | None:
-        """What psqlpy says of the pool; `None` while there is none."""
+        """psqlpy's status of the pool; `None` if there is no pool yet."""
         ...
 
 
 class Watched:
-    """A pool under the name that its metrics carry. Lives as long as its `Telemetry`."""
+    """A pool, and its name in metrics. It lives as long as its `Telemetry`."""
 
     __slots__ = ("__weakref__", "name", "pool")
 
@@ -49,7 +51,7 @@ class Watched:
 
 
 class Instruments:
-    """The instruments of one meter provider: an instrument of a name exists once there."""
+    """The instruments of one meter provider, which has only one instrument of each name."""
 
     def __init__(self, provider: MeterProvider | None) -> None:
         meter = metrics.get_meter(*SCOPE, meter_provider=provider, schema_url=SCHEMA)
@@ -122,5 +124,5 @@ class Instruments:
             yield Observation(status.waiting, {POOL: name})
 
 
-# Providers are made once a process; tests make some more.
+# A process usually has one provider; tests make more.
 instruments_of = lru_cache(maxsize=8)(Instruments)

@@ -17,20 +17,20 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 from adk_psqlpy.telemetry.instruments import Instruments
 
 logger: Final = logging.getLogger("adk_psqlpy.operations")
-"""One line at DEBUG an operation: how long, how many rows, retries, how long it waited for a lane."""
+"""One DEBUG line for each operation: its duration, rows, retries, and its wait for a lane."""
 
 _CLIENT: Final = SpanKind.CLIENT
 
-# How an operation ends that nobody waits for any more: that is no error of the operation.
+# Exceptions that say that nobody waits for the operation any more. They are not errors of the operation.
 _GIVEN_UP: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
 
 _current: ContextVar[Operation | None] = ContextVar("adk_psqlpy_operation", default=None)
 
 
 class Operation:
-    """One operation under way; whoever does a part of it fills in what it knows.
+    """One operation under way. The parts of the code that take part in it fill in what they know.
 
-    `rows`: how many events, sessions or rows the caller gets. `retries`: statements sent again.
+    `rows`: how many events, sessions or rows the caller gets. `retries`: how many statements were sent again.
     `lane_wait`: seconds before a connection could take the statement. `group_size`: how many appends
     travelled in the same statement. `batch_size`: see `Telemetry.operation`. `None`: not known. `replica`:
     whether a standby answered.
@@ -91,8 +91,9 @@ class Operation:
     ) -> None:
         """End the span and record the metrics.
 
-        An exception is an error of the operation, of the type that is raised; its text is not kept. A task
-        that is cancelled gave up: no error, but `adk_psqlpy.cancelled`, since its time says little.
+        An exception is recorded as the operation's `error.type`; its text is not kept. If the task was
+        cancelled, that is not an error. The operation is then marked `adk_psqlpy.cancelled`, since its
+        duration says little.
         """
         seconds = time.perf_counter() - self._started
         _current.reset(self._outer)
@@ -124,7 +125,7 @@ class Operation:
         for name, flag in ending.items():
             span.set_attribute(name, flag)
         if "error.type" in ending:
-            # Without a description: that would be the exception's text.
+            # There is no description, because it would be the exception's text.
             span.set_status(Status(StatusCode.ERROR))
         otel_context.detach(self._attached)
         span.end()
@@ -149,13 +150,14 @@ class Operation:
 
 
 def current() -> Operation | None:
-    """The operation that the running task is in; `None` outside of any.
+    """The operation of the running task; `None` if there is none.
 
-    For what lies beneath an operation and is not told of it, such as a lane that sends a statement again.
+    It is for lower layers that do not get the operation as an argument, such as a lane that sends a statement
+    again.
     """
     return _current.get()
 
 
 def error_type(kind: type[BaseException]) -> str:
-    """The canonical name of an exception, as `error.type`: PostgreSQL's codes do not get through psqlpy."""
+    """The canonical name of an exception, for `error.type`. psqlpy does not pass on PostgreSQL's codes."""
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -1,4 +1,4 @@
-"""Spans and metrics of one database, and methods that are observed."""
+"""The spans and metrics of one database, and the decorator for methods that are observed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _T = TypeVar("_T")
 
 
 class Telemetry:
-    """Spans and metrics of what is done to one database.
+    """Spans and metrics of the operations on one database.
 
     Args:
         namespace: the database, `db.namespace`.
         address: host, or directory of a Unix socket, as configured; several hosts separated by commas.
-        port: the port of all hosts; not reported where it is PostgreSQL's own, 5432.
-        tracer_provider: instead of the global one.
-        meter_provider: instead of the global one.
+        port: the port of all hosts; 5432, PostgreSQL's own, is not reported.
+        tracer_provider: used instead of the global one.
+        meter_provider: used instead of the global one.
 
     The global providers may be set before or after this object is made.
     """
@@ -47,23 +47,24 @@ class Telemetry:
             self.base["server.address"] = address
             if port not in (None, 5432):
                 self.base["server.port"] = port
-        # The conventions' name for a pool that was given none.
+        # The name that the conventions give to a pool without a name.
         self.pool_name = f"{address or 'localhost'}:{port or 5432}/{namespace or ''}"
         self.tracer = trace.get_tracer(*SCOPE, tracer_provider=tracer_provider, schema_url=SCHEMA)
         self.instruments = instruments_of(meter_provider)
         self.pool = {POOL: self.pool_name}
         self._watched: list[Watched] = []
-        # By operation and table; both are names in this package's code and configuration, so there are few.
+        # By operation and table. Both come from this package's code and configuration, so there are few.
         self._named: dict[tuple[str, str], tuple[str, dict[str, str | int]]] = {}
 
     def operation(self, name: str, collection: str = "", *, batch_size: int | None = None) -> Operation:
-        """A context manager around one operation, all its attempts included.
+        """Make a context manager for one operation, including all its attempts.
 
         Args:
-            name: `db.operation.name`, such as `append_event`. Never made of data: each is a time series.
+            name: `db.operation.name`, such as `append_event`. It must not contain data, since each name is a
+                time series.
             collection: the table, as configured and without quotes, `db.collection.name`.
-            batch_size: how many operations of this name the caller asked for in one call, if that is the
-                caller's doing; 1 counts as none. Appends that were grouped on the way are `group_size`.
+            batch_size: how many operations of this name the caller asked for in one call; 1 counts as none.
+                (Appends that the package grouped by itself are `group_size`.)
         """
         if batch_size is not None and batch_size != 1:
             name = f"BATCH {name}"
@@ -79,19 +80,19 @@ class Telemetry:
         return operation
 
     def record_group(self, size: int) -> None:
-        """A statement with `size` appends in it was sent."""
+        """Record that a statement with `size` appends was sent."""
         self.instruments.group_size.record(size, self.base)
 
     def record_history(self, *, kept: int, sent: int) -> None:
-        """A session was read with so many events kept from earlier reads, and so many sent by the server."""
+        """Record how many events of a session were kept from earlier reads, and how many the server sent."""
         for source, events in (("kept", kept), ("server", sent)):
             if events:
                 self.instruments.history_events.add(events, self.base | {"adk_psqlpy.history.source": source})
 
     def watch(self, pool: Pooled) -> None:
-        """Report a pool's connections with each collection of metrics, for as long as this object lives.
+        """Report a pool's connections in each collection of metrics, as long as this object lives.
 
-        Costs nothing between collections. Watching a pool again changes nothing.
+        This costs nothing between collections. Watching a pool again changes nothing.
         """
         if not any(watched.pool is pool for watched in self._watched):
             self._watched.append(Watched(self.pool_name, pool))
@@ -101,10 +102,10 @@ class Telemetry:
 def observed(
     collection: str,
 ) -> Callable[[Callable[_P, Awaitable[_T]]], Callable[_P, Coroutine[Any, Any, _T]]]:
-    """Make a method one operation, of the method's name, on one of its object's tables.
+    """Make each call of a method one operation with the method's name, on one of its object's tables.
 
-    The object has a `Telemetry` as `_telemetry`, and as `_collections` its tables by the names that its code
-    has for them.
+    The object has a `Telemetry` as `_telemetry`, and in `_collections` its tables by the names that
+    `collection` takes.
     """
 
     def decorate(method: Callable[_P, Awaitable[_T]]) -> Callable[_P, Coroutine[Any, Any, _T]]:

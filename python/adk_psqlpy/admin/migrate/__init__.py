@@ -1,8 +1,9 @@
-"""Moving in and out: from the storage of ADK and of SQLSpec into adk-psqlpy's tables, and out as JSON Lines.
+"""Moving data in and out: from the storage of ADK and SQLSpec into adk-psqlpy's tables, and out as JSON
+Lines.
 
-`migrate` and `export` are the functions behind the commands; `migrate` reads an export back, too. Sources
-(`sources/`) turn what they find into one stream of records (`records`); writers (`states`, `sessions`,
-`memories`, `artifacts`) put these into the target and compare what is there.
+`migrate` and `export` are the functions behind the commands; `migrate` also reads an export. Sources
+(`sources/`) make one stream of records (`records`) of what they find. Writers (`states`, `sessions`,
+`memories`, `artifacts`) store the records in the target, and compare those that exist.
 """
 
 from adk_psqlpy.admin.migrate.export import ExportReport, export, load_export

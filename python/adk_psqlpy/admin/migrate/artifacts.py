@@ -1,4 +1,4 @@
-"""Versions of artifacts on their way into the target: with the numbers and times that they had."""
+"""Writing versions of artifacts into the target, with the numbers and times that they had."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TRIES = 5
 
 
 class ArtifactWriter:
-    """Takes versions as they come, one after another: each is there whole or not at all."""
+    """Writes versions one after another, each as a whole or not at all."""
 
     def __init__(
         self, service: PsqlpyArtifactService, report: MigrationReport, *, write: bool, tables_there: bool
@@ -42,7 +42,7 @@ class ArtifactWriter:
         self._tables_there = tables_there
 
     def refuse(self, problem: Problem) -> None:
-        """A version that cannot be carried."""
+        """Report a version that cannot be carried."""
         self._report.artifacts.count("left_out")
         self._report.problem(problem)
 
@@ -55,7 +55,7 @@ class ArtifactWriter:
             packed = pack(record.part)
             metadata = encode_metadata(record.custom_metadata)
             if not 0 <= record.version < 2**62:
-                raise ValueError(f"its number {record.version} is none that a version can have")  # noqa: TRY301
+                raise ValueError(f"its number {record.version} cannot be the number of a version")  # noqa: TRY301
         except ValueError as error:
             self.refuse(_problem(record, str(error)))
             return
@@ -122,7 +122,7 @@ class ArtifactWriter:
     async def _save(
         self, name: Name, packed: Packed, row: list[Any], content: bytes | None, version: int
     ) -> None:
-        """Write a version; one that another process wrote meanwhile stays, and is compared afterwards."""
+        """Write a version. If another process wrote it meanwhile, that one stays, and is compared later."""
         try:
             await self._write_version(name, packed, row, content, version)
         except Error:

@@ -1,4 +1,4 @@
-"""Rows in the binary format of COPY (PostgreSQL manual, COPY, "Binary Format")."""
+"""Rows in COPY's binary format (PostgreSQL manual, COPY, "Binary Format")."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COUNT: Final = Struct(">h")
 
 
 def fields(values: Sequence[bytes | None]) -> bytes:
-    """Values in their types' binary formats as fields of a row; `None` is NULL."""
+    """The fields of a row, from values in the binary formats of their types; `None` is NULL."""
     parts: list[bytes] = []
     for value in values:
         if value is None:
@@ -26,6 +26,6 @@ def fields(values: Sequence[bytes | None]) -> bytes:
 
 
 def rows(count: int, tuples: Iterable[bytes]) -> bytes:
-    """What COPY takes: rows of `count` fields each, given as `fields` makes them."""
+    """The data for COPY: rows of `count` fields each, as `fields` makes them."""
     start = _COUNT.pack(count)
     return b"".join([_HEADER, *(part for row in tuples for part in (start, row)), _TRAILER])

@@ -1,6 +1,7 @@
-"""Records as lines of JSON, which ADK's own classes read: what `export` writes and `import` reads.
+"""The format that `export` writes and `import` reads: records as lines of JSON, which ADK's own classes can
+read.
 
-Each line is an object with a `type`. What ADK has a class for is a member that the class takes:
+Each line is an object with a `type`. If ADK has a class for it, the line has a member that the class reads:
 `Session.model_validate(line["session"])`, `Event.model_validate(line["event"])`,
 `MemoryEntry.model_validate(line["memory"])`, `Part.model_validate(line["part"])`. Times are seconds since
 the Unix epoch. NaN and infinities stand as Python's `json` writes and reads them: `NaN`, `Infinity`.
@@ -36,7 +37,9 @@ VERSION: Final = 1
 
 
 def line(document: dict[str, Any]) -> bytes:
-    """A document as a line; characters beyond ASCII as they are, unless UTF-8 has no bytes for one."""
+    """A document as a line. Characters outside ASCII are not escaped, unless one has no UTF-8 (a lone
+    surrogate).
+    """
     try:
         return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
     except UnicodeEncodeError:
@@ -131,8 +134,8 @@ def _memory(record: MemoryRecord) -> dict[str, Any]:
 def event_document(event: Event) -> dict[str, Any]:
     """An event as JSON that `Event.model_validate` turns into an equal one.
 
-    What pydantic's own JSON loses is kept: NaN in values of any type, lone surrogates, and the class of an
-    auth scheme, which pydantic tells by aliases only.
+    This keeps what pydantic's own JSON loses: NaN in values of any type, lone surrogates, and the class of an
+    auth scheme, which pydantic recognises by its aliases only.
     """
     document = event.model_dump(mode="python", exclude_none=True)
     configs = event.actions.requested_auth_configs
@@ -146,7 +149,7 @@ def event_document(event: Event) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value that pydantic dumped for Python, as JSON has it."""
+    """The JSON form of a value that pydantic dumped for Python."""
     if isinstance(value, dict):
         return {name: _plain(each) for name, each in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -161,17 +164,17 @@ def _plain(value: Any) -> Any:
 
 
 def seconds(micros: int | None) -> float | None:
-    """A time as ADK has it; exact, since `micros_of_seconds` rounds."""
+    """A time in seconds, as ADK has it. Nothing is lost, since `micros_of_seconds` rounds."""
     return None if micros is None else micros / 1e6
 
 
 def micros_of_seconds(value: float | None) -> int | None:
-    """The microseconds that `seconds` was given."""
+    """The microseconds from which `seconds` was made."""
     return None if value is None else round(value * 1e6)
 
 
 def needed_micros(value: float) -> int:
-    """The same of a time that must be there.
+    """The same for a time that must not be missing.
 
     Raises:
         TypeError: it is not a number.
@@ -179,7 +182,7 @@ def needed_micros(value: float) -> int:
     return round(value * 1e6)
 
 
-# Reading. All raise KeyError, TypeError or ValueError for a line that is not as it should be.
+# Reading. Each function raises KeyError, TypeError or ValueError for a line that is not valid.
 
 
 def state_of(document: dict[str, Any]) -> SharedState:
@@ -219,7 +222,7 @@ def session_of(document: dict[str, Any]) -> SessionHead:
 
 
 def key_of(document: dict[str, Any]) -> tuple[str, str, str]:
-    """Whose an event or a change is."""
+    """The key of the session that an event or a change belongs to."""
     return document["app_name"], document["user_id"], document["session_id"]
 
 

@@ -1,4 +1,4 @@
-"""Writing what adk-psqlpy's tables hold as JSON Lines."""
+"""Writing the content of adk-psqlpy's tables as JSON Lines."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ _BUFFER: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What was written: how many of each, how many bytes, and the SHA-256 of all lines but the last."""
+    """What was written: the number of each kind, the number of bytes, and the SHA-256 of all lines but the
+    last.
+    """
 
     counts: Counts
     size: int
@@ -52,8 +54,9 @@ async def export(
 ) -> ExportReport:
     """Write sessions with events, states, memories and artifacts as JSON Lines that ADK's own classes read.
 
-    Each session is as it was at one moment; sessions that come while the export runs may be in it or not. A
-    file is there whole or not at all: it is written beside its place, and put there at the end.
+    Each session is exported as it was at one moment. Sessions that are created while the export runs may be
+    missing. The file appears complete or not at all: it is written under another name, and renamed at the
+    end.
 
     Args:
         config: where the tables are; its pool stays open.
@@ -149,10 +152,10 @@ def _count(counts: Counts, record: Record) -> None:
 async def load_export(
     source: Path | str, target: PsqlpyConfig, options: MigrationOptions | None = None
 ) -> MigrationReport:
-    """Read what `export` wrote into tables of adk-psqlpy: `migrate`, for an export only.
+    """Read what `export` wrote into tables of adk-psqlpy. This is `migrate` for exports only.
 
-    Equal after a round trip: sessions with their times, revisions, events, initial states and changes of
-    state; states, memories and artifacts with their versions.
+    After a round trip these are equal: sessions with their times, revisions, events, initial states and
+    changes of state; shared states; memories; artifacts with their versions.
 
     Args:
         source: the file, or `"-"` for standard input.
@@ -160,14 +163,14 @@ async def load_export(
         options: as for `migrate`.
 
     Raises:
-        SourceError: the file is no export. The others are those of `migrate`.
+        SourceError: the file is not an export. Other errors are those of `migrate`.
     """
     check_export(str(source))
     return await migrate(source, target, options)
 
 
 def check_export(source: str) -> None:
-    """Refuse what is no file that could be an export, before it is taken for another source.
+    """Refuse a path that cannot be an export, before it is taken for another kind of source.
 
     Raises:
         SourceError: it is a URL, a folder, or does not begin as an export does.
@@ -180,5 +183,5 @@ def check_export(source: str) -> None:
     with path.open("rb") as file:
         if not file.read(1) == b"{":
             raise SourceError(
-                f"{path} is no export of adk-psqlpy: import reads what export wrote, migrate the rest"
+                f"{path} is not an export of adk-psqlpy: import reads exports; migrate reads everything else"
             )

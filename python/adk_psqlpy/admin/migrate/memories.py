@@ -1,4 +1,4 @@
-"""Memories on their way into the target: with the times and ids that they had."""
+"""Writing memories into the target, with the times and ids that they had."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DECODERS: Final[Decoders] = entries.ROW | {"timestamp": binary.unix_micros, "exp
 
 
 class MemoryWriter:
-    """Takes memories as they come; `finish` writes the rest. `service` says into which table."""
+    """Collects memories and writes them in batches; `finish` writes the rest. `service` names the table."""
 
     def __init__(
         self, service: PsqlpyMemoryService, report: MigrationReport, *, write: bool, tables_there: bool
@@ -58,7 +58,7 @@ class MemoryWriter:
         self._bytes += len(stored.content)
 
     def refuse(self, problem: Problem) -> None:
-        """A memory that cannot be carried."""
+        """Report a memory that cannot be carried."""
         self._report.memories.count("left_out")
         self._report.problem(problem)
 
@@ -83,7 +83,7 @@ class MemoryWriter:
         )
 
     async def finish(self) -> None:
-        """Write what has come so far."""
+        """Write what was collected so far."""
         waiting, self._waiting, self._bytes = list(self._waiting.values()), {}, 0
         if not waiting:
             return

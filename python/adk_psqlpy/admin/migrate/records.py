@@ -1,4 +1,6 @@
-"""What every source gives and the target takes: one stream, in which a session is followed by its events."""
+"""The records that every source yields and the target takes: one stream, in which events follow their
+session.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,10 @@ Kind = Literal["session", "event", "state", "memory", "artifact", "source"]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is not carried, or differs, and why.
+    """Something that was not carried, or that differs, and the reason.
 
-    `name` is the event's, memory's or artifact's; `session_id` is `None` for what belongs to no session, and
-    `user_id` for what belongs to the app.
+    `name` is that of the event, memory or artifact. `session_id` is `None` for something that belongs to no
+    session, and `user_id` is `None` for something that belongs to the app.
     """
 
     kind: Kind
@@ -42,7 +44,7 @@ class Problem:
 class SharedState:
     """The state of an app, or of a user in it; keys without `app:` and `user:`.
 
-    Times are microseconds since the Unix epoch throughout; `None` where the source has none.
+    All times are microseconds since the Unix epoch; `None` if the source has none.
     """
 
     app_name: str
@@ -53,7 +55,7 @@ class SharedState:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Which session another one was forked from, at which revision, and when."""
+    """The session that a fork was made from, at which revision, and when."""
 
     origin_id: str
     origin_create_micros: int
@@ -63,10 +65,11 @@ class Fork:
 
 @dataclass(frozen=True, slots=True)
 class SessionHead:
-    """A session without its events. `state` is its own: what apps and users share is apart.
+    """A session without its events. `state` is its own state, without shared state of apps and users.
 
-    Only sessions that adk-psqlpy stored have the rest: the state at their creation (`None`: not known), the
-    number of writes to them, the session that they were forked from, and how many events and changes follow.
+    Only sessions that adk-psqlpy stored have the other fields: the state at creation (`None`: not known), the
+    number of writes, the session that this one was forked from, and the number of events and changes that
+    follow.
     """
 
     app_name: str
@@ -83,7 +86,7 @@ class SessionHead:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What tells it from all others."""
+        """The key of the session."""
         return self.app_name, self.user_id, self.id
 
 
@@ -98,10 +101,11 @@ class StateChange:
 
 @dataclass(slots=True)
 class SessionEvents:
-    """Events of the session before it in the stream, in order; a long session has several of these.
+    """Events of the session that precedes it in the stream, in order. A long session has several of these
+    records.
 
-    `problems` are those that could not be read. They are not among `events`. `seqs` are the revisions that
-    the events made, where the source knows; else they are numbered from 1. `changes` are in order, too.
+    `problems` are events that could not be read; they are not in `events`. `seqs` are the revisions that the
+    events made, if the source knows them; otherwise events are numbered from 1. `changes` are in order, too.
     """
 
     events: list[Event] = field(default_factory=list)
@@ -112,9 +116,9 @@ class SessionEvents:
 
 @dataclass(frozen=True, slots=True)
 class MemoryRecord:
-    """A memory: of an event of a session, or an explicit one (`session_id` empty).
+    """A memory: an event of a session, or an explicit memory (`session_id` is empty).
 
-    `time_text` is what an explicit memory gives as its time; `None` for an event's.
+    `time_text` is the time as an explicit memory states it; `None` for the memory of an event.
     """
 
     app_name: str
@@ -148,7 +152,7 @@ Record = SharedState | SessionHead | SessionEvents | MemoryRecord | ArtifactReco
 
 @dataclass(slots=True)
 class Counts:
-    """How many of each; `None` where the source cannot tell beforehand."""
+    """How many records of each kind there are; `None` if the source cannot tell beforehand."""
 
     sessions: int | None = 0
     events: int | None = 0

@@ -1,4 +1,4 @@
-"""What a migration did, and how far it is."""
+"""The result of a migration, and its progress."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from adk_psqlpy.admin.migrate.records import Counts, Kind, Problem
 Outcome = Literal["copied", "equal", "different", "left_out"]
 
 KEPT: Final = 1_000
-"""How many problems a report holds. All are counted, and `on_problem` is told of each."""
+"""How many problems a report holds. All problems are counted, and `on_problem` is called with each."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """How many of one kind were `copied` now, were there already and `equal`, or `different`, or `left_out`.
+    """Counts for one kind of record: `copied` now, already there and `equal`, `different`, or `left_out`.
 
-    What is different was not touched. In a dry run, `copied` is what would be.
+    Records that differ were not changed. In a dry run, `copied` counts what would be copied.
     """
 
     copied: int = 0
@@ -41,10 +41,10 @@ class Tally:
 class MigrationReport:
     """The outcome of a migration, an import or a dry run.
 
-    `source` says what the source was taken for. `expected` is what it counted before it was read.
-    `verified` is how many sessions were read back and have the digest of the source's events. `differences`
-    says what this kind of source keeps in another form than adk-psqlpy. `problems` holds up to 1,000 of those
-    that were met, `reasons` counts all of them by kind.
+    `source` describes the source. `expected` is what the source counted before it was read. `verified` is the
+    number of sessions that were read back and whose events have the source's digest. `differences` says what
+    this kind of source stores in another form than adk-psqlpy. `problems` holds up to 1,000 problems, and
+    `reasons` counts all of them by kind.
     """
 
     source: str
@@ -78,7 +78,7 @@ class MigrationReport:
 
     @property
     def uncounted(self) -> list[str]:
-        """Where the source gave another number of things than it had counted before: it was written to."""
+        """Lines about counts that were wrong: somebody wrote to the source while it was read."""
         pairs = [
             ("sessions", self.expected.sessions, self.sessions.seen),
             ("events", self.expected.events, self.events.seen),
@@ -113,9 +113,10 @@ class MigrationReport:
 
 @dataclass(frozen=True, slots=True)
 class MigrationProgress:
-    """How far a migration is: sessions, memories and versions of artifacts that are done, and events read.
+    """The progress of a migration: sessions, memories and versions of artifacts that are done, and events
+    read.
 
-    `expected` has how many there are, as far as the source can tell.
+    `expected` has the totals, as far as the source knows them.
     """
 
     sessions: int
@@ -126,10 +127,10 @@ class MigrationProgress:
 
 
 class MigrationStoppedError(RuntimeError):
-    """A migration that could not go on: the database or the source failed.
+    """The database or the source failed, and the migration could not go on.
 
-    What was carried before is whole and stays, and what was not finished is not there at all. Calling the
-    same again goes on. `report` says how far it came.
+    What was carried before is complete and stays; nothing is there of what was not finished. Call the same
+    function again to go on. `report` says how far the migration came.
     """
 
     def __init__(self, message: str, report: MigrationReport) -> None:

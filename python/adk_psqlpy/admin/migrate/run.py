@@ -1,4 +1,4 @@
-"""Carrying a source into a target."""
+"""Carrying the records of a source into a target."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from adk_psqlpy.sql.carry import CarryStatements
 from adk_psqlpy.sql.recorded import check_sealed, read_metadata
 
 AHEAD: Final = 8
-"""How many records are read while earlier ones are written."""
+"""How many records are read ahead while earlier ones are written."""
 
 _T = TypeVar("_T")
 OnProgress = Callable[[MigrationProgress], None]
@@ -44,7 +44,7 @@ OnProgress = Callable[[MigrationProgress], None]
 
 @dataclass(frozen=True)
 class MigrationOptions:
-    """How a source is carried.
+    """Options of a migration.
 
     Args:
         source: what the source cannot tell by itself.
@@ -74,12 +74,12 @@ class MigrationOptions:
 async def migrate(
     source: str | Path | Source, target: PsqlpyConfig, options: MigrationOptions | None = None
 ) -> MigrationReport:
-    """Carry sessions, states, memories and artifacts into adk-psqlpy's tables, made where they are missing.
+    """Carry sessions, states, memories and artifacts into adk-psqlpy's tables. Missing tables are made.
 
-    What the target has already stays as it is: where it is equal it is skipped, where it differs it is
-    reported. A session is carried whole or not at all, each is read back, and its digest compared to the
-    source's. So a migration that was killed goes on when it is called again, and calling it once more proves
-    that all is there.
+    Nothing that the target has is changed: what is equal is skipped, what differs is reported. Each session
+    is carried as a whole or not at all. It is then read back, and its digest is compared with the source's.
+    So a migration that was killed goes on when it is called again. One more call after the end proves that
+    everything is there.
 
     Args:
         source: a SQLAlchemy URL as ADK's `DatabaseSessionService` takes it; a `postgresql://` URL of
@@ -89,11 +89,11 @@ async def migrate(
         options: see `MigrationOptions`.
 
     Raises:
-        SourceError: the source is none, or lacks tables or columns; nothing was written.
+        SourceError: the source is not one, or lacks tables or columns; nothing was written.
         ValueError: the target's tables were made with other settings, or there are tables of these names that
             are not adk-psqlpy's; nothing was written.
         ImportError: what reads the source is not installed.
-        MigrationStoppedError: the source or the target failed on the way. What was carried is whole and
+        MigrationStoppedError: the source or the target failed on the way. What was carried is complete and
             stays.
         psqlpy.exceptions.Error: the target could not be reached, or refused the tables.
     """
@@ -117,7 +117,7 @@ async def migrate(
             await carrying.finish()
         except _failures() as error:
             raise MigrationStoppedError(
-                f"stopped after {report.sessions.seen:,} sessions: {error}. What was carried is whole and "
+                f"stopped after {report.sessions.seen:,} sessions: {error}. What was carried is complete and "
                 "stays; the same command goes on where this one stopped",
                 report,
             ) from error
@@ -129,7 +129,7 @@ async def migrate(
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What stops a migration: errors of the target, of files, and of the drivers of sources."""
+    """The errors that stop a migration: those of the target, of files, and of the sources' drivers."""
     import sqlite3
 
     try:
@@ -161,7 +161,7 @@ class _Carrying:
         self._artifacts: ArtifactWriter | None = None
 
     async def prepare(self) -> None:
-        """Make the tables, or look whether they are there."""
+        """Make the tables, or in a dry run look whether they exist."""
         tables = self._store.tables
         there = await self._there(tables.sessions, tables.metadata, "--session-table and --events-table")
         if there:
@@ -188,10 +188,10 @@ class _Carrying:
         check_sealed(dict(recorded), sealing=sealing, tables=metadata)
 
     async def _there(self, table: str, metadata: str, otherwise: str) -> bool:
-        """Whether tables of this package are there.
+        """Whether the target has tables of this package.
 
         Raises:
-            ValueError: there is one of that name that it did not make.
+            ValueError: there is a table of that name that this package did not make.
         """
         ((here, recorded),) = await lanes_of(self._target).fetch(
             CarryStatements(self._store.tables).made_here, [table, metadata], kind="read", repeat=Repeat.READ
@@ -305,9 +305,9 @@ class _Carrying:
 
 
 async def ahead(records: AsyncIterator[_T], most: int) -> AsyncIterator[_T]:
-    """The same records, up to `most` of them read before they are asked for.
+    """The same records, with up to `most` of them read ahead.
 
-    The source waits for its database while the target's works, and the other way round.
+    So the source can wait for its database while the target's database works, and the other way round.
     """
     queue: asyncio.Queue[_T | BaseException | None] = asyncio.Queue(most)
 

@@ -1,4 +1,4 @@
-"""Sessions on their way into the target: each whole or not at all, and read back once it is there."""
+"""Writing sessions into the target, each as a whole or not at all, and reading each one back."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from adk_psqlpy.sql.carry import BEGIN, COMMIT, EVENT_COLUMNS, CarryStatements
 from adk_psqlpy.sql.names import split
 
 FLUSH_BYTES: Final = 4 << 20
-"""How many bytes of events are kept before they are sent."""
+"""How many bytes of events are buffered before they are sent."""
 
 COMMIT_BYTES: Final = 16 << 20
-"""How many bytes of events a transaction has, and the rest of its last session."""
+"""After this many bytes of events, a transaction ends with the session at hand."""
 
 COMMIT_EVENTS: Final = 5_000
 COMMIT_SESSIONS: Final = 1_000
-"""How many sessions a transaction has at most: those that are lost, and read again, after a kill."""
+"""The most sessions in a transaction. If the process is killed, these are lost, and are read again."""
 
 
 class _Place(Enum):
@@ -61,22 +61,22 @@ class _Session:
 
     @property
     def revision(self) -> int:
-        """The number of writes to it, as far as it has come."""
+        """The number of writes to it so far."""
         return self.digest.events if self.head.revision is None else self.head.revision
 
 
 class SessionWriter:
-    """Takes sessions and their events as they come, and puts them into the target's tables.
+    """Writes sessions and their events into the target's tables, as they come.
 
-    A transaction holds many small sessions, or one that is large: no session is ever seen with a part of its
-    events. A session that is there already is compared, never written to.
+    A transaction holds many small sessions or one large one, so nobody ever sees a session with only a part
+    of its events. A session that exists is compared and never written to.
 
     Args:
         config: the target.
-        store: its tables.
+        store: the target's tables.
         report: where outcomes are counted.
         write: `False` for a dry run.
-        keep_rest: whether a session is carried without those of its events that cannot be.
+        keep_rest: whether a session is carried without those of its events that cannot be carried.
     """
 
     def __init__(
@@ -110,14 +110,16 @@ class SessionWriter:
     # What comes.
 
     async def begin(self, head: SessionHead) -> None:
-        """The next session. What came before is written and read back if it is enough for a transaction."""
+        """Begin a session. If the sessions before are enough for a transaction, they are written and read
+        back.
+        """
         self._current, self._skipping = None, False
         full = (
             self._events >= COMMIT_EVENTS
             or self._bytes >= COMMIT_BYTES
             or len(self._sessions) >= COMMIT_SESSIONS
         )
-        # The source has it twice: the second is compared to the first.
+        # The source has the session twice: the second one is compared with the first.
         if full or head.key in self._sessions:
             await self.commit()
         try:
@@ -130,13 +132,13 @@ class SessionWriter:
         self._current = self._sessions[head.key] = _Session(head, state, create, update)
 
     async def refuse(self, problem: Problem) -> None:
-        """A session that the source could not read; its events come all the same."""
+        """Note a session that the source could not read; its events come all the same."""
         self._current, self._skipping = None, True
         self._report.sessions.count("left_out")
         self._report.problem(problem)
 
     def _checked(self, head: SessionHead) -> bytes:
-        """The session's state, after a look whether the session can be stored."""
+        """The session's state, after checking whether the session can be stored."""
         for name, value in (("app_name", head.app_name), ("user_id", head.user_id), ("session_id", head.id)):
             check_identifier(name, value, self._key_length, "PsqlpyADKStore")
             if not value:
@@ -148,7 +150,7 @@ class SessionWriter:
         return state
 
     async def add(self, part: SessionEvents) -> None:
-        """Events of the session that was begun last."""
+        """Take events of the session that was begun last."""
         events = part.events
         self.events_taken += len(events) + len(part.problems)
         for problem in part.problems:
@@ -199,7 +201,7 @@ class SessionWriter:
     # What is written.
 
     async def _flush(self) -> None:
-        """Send what is buffered, within the transaction."""
+        """Send the buffered events, within the transaction."""
         for session in self._sessions.values():
             if session.bad_events and not self._keep_rest and session.place is not _Place.THERE_BEFORE:
                 await self._leave_out(session)
@@ -285,7 +287,7 @@ class SessionWriter:
         return self._connection
 
     async def commit(self) -> None:
-        """End the transaction, and read back what it holds; a session that was left out is counted."""
+        """End the transaction, and read back what it wrote. A session that was left out is counted."""
         await self._flush()
         if self._connection is not None:
             for session in self._sessions.values():
@@ -304,7 +306,7 @@ class SessionWriter:
         self._buffered = self._events = self._bytes = 0
 
     async def close(self) -> None:
-        """Give the connection back; what was not committed is undone."""
+        """Give the connection back; what was not committed is rolled back."""
         self._connection = None
         await self._stack.aclose()
 
@@ -333,11 +335,14 @@ class SessionWriter:
             self._count(session, "copied" if session.place is _Place.INSERTED else "equal")
         elif session.place is _Place.INSERTED:
             self._count(session, "different")
-            self._tell(session, f"read back from the target it is not what the source gave: {difference}")
+            self._tell(
+                session,
+                f"after reading it back from the target, it is not what the source gave: {difference}",
+            )
         else:
             self._count(session, "different")
             self._tell(
-                session, f"the target holds another session of this id, which was left as it is: {difference}"
+                session, f"the target has another session with this id, which was not changed: {difference}"
             )
 
     def _count(self, session: _Session, outcome: Outcome) -> None:
@@ -350,7 +355,7 @@ class SessionWriter:
 
 
 def _difference(session: _Session, head: StoredHead, digest: SessionDigest) -> str | None:
-    """What differs between a session and the stored one; `None` where nothing does."""
+    """What differs between a session and the stored one; `None` if they are equal."""
     differing: list[str] = []
     if head.events != session.digest.events:
         differing.append(f"{head.events:,} events where the source has {session.digest.events:,}")
@@ -389,5 +394,5 @@ def _first_known(*micros: int | None) -> int:
 
 
 def same_json(one: Any, other: Any) -> bool:
-    """Whether two JSON values are stored alike; the order of keys does not count."""
+    """Whether two JSON values are stored in the same way; the order of keys does not count."""
     return _native.encode_json(one) == _native.encode_json(other)

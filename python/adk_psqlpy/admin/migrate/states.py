@@ -1,4 +1,4 @@
-"""States of apps and users on their way into the target: there already, they are compared and left."""
+"""Writing states of apps and users into the target. A state that exists is compared and not changed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DECODERS: Final[Decoders] = {"state": binary.raw}
 
 
 class StateWriter:
-    """Takes states as they come; `finish` writes the rest."""
+    """Collects states and writes them in batches; `finish` writes the rest."""
 
     def __init__(
         self, lanes: Lanes, store: PsqlpyADKStore, report: MigrationReport, *, write: bool, tables_there: bool
@@ -47,7 +47,7 @@ class StateWriter:
             self.refuse(Problem("state", *key, None, None, str(error)))
 
     def refuse(self, problem: Problem) -> None:
-        """A state that cannot be carried."""
+        """Report a state that cannot be carried."""
         self._report.states.count("left_out")
         self._report.problem(problem)
 
@@ -62,7 +62,7 @@ class StateWriter:
         return encoded
 
     async def finish(self) -> None:
-        """Write what has come so far."""
+        """Write what was collected so far."""
         waiting, self._waiting = list(self._waiting.values()), {}
         for of_users in (False, True):
             part = [each for each in waiting if (each[0].user_id is not None) == of_users]
@@ -119,7 +119,7 @@ class StateWriter:
             tally.count("copied" if copied else "equal")
         else:
             tally.count("different")
-            reason = "the target holds another state, which was left as it is"
+            reason = "the target has another state, which was not changed"
             self._report.problem(Problem("state", record.app_name, record.user_id, None, None, reason))
 
     async def _plain(self, record: SharedState, there: bytes) -> bytes | None:

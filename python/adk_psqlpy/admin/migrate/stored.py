@@ -1,4 +1,4 @@
-"""Sessions as adk-psqlpy has stored them, many at a time: what is verified, and what is exported."""
+"""Reading many stored sessions of adk-psqlpy at a time, to verify or to export them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ READ_EVENTS: Final = 2_000
 """How many events are read at a time."""
 
 READ_BYTES: Final = 16 << 20
-"""How many bytes of events are read at a time, and one chunk more."""
+"""How many bytes of events are read at a time, plus one chunk."""
 
 ARRAYS: Final = (*(name for name, _ in _native.EVENT_COLUMNS[: _native.OWN_ARRAYS]), "rare")
 DECODERS: Final[Decoders] = {
@@ -41,7 +41,7 @@ DECODERS: Final[Decoders] = {
 
 @dataclass(frozen=True, slots=True)
 class StoredHead:
-    """A session as it is stored, without its events: `bytes` is what these take on disk."""
+    """A stored session without its events. `bytes` is the space that the events take on disk."""
 
     key: Key
     state: dict[str, Any]
@@ -76,7 +76,7 @@ class StoredSessions:
         self._sql = CarryStatements(tables)
 
     async def heads(self, keys: Sequence[Key]) -> dict[Key, StoredHead]:
-        """Those of the sessions that are there."""
+        """Return those of the sessions that exist."""
         rows = await self._lanes.fetch(
             self._sql.heads, key_arrays(keys), DECODERS, kind="list", repeat=Repeat.READ
         )
@@ -84,7 +84,7 @@ class StoredSessions:
         return {head.key: head for head in heads}
 
     async def events(self, heads: Sequence[StoredHead]) -> AsyncIterator[tuple[StoredHead, SessionEvents]]:
-        """The events of sessions, session after session, each in parts of some megabytes, in order.
+        """Yield the events of sessions, session after session and in order, in parts of a few megabytes.
 
         Changes of state come before a session's first events.
         """
@@ -99,7 +99,7 @@ class StoredSessions:
                 yield head, SessionEvents(seqs=[], changes=changes[head.key])
 
     async def _group(self, group: list[StoredHead]) -> AsyncIterator[tuple[StoredHead, SessionEvents]]:
-        """Small sessions in one statement, a large one a range of its events at a time."""
+        """Read small sessions in one statement, and a large one in ranges of its events."""
         head = group[0]
         if len(group) > 1 or (head.events <= READ_EVENTS and head.bytes <= READ_BYTES):
             ranges = [(0, 2**63 - 1)]
@@ -139,7 +139,7 @@ class StoredSessions:
         return found
 
     async def forks(self, keys: Sequence[Key]) -> dict[Key, Fork]:
-        """Where those of the sessions come from that are forks."""
+        """The origins of those sessions that are forks."""
         rows = await self._lanes.fetch(
             self._sql.forks, key_arrays(keys), DECODERS, kind="list", repeat=Repeat.READ
         )
@@ -184,15 +184,15 @@ def _groups(heads: Sequence[StoredHead]) -> list[list[StoredHead]]:
 
 
 def _width(head: StoredHead) -> int:
-    """How many values of `seq` of a large session are read at a time: whole chunks."""
+    """How many values of `seq` of a large session are read at a time, in whole chunks."""
     average = max(1, head.bytes // head.events)
     return max(1, min(READ_EVENTS, READ_BYTES // average) // CHUNK) * CHUNK
 
 
 class SessionDigest:
-    """SHA-256 over a session's events, one after another, in the form in which they are stored.
+    """SHA-256 over a session's events in their order and in the form in which they are stored.
 
-    Beside it, one over the changes of its state that came without an event.
+    A second one is over the changes of its state that came without an event.
     """
 
     def __init__(self) -> None:
@@ -213,7 +213,7 @@ class SessionDigest:
         self.changes += 1
 
     def add_stored(self, part: SessionEvents, key_length: int) -> None:
-        """Take what was read from the tables."""
+        """Take the events and changes that were read from the tables."""
         for change in part.changes:
             self.add_change(change)
         for event in part.events:

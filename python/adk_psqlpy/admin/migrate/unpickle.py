@@ -1,9 +1,9 @@
 """Reading pickled `EventActions` from a database that others may have written to.
 
-A pickle names callables, and an ordinary unpickler calls them. Here only names of an allowlist are looked up:
+A pickle names callables, and an ordinary unpickler calls them. This one looks up only names of an allowlist:
 the model classes and enums that `EventActions` can hold, and data types of the standard library that agents
 put into state. google-adk 2.13 reads its own old tables in the same way
-(`google.adk.sessions._restricted_pickle`); a test holds the two lists together.
+(`google.adk.sessions._restricted_pickle`); a test compares the two lists.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TYPES: Final = frozenset(
             for module in ("pathlib", "pathlib._local")
             for name in ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")
         ),
-        # Models that no annotation reaches: bases of unions.
+        # Models that no annotation names, because it names a base class.
         *(("fastapi.openapi.models", name) for name in ("OAuthFlow", "SecurityBase", "SecurityScheme")),
         *(("google.adk.auth.auth_schemes", name) for name in ("ExtendedOAuth2", "OAuthGrantType")),
     }
@@ -73,7 +73,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in allowed():
             raise pickle.UnpicklingError(
-                f"the pickled actions refer to {module}.{name}, which is no class that EventActions holds: "
+                f"the pickled actions refer to {module}.{name}, which EventActions cannot hold: "
                 "they were not written by ADK, or the state has a value that is not plain data"
             )
         if (module, name) in _GUARDED:
@@ -90,7 +90,7 @@ def _bytearray(value: Any = b"", *encoding: str) -> bytearray:
 
 
 def _sized(value: Any) -> Any:
-    if isinstance(value, int):  # so many zeros: a few bytes of pickle that take all memory
+    if isinstance(value, int):  # that many zeros: a pickle of a few bytes could take all memory
         raise pickle.UnpicklingError("the pickled actions make bytes from a number")
     return value
 
@@ -105,9 +105,9 @@ def actions_of(pickled: bytes) -> EventActions:
     """The actions that ADK (schema v0) or SQLSpec pickled, as the installed ADK's `EventActions`.
 
     Raises:
-        pickle.UnpicklingError: they refer to anything that is not on the allowlist, or are no pickle of
+        pickle.UnpicklingError: they refer to something that is not on the allowlist, or are not a pickle of
         actions.
-        ValueError: the installed ADK does not take their values.
+        ValueError: the installed ADK does not accept their values.
     """
     try:
         loaded = _Unpickler(io.BytesIO(pickled)).load()
@@ -121,8 +121,8 @@ def actions_of(pickled: bytes) -> EventActions:
         return EventActions()
     if not isinstance(loaded, EventActions):
         raise pickle.UnpicklingError(f"the pickle holds {type(loaded).__name__}, not EventActions")
-    # As ADK does: fields that are newer than the pickle get their defaults. Unlike ADK, what asks for
-    # credentials goes by alias: by name, an API key's scheme becomes one of another class.
+    # As in ADK, fields that are newer than the pickle get their defaults. Unlike in ADK, requests for
+    # credentials are read by alias: by name, the scheme of an API key would become one of another class.
     try:
         values = loaded.model_dump(exclude={"requested_auth_configs"})
         configs = loaded.__dict__.get("requested_auth_configs") or {}

@@ -1,6 +1,6 @@
 """Sources of a migration, and how one is recognised.
 
-A file a kind of source: `adk_database` (ADK's `DatabaseSessionService`), `adk_sqlite`
+Each file is one kind of source: `adk_database` (ADK's `DatabaseSessionService`), `adk_sqlite`
 (`SqliteSessionService`), `adk_files` (`FileArtifactService`), `several` (the folder of `adk web`),
 `sqlspec`, `jsonl` (an export) and `own`.
 """
@@ -33,14 +33,16 @@ __all__ = ["KINDS", "Kind", "Source", "SourceError", "SourceOptions", "open_sour
 
 Kind = Literal["adk", "sqlspec", "adk-psqlpy"]
 KINDS: Final[tuple[Kind, ...]] = ("adk", "sqlspec", "adk-psqlpy")
-"""Whose tables a PostgreSQL database may hold: ADK's `DatabaseSessionService`, SQLSpec, this package."""
+"""The makers of the tables that a PostgreSQL database may hold: ADK's `DatabaseSessionService`, SQLSpec, this
+package.
+"""
 
 _SQLITE: Final = b"SQLite format 3\0"
 
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What a source cannot tell by itself.
+    """What to know about a source that it cannot tell by itself.
 
     `kind` says which tables of a PostgreSQL database are meant where there are several. `names` are those of
     its tables of sessions and events, where they are not the usual ones (SQLSpec's and adk-psqlpy's only).
@@ -58,13 +60,13 @@ class SourceOptions:
 async def open_source(
     source: str | Path, options: SourceOptions, target: PsqlpyConfig | None = None, target_table: str = ""
 ) -> Source:
-    """The source that a URL, a file or a folder is; not opened yet.
+    """Find out what kind of source a URL, a file or a folder is. The source is not opened yet.
 
-    `target` and `target_table` are where it goes: these tables are not taken for the source.
+    `target` and `target_table` say where the migration writes: those tables are not taken for the source.
 
     Raises:
-        SourceError: it is none, or could be several.
-        ImportError: what reads it is not installed.
+        SourceError: it is not a source, or could be several.
+        ImportError: the package that reads it is not installed.
     """
     text = str(source)
     if text == "-":
@@ -95,7 +97,7 @@ def _folder(path: Path) -> Source:
     found = agents_folder(path)
     if found is None:
         raise SourceError(
-            f"nothing of ADK is in the folder {path}: neither .adk folders, which adk web makes beside "
+            f"the folder {path} holds nothing of ADK: neither .adk folders, which adk web makes beside "
             "agents, nor apps, which a FileArtifactService makes"
         )
     return found
@@ -142,7 +144,7 @@ async def _postgresql(
             )
         if len(found) > 1:
             raise SourceError(
-                f"the source database has tables of {' and of '.join(found)}: say which are meant (--kind, "
+                f"the source database has tables of {' and of '.join(found)}: say which to read (--kind, "
                 "or SourceOptions(kind=...))"
             )
         (kind,) = found
@@ -162,7 +164,7 @@ async def _identity(connection: Connection, table: str) -> str:
 
 
 async def _kinds(connection: Connection, options: SourceOptions, names: TableNames) -> list[Kind]:
-    """Whose tables are on the search path."""
+    """The makers of the tables on the search path."""
     found: list[Kind] = []
     if {"session_id", "timestamp"} <= await columns_of(connection, "events"):
         found.append("adk")
@@ -179,7 +181,7 @@ async def _kinds(connection: Connection, options: SourceOptions, names: TableNam
 
 
 def _with_driver(url: str, backend: str) -> str:
-    """The URL with an asynchronous driver, where it names none."""
+    """The URL; if it names no driver, with an asynchronous one."""
     scheme, _, rest = url.partition("://")
     if "+" in scheme:
         return url
@@ -195,9 +197,7 @@ def _with_driver(url: str, backend: str) -> str:
             return f"{backend}+{driver}://{rest}"
     wanted = " or ".join(drivers.get(backend, ()))
     if not wanted:
-        raise SourceError(
-            f"the source URL has the scheme {scheme}, which is none of a source: name a driver of it"
-        )
+        raise SourceError(f"the source URL has the scheme {scheme}, which no source has: name a driver of it")
     raise ImportError(
         f"a source of {backend} is read through {wanted}, and neither is installed: pip install {wanted}"
     )

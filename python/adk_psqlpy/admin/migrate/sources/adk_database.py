@@ -1,8 +1,8 @@
 """Tables of ADK's `DatabaseSessionService`, through SQLAlchemy: schema v1 (JSON), and v0 (pickled actions).
 
-Rows become events as ADK's own classes for the two schemas make them (google-adk 2.13,
-`google/adk/sessions/schemas`), with two exceptions: values are decoded row by row, so that one that cannot be
-does not keep the others from being read; and pickles go through `unpickle`.
+Rows become events in the way of ADK's own classes for the two schemas (google-adk 2.13,
+`google/adk/sessions/schemas`), with two exceptions. Values are decoded row by row, so that the others can
+still be read if one cannot. And pickles are read by `unpickle`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SESSIONS: Final = ("app_name", "user_id", "id", "state", "create_time", "update
 _EVENT_KEY: Final = ("app_name", "user_id", "session_id", "id", "timestamp")
 _APP_STATES: Final = ("app_name", "state", "update_time")
 _USER_STATES: Final = ("app_name", "user_id", "state", "update_time")
-# Columns of v0 that early releases did not have yet.
+# Columns of v0 that early releases did not have.
 _LATER: Final = (
     "branch",
     "grounding_metadata",
@@ -69,7 +69,7 @@ _JSON: Final = frozenset(
 _OF_V0: Final = (
     "schema v0 has no columns for newer fields of events, such as model_version: they were not stored",
     "values in pickled state that are not JSON are carried as pydantic writes them",
-    "ADK reads the schemes of pickled credentials as ones of another class; they are carried as pickled",
+    "ADK reads the schemes of pickled credentials as instances of another class; they are carried as pickled",
 )
 
 
@@ -78,12 +78,12 @@ class DatabaseSource(Source):
 
     Args:
         url: as `DatabaseSessionService` takes it, with the name of an asynchronous driver.
-        naive_zone: in which zone the times without one are. ADK writes UTC. Releases before 1.22 wrote the
-            local time of the host, into tables of schema v0.
+        naive_zone: the zone of times that have none. ADK writes UTC. Releases before 1.22 wrote the host's
+            local time into tables of schema v0.
 
     Raises:
         ImportError: SQLAlchemy, or the driver of the URL, is not installed.
-        SourceError: the URL is none.
+        SourceError: it is not a URL.
     """
 
     def __init__(self, url: str, *, naive_zone: tzinfo = timezone.utc) -> None:
@@ -105,7 +105,7 @@ class DatabaseSource(Source):
                 f"the source URL has a driver that SQLAlchemy does not know: {error}"
             ) from error
         except ArgumentError:  # its message repeats the URL, and the password in it
-            raise SourceError("the source is no URL that SQLAlchemy takes") from None
+            raise SourceError("the source is not a URL that SQLAlchemy accepts") from None
         except ModuleNotFoundError as error:
             raise ImportError(
                 f"the driver of {parsed.render_as_string(hide_password=True)} is not installed: {error}"
@@ -124,7 +124,7 @@ class DatabaseSource(Source):
         try:
             self._connection = await self._engine.connect()
             if self._connection.dialect.name != "sqlite":
-                # A page of sessions and their events are of one moment.
+                # A page of sessions and their events are read as of one moment.
                 await self._connection.execution_options(isolation_level="REPEATABLE READ")
             await self._connection.run_sync(self._look)
             await self._connection.rollback()
@@ -144,7 +144,7 @@ class DatabaseSource(Source):
         await self._engine.dispose()
 
     def _look(self, connection: Connection) -> None:
-        """Find the tables and their columns; every value as the driver gives it, but for times."""
+        """Find the tables and their columns. Values are read as the driver gives them, except for times."""
         from google.adk.sessions.schemas.shared import PreciseTimestamp
         from sqlalchemy import Column, LargeBinary, MetaData, Table, inspect
         from sqlalchemy.types import NullType
@@ -251,7 +251,7 @@ class DatabaseSource(Source):
     async def _page(
         self, rows: Sequence[Row[Any]], after: Key | None, last: Key | None
     ) -> AsyncIterator[Record]:
-        """Sessions and, each behind its own, their events; events of no session are problems."""
+        """Yield sessions, each followed by its events. An event without a session is a problem."""
         from sqlalchemy import select, tuple_
 
         columns = self._tables["events"].c
@@ -326,7 +326,7 @@ def _key(row: Row[Any]) -> Key:
 
 
 def _decoded(value: Any) -> Any:
-    """A JSON column: PostgreSQL's drivers give text or the value, others text."""
+    """A JSON column's value: PostgreSQL's drivers give text or the value, others give text."""
     return json.loads(value) if isinstance(value, (str, bytes)) else value
 
 

@@ -1,7 +1,8 @@
 """The folder of ADK's `FileArtifactService` (google-adk 2.13, `file_artifact_service.py`).
 
-`apps/<app>/users/<user>/` holds `artifacts/` and `sessions/<session>/artifacts/`. In these, an artifact is a
-folder with `versions/<number>/`, which holds `metadata.json` and the payload under the folder's own name.
+`apps/<app>/users/<user>/` holds `artifacts/` and `sessions/<session>/artifacts/`. In these, each artifact is
+a folder. Its `versions/<number>/` holds `metadata.json`, and the payload in a file named like the artifact's
+folder.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class FileArtifactSource(Source):
     @override
     async def count(self) -> Counts:
         if not (self._root / "apps").is_dir() and not (self._root / "users").is_dir():
-            raise SourceError(f"{self._root} has no folder apps: it is none of ADK's FileArtifactService")
+            raise SourceError(
+                f"{self._root} has no folder apps, so it does not belong to ADK's FileArtifactService"
+            )
         found = await asyncio.to_thread(lambda: sum(1 for _ in self._versions()))
         return Counts(artifacts=found)
 
@@ -68,7 +71,7 @@ class FileArtifactSource(Source):
             for session in sorted(user.glob("sessions/*")):
                 for folder, name, number in _below(session / "artifacts"):
                     yield _Version(app_name, user_id, session.name, name, number, folder)
-        # Releases before 2.0 recorded no app, and ADK reads this tree no more.
+        # Releases before 2.0 recorded no app, and ADK no longer reads this tree.
         for user in sorted(self._root.glob("users/*")):
             for session_id, scope in [(None, user / "artifacts")] + [
                 (each.name, each / "artifacts") for each in sorted(user.glob("sessions/*"))
@@ -78,7 +81,7 @@ class FileArtifactSource(Source):
 
 
 def _below(scope: Path) -> Iterator[tuple[Path, str, int]]:
-    """Folder, name and number of each version; an artifact's folder may hold others."""
+    """Yield folder, name and number of each version. An artifact's folder may hold further artifacts."""
     for at, folders, _ in os.walk(scope):
         artifact = Path(at)
         if VERSIONS in folders:

@@ -1,4 +1,4 @@
-"""A file of ADK's `SqliteSessionService`, which is what `adk web` keeps in `.adk/session.db`."""
+"""A file of ADK's `SqliteSessionService`. `adk web` keeps one in `.adk/session.db`."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ class SqliteSource(Source):
         super().__init__()
         self._path = path
         self._connection: sqlite3.Connection | None = None
-        # One thread, so that nothing closes the connection under a statement whose await was cancelled: that
-        # crashed the interpreter.
+        # All calls run in one thread. Otherwise the connection could be closed while a statement runs whose
+        # await was cancelled, and that crashed the interpreter.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="adk-psqlpy-sqlite")
         self.description = f"ADK's SqliteSessionService, {path}"
         self.differences += [
@@ -139,7 +139,7 @@ class SqliteSource(Source):
     async def _page(
         self, sessions: Sequence[Sequence[Any]], after: Key, last: Key | None
     ) -> AsyncIterator[Record]:
-        """Sessions and, each behind its own, their events; events of no session are problems."""
+        """Yield sessions, each followed by its events. An event without a session is a problem."""
         heads: Iterator[Sequence[Any]] = iter(sessions)
         known = {tuple(row[:3]) for row in sessions}
         current: Key | None = None

@@ -18,23 +18,23 @@ PART_EVENTS: Final = 200
 """How many events are handed on at a time."""
 
 PART_BYTES: Final = 2 << 20
-"""How many bytes of events are handed on at a time, and one event more."""
+"""How many bytes of events are handed on at a time, plus one event."""
 
 
 NAN_IS_NULL: Final = "NaN and infinities in events were stored as null"
 KEYS_ARE_SORTED: Final = "PostgreSQL's JSONB, where events were kept, sorts the keys of objects: they stay so"
-"""What several sources differ in from what an agent had said."""
+"""Differences that several sources have from what an agent had said."""
 
 
 class SourceError(ValueError):
-    """What was given is no source, or not one that can be read: the message says what was found there."""
+    """What was given is not a source, or cannot be read. The message says what was found there."""
 
 
 class Source(ABC):
     """Where sessions come from: counted first, then read as one stream.
 
-    Use it as an async context manager. `description` says in a few words what it is; `differences` says what
-    it keeps in another form than adk-psqlpy, and may grow while it is read.
+    Use it as an async context manager. `description` says in a few words what it is. `differences` says what
+    it stores in another form than adk-psqlpy, and may grow while it is read.
     """
 
     description: str
@@ -43,7 +43,7 @@ class Source(ABC):
         self.differences: list[str] = []
 
     async def __aenter__(self) -> Self:
-        """Open it, without a look at what is in it."""
+        """Open it, without looking at its content."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -60,18 +60,18 @@ class Source(ABC):
 
     @abstractmethod
     def read(self) -> AsyncIterator[Record]:
-        """Read states, then sessions, each followed by its events, then memories and artifacts."""
+        """Yield states, then sessions, each followed by its events, then memories and artifacts."""
 
 
 class EventParts:
-    """Puts the events of one session together until there are enough to hand on."""
+    """Collects the events of one session until there are enough to hand on."""
 
     def __init__(self) -> None:
         self._part = SessionEvents()
         self._bytes = 0
 
     def add(self, event: Any, size: int) -> SessionEvents | None:
-        """Take an event or a problem; give a part where one is full."""
+        """Take an event or a problem, and return a part if it is full."""
         if isinstance(event, Problem):
             self._part.problems.append(event)
         else:
@@ -81,19 +81,19 @@ class EventParts:
         return self.rest() if enough or self._bytes >= PART_BYTES else None
 
     def rest(self) -> SessionEvents | None:
-        """What is left; `None` where nothing is."""
+        """Return what is left; `None` if nothing is."""
         part, self._part, self._bytes = self._part, SessionEvents(), 0
         return part if part.events or part.problems else None
 
 
 def missing_columns(table: str, there: Sequence[str] | set[str], needed: Sequence[str]) -> str | None:
-    """Say which columns a table lacks; `None` where it has all."""
+    """Say which columns a table lacks; `None` if it has all of them."""
     lacking = [name for name in needed if name not in there]
     return f"table {table} has no column {', '.join(lacking)}" if lacking else None
 
 
 def micros_of(moment: datetime, naive: tzinfo = timezone.utc) -> int:
-    """Microseconds since the Unix epoch, exactly; a time without a zone is of the zone `naive`."""
+    """The exact microseconds since the Unix epoch. A time without a zone is in the zone `naive`."""
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=naive)
     since = moment - datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -106,7 +106,7 @@ def moment(micros: int) -> datetime:
 
 
 def explain(error: Exception) -> str:
-    """An error as the reason of a problem: pydantic's lists every arm of a union."""
+    """An error as the reason of a problem, shortened: pydantic's errors list every member of a union."""
     lines = str(error).splitlines() or [type(error).__name__]
     text = " ".join(line.strip() for line in lines[:4])
     return f"{text[:500]}{' …' if len(lines) > 4 or len(text) > 500 else ''}"

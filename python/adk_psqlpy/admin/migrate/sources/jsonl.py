@@ -21,11 +21,11 @@ _LINES: Final = 50
 
 
 class JsonlSource(Source):
-    """Reads lines as they come, once from the first to the last.
+    """Reads the lines once, from the first to the last.
 
     Args:
         path: the file.
-        stream: what to read in its place, such as standard input.
+        stream: a stream to read instead, such as standard input.
     """
 
     def __init__(self, path: Path, stream: BinaryIO | None = None) -> None:
@@ -50,7 +50,7 @@ class JsonlSource(Source):
         if known != documents.VERSION:
             await self.__aexit__()
             newer = " of a newer version: upgrade adk-psqlpy" if known else ""
-            raise SourceError(f"{self._path} is no export of adk-psqlpy{newer}")
+            raise SourceError(f"{self._path} is not an export of adk-psqlpy{newer}")
         self._hash.update(first)
         return self
 
@@ -99,7 +99,7 @@ class JsonlSource(Source):
                     yield _bad(f"a line of type {kind} has no member {error}")
                     continue
                 if session is None or key != session.key:
-                    yield Problem("event", *key, None, "its line does not stand behind its session")
+                    yield Problem("event", *key, None, "its line does not follow that of its session")
                     continue
                 events += kind == "event"
                 changes += kind == "state_change"
@@ -129,7 +129,7 @@ class JsonlSource(Source):
         if end is None:
             yield _bad(f"{self._path} ends before its last line: it was cut off")
         elif end.get("sha256") != self._hash.hexdigest():
-            self.differences.append(f"{self._path} is not as it was exported: its digest is another")
+            self.differences.append(f"{self._path} was changed after the export: its digest is another one")
 
 
 def _take(part: SessionEvents, document: dict[str, Any]) -> None:
@@ -153,7 +153,7 @@ def _take(part: SessionEvents, document: dict[str, Any]) -> None:
 
 
 def _cut(session: SessionHead, events: int, changes: int) -> Problem | None:
-    """Whether lines of a session are missing."""
+    """Tell whether lines of a session are missing."""
     if session.events in (None, events) and session.changes in (None, changes):
         return None
     reason = f"the file has {events:,} of its {session.events or 0:,} events"

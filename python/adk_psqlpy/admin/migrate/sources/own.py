@@ -1,4 +1,4 @@
-"""Tables of adk-psqlpy: of another database, of other names, or those that are exported."""
+"""Tables of adk-psqlpy as a source: in another database, with other names, or to be exported."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class TableNames:
 
 
 class OwnSource(Source):
-    """What adk-psqlpy's tables hold, of all apps, of one, or of one user in it.
+    """The content of adk-psqlpy's tables: of all apps, of one app, or of one of its users.
 
     Args:
         config: where they are; opened and closed with the source.
-        names: what they are called.
-        app_name: only this app.
-        user_id: only this user. State of the app comes along.
+        names: the names of the tables.
+        app_name: read only this app.
+        user_id: read only this user, and the state of the app.
         close: whether the pool of `config` is closed at the end.
         seal: opens what is sealed there.
     """

@@ -17,7 +17,7 @@ from adk_psqlpy.admin.migrate.sources.base import Source
 
 DOT_ADK: Final = ".adk"
 _DEPTH: Final = 6
-"""How deep agents are looked for: an app name with dots is a path of folders."""
+"""How deep to look for agents: an app name with dots is a path of folders."""
 
 _NOT_AGENTS: Final = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
 
@@ -59,10 +59,11 @@ class SeveralSources(Source):
 
 
 def agents_folder(root: Path) -> SeveralSources | None:
-    """What `adk web` has stored for the agents in a folder, and for the folder itself; `None` for nothing.
+    """What `adk web` has stored for the agents in a folder, and for the folder itself; `None` if there is
+    nothing.
 
-    ADK keeps sessions in `<agent>/.adk/session.db` and artifacts in `<agent>/.adk/artifacts`; what belongs
-    to its own agents, and what older releases wrote, in `<folder>/.adk`.
+    ADK keeps sessions in `<agent>/.adk/session.db` and artifacts in `<agent>/.adk/artifacts`. The data of
+    ADK's own agents, and what older releases wrote, is in `<folder>/.adk`.
     """
     sources: list[Source] = []
     for folder in _dot_adk(root):

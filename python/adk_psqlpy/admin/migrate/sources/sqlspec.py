@@ -1,4 +1,6 @@
-"""SQLSpec's ADK tables on PostgreSQL: one document an event (0.69), or a column a field (0.30)."""
+"""SQLSpec's ADK tables on PostgreSQL: one document for each event (0.69), or one column for each field
+(0.30).
+"""
 
 from __future__ import annotations
 
@@ -43,11 +45,11 @@ from adk_psqlpy.sql.sqlspec_source import COLUMNS_OF, OLD_COLUMNS, SqlspecStatem
 
 DOCUMENTS: Final = ("adk_session", "adk_event")
 COLUMNS: Final = ("adk_sessions", "adk_events")
-"""The names of the two tables that SQLSpec takes unless told otherwise, in its newer and older releases."""
+"""SQLSpec's default names of the two tables, in its newer and in its older releases."""
 
 _OF_COLUMNS: Final = (
     "this layout has no columns for newer fields, such as usage_metadata: SQLSpec dropped them",
-    "sessions held all state: that of apps and users is carried apart, the session updated last decides",
+    "sessions held all state: that of apps and users is carried apart, as the session updated last has it",
 )
 _OF_MEMORIES: Final = (
     "vectors of memories are not carried: they belong to one embedding model",
@@ -67,7 +69,7 @@ _DECODERS: Final[Decoders] = {
             *("state", "event_data", "content", "grounding_metadata", "custom_metadata"),
             *("long_running_tool_ids_json", "content_json", "metadata_json"),
         ),
-        # Left as they are: one that cannot be decoded is a problem of its row.
+        # Not decoded by the driver: a value that cannot be decoded is then a problem of its row only.
         binary.raw,
     ),
     "actions": binary.raw,
@@ -76,19 +78,19 @@ _DECODERS: Final[Decoders] = {
 
 
 async def columns_of(connection: Connection, table: str) -> set[str]:
-    """The columns of a table; none where there is no such table."""
+    """The columns of a table; none if there is no such table."""
     result = await connection.fetch(COLUMNS_OF, [quoted(table)])
     return {name for (name,) in result.result(as_tuple=True)}
 
 
 class SqlspecSource(Source):
-    """Sessions of SQLSpec's tables, and memories where there are any.
+    """Sessions of SQLSpec's tables, and memories if there are any.
 
     SQLSpec has no artifacts in PostgreSQL (0.69): its artifact tables are for other databases.
 
     Args:
         dsn: where they are.
-        session_table: as SQLSpec was told; `None` for its own name.
+        session_table: the name that SQLSpec was given; `None` for its default.
         events_table: likewise.
     """
 
@@ -178,7 +180,7 @@ class SqlspecSource(Source):
         return rows
 
     async def _stream(self, statement: str, parameters: Sequence[Any]) -> AsyncIterator[Row]:
-        """Rows as they come, some at a time; in one transaction."""
+        """Yield rows in batches, within one transaction."""
         assert self._connection is not None, "used outside of its context"
         await self._connection.execute(BEGIN_READ)
         cursor = self._connection.cursor(statement, list(parameters))
@@ -272,7 +274,7 @@ def _shared(app: str, user: str | None, raw: bytes, micros: int) -> Record:
 
 
 def _document(identity: str, invocation: str | None, micros: int, data: dict[str, Any]) -> Event:
-    """As SQLSpec reads it (0.69, `converters.record_to_event`)."""
+    """Make an event as SQLSpec does (0.69, `converters.record_to_event`)."""
     if data.get("actions") is None:
         data.pop("actions", None)
     data.setdefault("id", identity)
@@ -282,7 +284,7 @@ def _document(identity: str, invocation: str | None, micros: int, data: dict[str
 
 
 def _of_columns(identity: str, micros: int, row: dict[str, Any]) -> Event:
-    """As SQLSpec read it (0.30, `converters.record_to_event`), but for the unpickling."""
+    """Make an event as SQLSpec did (0.30, `converters.record_to_event`), except for the unpickling."""
     pickled = row.pop("actions")
     tools = row.pop("long_running_tool_ids_json")
     for name in ("content", "grounding_metadata", "custom_metadata"):
