@@ -67,7 +67,7 @@ async def test_a_language_stems(config: PsqlpyConfig) -> None:
     with pytest.raises(ValueError, match="made with the language 'english', not 'german'"):
         await store.create_tables(event_search="german")
     await store.create_tables(event_search=True)
-    with pytest.raises(ValueError, match="no text search configuration"):
+    with pytest.raises(ValueError, match="not a text search configuration"):
         await PsqlpyADKStore(config, "other_sessions", "other_events").create_tables(event_search="klingon")
 
 

@@ -1,4 +1,4 @@
-"""What callers of the store and of the service give, looked at before anything is sent."""
+"""Checks of the arguments of the store and of the service, before anything is sent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from adk_psqlpy.sessions.stored import Version
 
 
 def count(name: str, value: int) -> int:
-    """Refuse what is no integer from 0 to what PostgreSQL's bigint holds.
+    """Refuse anything but an integer from 0 to the largest bigint of PostgreSQL.
 
     Raises:
         ValueError: naming it.
@@ -26,7 +26,7 @@ def count(name: str, value: int) -> int:
 
 
 def history_cache_bytes(value: int | None) -> int:
-    """Refuse what is no size of a cache; `None` is 0.
+    """Refuse anything but a size of a cache; `None` is 0.
 
     Raises:
         ValueError: it is negative, or no integer.
@@ -41,10 +41,10 @@ def history_cache_bytes(value: int | None) -> int:
 
 
 def micros(name: str, seconds: float) -> int:
-    """The nearest microsecond to seconds since the Unix epoch, as the encoder of events rounds.
+    """Round seconds since the Unix epoch to microseconds, as the encoder of events does.
 
     Raises:
-        ValueError: it is no number, or outside what timestamptz holds (manual, 8.5).
+        ValueError: it is not a number, or outside the range of timestamptz (manual, 8.5).
     """
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise ValueError(f"{name} must be seconds since the Unix epoch, not {type(seconds).__name__}")
@@ -57,7 +57,7 @@ def which_events(after_timestamp: float | None, limit: int | None) -> tuple[str,
     """The variant of `Statements.get_session`, and its further parameters.
 
     Raises:
-        ValueError: one of them cannot be.
+        ValueError: an argument is not possible.
     """
     if limit is not None:
         limit = count("limit", limit)
@@ -72,10 +72,11 @@ def which_events(after_timestamp: float | None, limit: int | None) -> tuple[str,
 
 
 def seen(expected: Version, check: Callable[..., None]) -> list[bytes | None]:
-    """What a version says beside the revision: create_time, update_time and an event's id, in binary format.
+    """The parts of a version other than its revision, in binary format: create_time, update_time and an
+    event's id.
 
     Raises:
-        ValueError: naming what is wrong; of the event's id, what `check` raises.
+        ValueError: naming what is wrong. For the event's id, `check` raises its own error.
     """
     created, updated, event_id = expected.create_time, expected.update_time, expected.last_event_id
     if event_id is not None:
@@ -88,7 +89,8 @@ def seen(expected: Version, check: Callable[..., None]) -> list[bytes | None]:
 
 
 def check_append(event: Event, expected: Version) -> None:
-    """Refuse what is no event, or no version: the models check values when they are made, not when assigned.
+    """Refuse anything but an event and a version. pydantic checks values when a model is made, not when they
+    are assigned.
 
     Raises:
         ValueError: naming what is wrong.
@@ -105,7 +107,7 @@ def check_append(event: Event, expected: Version) -> None:
 
 
 def require(name: str, value: object, kind: type, *, optional: bool = False) -> None:
-    """Refuse what is not of this type.
+    """Refuse a value of another type.
 
     Raises:
         ValueError: naming it.
@@ -116,7 +118,8 @@ def require(name: str, value: object, kind: type, *, optional: bool = False) -> 
 
 
 def require_fields(session: Session) -> None:
-    """Check what an append reads and changes: pydantic does so when a model is made, not at assignments.
+    """Check the fields that an append reads and changes. pydantic checks values when a model is made, not
+    when they are assigned.
 
     Raises:
         ValueError: naming the field.

@@ -21,21 +21,21 @@ _ATTEMPTS: Final = 3
 
 
 class CompactedSessionConfig(GetSessionConfig):
-    """Leave out the raw events that retained compactions cover: the history as a prompt needs it.
+    """Read the history as a prompt needs it, without the raw events that retained compactions cover.
 
-    For sessions that ADK's event compaction keeps short in the prompt, but that are long in storage:
+    It is for sessions that ADK's event compaction keeps short in the prompt, but that are long in storage:
     `RunConfig(get_session_config=CompactedSessionConfig())`, or `get_session(config=...)`.
 
-    The prompt's contents are those of a full read: ADK leaves covered events out of them anyway. That is
-    promised for `include_contents="default"`, and for `"none"` as far as the turn began with the user's
-    last message. Kept are compactions, rewinds, calls without an answer, what a later answer needs of an
-    earlier call, the newest token counts, cache metadata and interaction ids, everything since the user's
-    last message, and all events of an isolation scope (or of none) without a compaction of its own. What
-    else reads the history, such as a callback that counts messages, sees less of it.
+    The prompt's contents are the same as after a full read, because ADK leaves covered events out of the
+    prompt anyway. This holds for `include_contents="default"`, and for `"none"` if the turn began with the
+    user's last message. These events are kept: compactions; rewinds; calls without an answer; earlier calls
+    that a later answer needs; the newest token counts, cache metadata and interaction ids; everything since
+    the user's last message; and all events of an isolation scope (or of none) that has no compaction of its
+    own. Other readers of the history, such as a callback that counts messages, see only what is left.
 
     Attributes:
-        overlap_size: how many of the newest covered invocations are read all the same: that of the app's
-            `EventsCompactionConfig`, whose next summary begins so many invocations earlier.
+        overlap_size: how many of the newest covered invocations are read, too. Give it the value of the app's
+            `EventsCompactionConfig`: the next summary begins that many invocations earlier.
     """
 
     overlap_size: int = Field(default=0, ge=0, le=1_000_000)
@@ -45,7 +45,7 @@ class CompactedSessionConfig(GetSessionConfig):
         if self.num_recent_events is not None or self.after_timestamp is not None:
             raise ValueError(
                 "CompactedSessionConfig takes no num_recent_events or after_timestamp: a history that is cut "
-                "anywhere lacks summaries, and has answers without their calls"
+                "anywhere lacks summaries, and may have answers without their calls"
             )
         return self
 
@@ -53,10 +53,10 @@ class CompactedSessionConfig(GetSessionConfig):
 async def read_compacted(
     store: PsqlpyADKStore, key: tuple[str, str, str], overlap_size: int
 ) -> StoredSession | None:
-    """Read a session as a `CompactedSessionConfig` asks for it; `None` where there is none.
+    """Read a session as a `CompactedSessionConfig` asks for; `None` if there is none.
 
-    Which events to read is found out first. If the session is written to before they are read, that is done
-    again; after a few times, all events are read.
+    A first statement finds the events to read. If somebody writes to the session before they are read, this
+    is repeated; after a few times, all events are read.
     """
     store._check_key(*key)
     sql = CompactedStatements(store.tables).kept

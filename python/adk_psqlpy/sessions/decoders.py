@@ -1,4 +1,4 @@
-"""How the columns that the statements of sessions give are decoded."""
+"""Decoders for the columns that the statements of sessions return."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from adk_psqlpy.connections.lanes import Decoders
 
 _EVENT_NAMES: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
 EVENT_ARRAYS: Final = (*_EVENT_NAMES[: _native.OWN_ARRAYS], "rare")
-"""The columns that hold a chunk of events: an array for each, in the order that `decode_events` takes."""
+"""The columns of a chunk of events. Each is an array; the order is that of `decode_events`."""
 
 SESSION: Final[Decoders] = {
     "state": raw,
@@ -20,7 +20,7 @@ SESSION: Final[Decoders] = {
     "update_time": seconds,
     **dict.fromkeys(EVENT_ARRAYS, raw),
 }
-"""A session, its states and its events (`Statements.get_session`), or a part of these."""
+"""For a session, its states and its events (`Statements.get_session`), or a part of these."""
 
 LIST: Final[Decoders] = dict.fromkeys(
     (
@@ -29,4 +29,4 @@ LIST: Final[Decoders] = dict.fromkeys(
     ),
     raw,
 )
-"""A list of sessions, an array for each column (`Statements.list_sessions`)."""
+"""For a list of sessions, one array for each column (`Statements.list_sessions`)."""

@@ -1,4 +1,4 @@
-"""What two sessions have in common, and where they part."""
+"""Comparing two sessions: what they have in common, and where they differ."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from google.adk.sessions.session import Session
 
 @dataclass(frozen=True, slots=True)
 class SessionDiff:
-    """What `a` and `b` have in common, and where they part.
+    """What `a` and `b` have in common, and where they differ.
 
-    `common` counts the events that both begin with, equal in all fields; `only_a` and `only_b` are the
-    events after those. `state_only_a` and `state_only_b` are the keys that one of them has, with their
-    values; `state_changed` maps each key whose values differ to `(a's, b's)`. All state that ADK shows is
-    compared.
+    `common` is the number of events at the beginning that are equal in all fields. `only_a` and `only_b` are
+    the events after those. `state_only_a` and `state_only_b` are the keys that only one of the two has, with
+    their values. `state_changed` maps each key whose values differ to `(a's value, b's value)`. All state
+    that ADK shows is compared.
     """
 
     common: int
@@ -29,7 +29,7 @@ class SessionDiff:
 
     @property
     def equal(self) -> bool:
-        """Whether neither events nor state differ."""
+        """Whether events and state are equal."""
         return not (
             self.only_a or self.only_b or self.state_only_a or self.state_only_b or self.state_changed
         )
@@ -41,7 +41,7 @@ def diff(a: Session, b: Session) -> SessionDiff:
     Values of state are compared as JSON: 1, 1.0 and true are three values, and NaN equals itself.
 
     Raises:
-        ValueError: one of them is no Session.
+        ValueError: one of them is not a Session.
     """
     for name, session in (("a", a), ("b", b)):
         if not isinstance(session, Session):
@@ -66,7 +66,7 @@ def diff(a: Session, b: Session) -> SessionDiff:
 
 
 def same(one: object, other: object) -> bool:
-    """Whether two values are one JSON value. A tuple is a list there."""
+    """Whether two values are the same JSON value. A tuple counts as a list."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The plain operations on events, each one statement."""
+"""The plain operations on events, one statement each."""
 
 from __future__ import annotations
 
@@ -43,12 +43,13 @@ class EventOperations(Operations):
     ) -> int | None:
         """Append an event and merge its state delta, if the session is still as expected.
 
-        With `merge`, also if others have appended since to the history that `expected` names.
+        With `merge`, it is also appended if others have appended to the history that `expected` names.
 
-        Gives the new revision, which is the event's `seq`; `None` where nothing was written because the
-        session is gone, has moved on, or holds the event already: `append_outcome` tells which. `temp:` keys
-        of the delta are not stored in any state. `is_prepared` says that the event comes from `prepared`;
-        otherwise it goes through `before_append` here, and `None` is also given where that stores none.
+        Returns the new revision, which is the event's `seq`. Returns `None` if nothing was written, because
+        the session is gone, has another revision, or has the event already; `append_outcome` tells which.
+        `temp:` keys of the delta are not stored in any state. `is_prepared` says that the event comes from
+        `prepared`. Otherwise `before_append` is called here, and the result is also `None` if that drops the
+        event.
         """
         self._check_key(app_name, user_id, session_id)
         arguments.check_append(event, expected)
@@ -99,15 +100,15 @@ class EventOperations(Operations):
         return revision
 
     async def prepared(self, event: Event) -> Event | None:
-        """The event that `before_append` stores in the place of this one; `None` where it stores none.
+        """Return the event that `before_append` puts in place of this one; `None` if it drops the event.
 
         Raises:
-            ValueError: it gave no event, or changed id, invocation id or timestamp.
+            ValueError: it returned something else, or changed id, invocation id or timestamp.
         """
         return await prepared(self.before_append, event)
 
     def _groups(self, user_id: str) -> AppendGroups | None:
-        """The queue for a user's appends in the event loop that runs; `None` to send an append by itself."""
+        """The queue for a user's appends in the running event loop; `None` to send an append by itself."""
         loop = asyncio.get_running_loop()
         found = self._queues.get(loop)
         if found is None:
@@ -118,7 +119,9 @@ class EventOperations(Operations):
     async def append_outcome(
         self, app_name: str, user_id: str, session_id: str, event_id: str
     ) -> AppendOutcome | None:
-        """Tell how a session and an event of it are stored; `None` where there is no such session."""
+        """Tell the stored version of a session, and an event's place in it; `None` if there is no such
+        session.
+        """
         self._check_key(app_name, user_id, session_id)
         self._check(event_id=event_id)
         rows = await self._read(self._sql.append_outcome, [app_name, user_id, session_id, event_id], SESSION)
@@ -129,7 +132,7 @@ class EventOperations(Operations):
 
     @observed("events")
     async def get_event(self, app_name: str, user_id: str, session_id: str, event_id: str) -> Event | None:
-        """Read one event; `None` where the session does not hold it."""
+        """Read one event; `None` if the session does not have it."""
         self._check_key(app_name, user_id, session_id)
         self._check(event_id=event_id)
         rows = await self._read(
@@ -163,7 +166,7 @@ class EventOperations(Operations):
         limit: int = 10,
         window: Window = None,
     ) -> list[FoundEvent]:
-        """Find events by what was said, as `PsqlpySessionService.search_events` does."""
+        """Find events by their text, as `PsqlpySessionService.search_events` does."""
         self._check(app_name=app_name, **({} if user_id is None else {"user_id": user_id}))
         if not isinstance(query, str):
             raise ValueError(f"query must be a str, not {type(query).__name__}")
@@ -173,11 +176,11 @@ class EventOperations(Operations):
 
     @observed("events")
     async def index_events(self, app_name: str | None = None, *, progress: Progress | None = None) -> int:
-        """Give words to the events of an app, or of all, that `search_events` does not know yet.
+        """Index those events of an app, or of all apps, that `search_events` does not know yet.
 
-        A search does so by itself for what it searches; doing it beforehand, or from time to time, saves it
-        the wait. Many may do it at once, and it may be stopped at any time: what is done stays done.
-        `progress` is called after each portion with how many events were looked at. Gives their number.
+        A search first indexes the events that it searches. Indexing beforehand or from time to time makes
+        searches faster. Many may do it at once. It may be stopped at any time; what is done stays done.
+        `progress` is called after each portion with the number of events so far. Returns their number.
 
         Raises:
             psqlpy.exceptions.NotSupportedError: the tables were not made for it, or the store seals.

@@ -1,4 +1,4 @@
-"""Appends that queue travel together: one statement, one commit."""
+"""Sending queued appends together, in one statement with one commit."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from adk_psqlpy.sql import Statements
 from adk_psqlpy.sql.delegated import DelegatedStatements
 from adk_psqlpy.telemetry import Telemetry
 
-# Groups under way at once: while one waits for its commit, the other is executed.
+# How many groups are under way at once: while one waits for its commit, another one is executed.
 RUNNING: Final = 2
-# A group is not held up by much: this many events, or this many bytes of them.
+# The limits of a group, so that it does not take long: events, and their bytes.
 LONGEST: Final = 128
 LARGEST: Final = 1 << 20
 # On a node of a cluster two groups at once would be half as long each, and cost more (32 writers, two nodes).
@@ -37,7 +37,7 @@ Key = tuple[str, str, str]
 
 
 class Append:
-    """An event on its way to its session, without deltas of shared state."""
+    """An event to be appended, without deltas of shared state."""
 
     __slots__ = ("future", "group_size", "key", "origin", "revision", "size", "values", "version")
 
@@ -53,7 +53,7 @@ class Append:
         self.revision = revision
         self.values = values
         self.group_size: int | None = None
-        """How many travelled together; `None` for one that went alone."""
+        """The number of appends in its statement; `None` if it was sent alone."""
         self.size = sum(len(value) for value in values if value is not None)
         self.future: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
@@ -79,7 +79,7 @@ class Append:
         return int(revision)
 
     def row(self) -> list[bytes | None]:
-        """As `binary.arrays` takes them, for `Statements.append_group`."""
+        """The values as `binary.arrays` takes them, for `Statements.append_group`."""
         app_name, user_id, session_id = self.key
         return [
             app_name.encode(),
@@ -93,9 +93,9 @@ class Append:
 class AppendGroups:
     """Appends of one event loop.
 
-    With nothing under way, an append goes by itself. What comes meanwhile goes as a group, at the end of the
-    event loop's round while fewer than `RUNNING` are under way, else when one of them ends: by then those who
-    were told of their last append have sent the next. So nobody waits for a timer.
+    If nothing is under way, an append is sent by itself. Appends that come meanwhile form a group. It is sent
+    at the end of the event loop's round if fewer than `RUNNING` are under way, or else when one of those
+    ends. By then the callers whose last append has ended have sent the next one. So nobody waits for a timer.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class AppendGroups:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def append(self, append: Append) -> int | None:
-        """Give the new revision; `None` where nothing was written, as `Statements.append_event` says."""
+        """Append, and return the new revision; `None` if nothing was written, as in `append_event`."""
         if self._running == 0 and not self._flushing:
             return await self._first(append)
         self._queue.append(append)
@@ -141,7 +141,7 @@ class AppendGroups:
         return _Turn(self)
 
     def ended(self) -> None:
-        """One of those under way is done: the next group may go."""
+        """A statement has ended: the next group may be sent."""
         self._running -= 1
         self._flush_soon()
 
@@ -162,7 +162,7 @@ class AppendGroups:
         task.add_done_callback(lambda task: _tell(task, group))
 
     def _next(self) -> list[Append]:
-        """Take from the queue what makes the next group: no session twice, in the order of arrival."""
+        """Take the next group from the queue in the order of arrival, at most one append of a session."""
         group: dict[Key, Append] = {}
         later: list[Append] = []
         size = 0
@@ -192,13 +192,15 @@ class AppendGroups:
                 if (revision := revisions.get(place)) is not None:
                     append.succeed(revision)
                 elif not append.future.done():
-                    # Locked, stale, or one of a failed group: its own statement tells.
+                    # It is locked or stale, or its group failed. A statement of its own tells which.
                     self._spawn(self._by_itself(append), [append])
         finally:
             turn.end()
 
     async def _together(self, group: list[Append]) -> dict[int, int]:
-        """Send a group: the new revisions by place, from 1. What is missing has to go alone."""
+        """Send a group, and return the new revisions by place, from 1. An append without one has to be sent
+        alone.
+        """
         self._telemetry.record_group(len(group))
         parameters: list[object] = [*binary.arrays(_TYPES, [append.row() for append in group])]
         if isinstance(self._sql, DelegatedStatements):
@@ -207,7 +209,7 @@ class AppendGroups:
         try:
             return dict(await self._lanes.fetch(self._sql.append_group, parameters, repeat=Repeat.GUARDED))
         except Error:
-            # One event's failure is its own.
+            # The failure of one event is not that of the others.
             return {}
 
     async def _by_itself(self, append: Append) -> None:
@@ -221,7 +223,7 @@ class AppendGroups:
 
 
 def _tell(task: asyncio.Task[None], group: list[Append]) -> None:
-    """Give a task's failure to those who wait for it."""
+    """Raise a task's failure to those who wait for it."""
     error = None if task.cancelled() else task.exception()
     for append in group:
         if append.future.done():
@@ -233,7 +235,7 @@ def _tell(task: asyncio.Task[None], group: list[Append]) -> None:
 
 
 class _Turn:
-    """One of the `RUNNING`. Ends by itself when it takes long: a locked session holds up no other."""
+    """One of the `RUNNING`. It ends early if it takes long, so that a locked session holds up no other."""
 
     __slots__ = ("_ended", "_groups", "_timer")
 

@@ -1,4 +1,4 @@
-"""Histories that a process has read, kept so that the next read brings only what is new."""
+"""Keeping the histories that a process has read, so that the next read brings only what is new."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ Origin = tuple[int, int]
 """`server` and `seed`, as `KeptStatements.get_unknown` gives them."""
 
 HISTORY_CACHE_BYTES: Final = 64 << 20
-"""What a store spends unless told otherwise: on 100,000 events of 600 bytes that were read once, on 35,000
-that were read again, or on 7,000 that are kept as they were handed out last."""
+"""The default size. It holds 100,000 events of 600 bytes that were read once, or 35,000 that were read twice,
+or 7,000 that are kept as the objects that were handed out last.
+"""
 
 _CHUNK_BYTES: Final = 700  # the object, its tuple, integers
 _HISTORY_BYTES: Final = 1_000  # key, object, its place in the dict
@@ -58,7 +59,7 @@ class Chunk:
 
     @property
     def nbytes(self) -> int:
-        """What it weighs, without events that were lent."""
+        """The bytes it takes, without events that were lent."""
         if isinstance(self.events, Recording):
             return _CHUNK_BYTES + self.events.nbytes
         if isinstance(self.events, list):
@@ -69,7 +70,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The chunks of a session in order, and the `seq` after which nothing is known. Never changed."""
+    """The chunks of a session in order, and the `seq` after which nothing is known. It is never changed."""
 
     chunks: tuple[Chunk, ...]
     next_seq: int
@@ -99,24 +100,25 @@ class History:
         return replace(self, chunks=tuple(chunks), next_seq=seq + 1, nbytes=self.nbytes + more)
 
     def release(self) -> None:
-        """Let go of the events that were lent."""
+        """Release the events that were lent."""
         for chunk in self.chunks:
             if isinstance(chunk.events, Recording):
                 chunk.events.release()
 
 
 class Histories:
-    """The histories read last, as many as fit. May be used by several threads.
+    """The histories that were read last, as many as fit. Several threads may use it.
 
-    Where memory is short, events that were lent go first, those of the least recently used history first of
-    all: the steps that make them weigh a quarter of them.
+    If memory is short, lent events are released first, beginning with the least recently used history. The
+    steps that make them take a quarter of their memory.
     """
 
     def __init__(self, max_bytes: int) -> None:
         """Keep at most `max_bytes`."""
         self.max_bytes = max_bytes
         self.nbytes = 0
-        # Least recently used first; of those in `_lent`, the events that were handed out last are kept too.
+        # Least recently used first. For histories in `_lent`, the events that were handed out last are kept,
+        # too.
         self._kept: OrderedDict[Key, History] = OrderedDict()
         self._lent: OrderedDict[Key, int] = OrderedDict()
         self._too_large: OrderedDict[Key, None] = OrderedDict()
@@ -127,7 +129,7 @@ class Histories:
         return len(self._kept)
 
     def get(self, key: Key) -> History | None:
-        """What is kept of a session, which makes it the one used last."""
+        """Return the history kept of a session, and mark it as most recently used."""
         with self._lock:
             history = self._kept.get(key)
             if history is not None:
@@ -183,7 +185,7 @@ class Histories:
             self.nbytes += history.lent_nbytes
 
     def _let_go(self) -> list[History]:
-        """Forget until the rest fits; what was lent of the histories given is to be released."""
+        """Forget histories until the rest fits. Returns those whose lent events must be released."""
         released = []
         while self.nbytes > self.max_bytes:
             if self._lent:
@@ -209,7 +211,7 @@ class Histories:
             self.nbytes = 0
 
     def is_too_large(self, key: Key) -> bool:
-        """Whether the session did not fit when it was last given."""
+        """Whether the session was too large when it was last kept."""
         return key in self._too_large
 
     def _discard(self, key: Key) -> None:

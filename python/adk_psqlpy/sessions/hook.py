@@ -1,4 +1,4 @@
-"""`before_append`: the application's last word on an event before it is stored."""
+"""`before_append`: the application may change or drop an event before it is stored."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Final
 from google.adk.events.event import Event
 
 BeforeAppend = Callable[[Event], Awaitable["Event | None"]]
-"""Gets a copy of its own of an event and gives the event to store, or `None` to store none."""
+"""Gets its own copy of an event, and returns the event to store, or `None` to drop it."""
 
 _KEPT: Final = ("id", "invocation_id", "timestamp")
 
 
 async def prepared(hook: BeforeAppend | None, event: Event) -> Event | None:
-    """The event that is stored in the place of this one; `None` for none.
+    """Return the event that is stored in place of this one; `None` if it is dropped.
 
     Raises:
-        ValueError: the hook gave no event, or one with another id, invocation id or timestamp. By these an
-            event that is appended twice is recognised, and a rewind finds its place.
+        ValueError: the hook returned something else, or an event with another id, invocation id or timestamp.
+            These are needed to recognise an event that is appended twice, and to find the place of a rewind.
     """
     if hook is None:
         return event

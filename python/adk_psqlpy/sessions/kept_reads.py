@@ -1,4 +1,4 @@
-"""Reads that bring what is new, and take the rest from what the process has read before."""
+"""Reading only what is new of a session, and taking the rest from what the process has read before."""
 
 from __future__ import annotations
 
@@ -30,9 +30,8 @@ _GIVE_UP_AFTER: Final = 3
 class KeptReads:
     """Reads sessions as `Pages` does, whole or the newest events, with less to ask of the server.
 
-    Each answer is what a full read would give: the server compares, in the statement that reads, the versions
-    of all rows with those that the events were made of (`KeptStatements.get_unknown`). What is kept is never
-    handed out, only events made anew from it.
+    Each answer is what a full read would give. In the statement that reads, the server compares the versions
+    of all rows with those that the kept events were made from (`KeptStatements.get_unknown`).
     """
 
     def __init__(
@@ -44,7 +43,9 @@ class KeptReads:
         histories: Histories,
         telemetry: Telemetry,
     ) -> None:
-        """Read by `read(sql, parameters, decoders)`; `pages` reads what does not fit into one answer."""
+        """Read by `read(sql, parameters, decoders)`. `pages` reads sessions that are too large for one
+        answer.
+        """
         self._sql = KeptStatements(sql.tables)
         self._read = read
         self._decoders = decoders
@@ -66,7 +67,7 @@ class KeptReads:
         """
         known = self._histories.get(key)
         if known is not None and not known.chunks:
-            # No chunk covers what is before `next_seq`, where a session that was made again begins.
+            # If the session was made again, it begins before `next_seq`, where no chunk is.
             known = None
         is_full = self._failures >= _GIVE_UP_AFTER or self._histories.is_too_large(key)
         if is_full or (newest is not None and known is None):
@@ -151,9 +152,10 @@ def _assembled(
 
 
 def _joined(chunks: list[Chunk], recordings: list[Recording]) -> list[Chunk]:
-    """The chunks as recordings, neighbours made one as long as they are no larger than the server's chunks.
+    """Turn chunks into recordings, and join neighbours as long as they are no larger than the server's
+    chunks.
 
-    Else there would be one for the few events of every turn, each looked up by itself.
+    Otherwise there would be a chunk for the few events of each turn, and each would be looked up by itself.
     """
     joined: list[Chunk] = []
     for chunk, recording in zip(chunks, recordings, strict=True):
@@ -183,7 +185,7 @@ def _parted(chunks: tuple[Chunk, ...], newest: int | None) -> tuple[tuple[Chunk,
 
 
 def _firsts(chunks: Sequence[Chunk]) -> list[int]:
-    """Where each chunk begins; the first one has whatever is before the second."""
+    """The first `seq` of each chunk. The first chunk has everything before the second one."""
     return [FIRST_SEQ, *(chunk.first_seq for chunk in chunks[1:])] if chunks else []
 
 

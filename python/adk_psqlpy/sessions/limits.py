@@ -1,4 +1,4 @@
-"""What PostgreSQL cannot take, refused by name; and what it can, but will hurt, said once."""
+"""Refusing what PostgreSQL cannot store, and warning once of large states."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from adk_psqlpy import _native
 logger: Final = logging.getLogger("adk_psqlpy")
 
 JSONB_BYTES: Final = 268_435_455
-"""The longest string, array or object in jsonb. A JSON text that is longer is refused, even if it would
-fit because it is made of escapes; a shorter one that does not fit, many small numbers, PostgreSQL refuses."""
+"""The longest string, array or object in jsonb. A longer JSON text is refused, although one made of escapes
+might fit. A shorter text may still not fit, for example many small numbers; PostgreSQL refuses that.
+"""
 
 EVENT_BYTES: Final = 512 << 20
-"""The largest event. Half of what an answer of PostgreSQL can hold: jsonb is printed with spaces."""
+"""The largest event: half of what an answer of PostgreSQL can hold, because jsonb is printed with spaces."""
 
 STATE_WARNING_BYTES: Final = 100_000
-"""State beyond this is told of. PostgreSQL keeps no value in part: each append that changes one key writes
-all of the state again, and each read brings all of it."""
+"""A larger state is worth a warning. PostgreSQL always writes a value as a whole: each append that changes
+one key writes all of the state again, and each read brings all of it.
+"""
 
 _REMEMBERED: Final = 10_000
 
 
 def check_event(event_id: str, columns: list[bytes | None], deltas: Iterable[bytes | None]) -> None:
-    """Refuse an event that cannot be stored, or not be read back, for its size.
+    """Refuse an event that is too large to be stored, or to be read back.
 
-    Only worth a call where all of it together is over `JSONB_BYTES`.
+    Call it only if all of it together is larger than `JSONB_BYTES`.
 
     Args:
         event_id: for the message.
@@ -35,7 +37,7 @@ def check_event(event_id: str, columns: list[bytes | None], deltas: Iterable[byt
         deltas: of the state of session, app and user, in jsonb's binary format.
 
     Raises:
-        ValueError: with what is too large, how large it is, and the limit.
+        ValueError: saying what is too large, how large it is, and the limit.
     """
     for (name, kind), value in zip(_native.EVENT_COLUMNS, columns, strict=True):
         if kind == "jsonb":
@@ -52,7 +54,7 @@ def check_event(event_id: str, columns: list[bytes | None], deltas: Iterable[byt
 
 
 def check_state(*scopes: bytes | None) -> None:
-    """Refuse a state, or a delta of one, that jsonb cannot hold: session's, app's, user's.
+    """Refuse a state or delta (of session, app or user) that jsonb cannot hold.
 
     Raises:
         ValueError: with its size and the limit.
@@ -70,7 +72,7 @@ def _check_jsonb(what: str, value: bytes | None) -> None:
 
 
 class StateSizes:
-    """Warns of large states, once a session as long as this lives (and 10,000 others were not warned of)."""
+    """Warns of large states, once for each session of the last 10,000."""
 
     def __init__(self) -> None:
         self._told: dict[tuple[str, str, str], None] = {}

@@ -1,4 +1,4 @@
-"""Lists for a product: filtered, either way round, and of what waits for somebody."""
+"""Lists for a product: filtered, in both orders, and of calls that wait for somebody."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ After = tuple[float, str, str]
 
 @dataclass(frozen=True, slots=True)
 class WaitingCall:
-    """A long-running call that waits for an answer: a function response of the user's with its `call_id`.
+    """A long-running call that waits for an answer, which is a function response of the user with its
+    `call_id`.
 
-    `name` and `args` are those of the call, `None` where the event that announces it does not hold it.
-    `timestamp` is the event's, in seconds since the Unix epoch.
+    `name` and `args` are those of the call; they are `None` if the event that announces the call does not
+    contain it. `timestamp` is the event's, in seconds since the Unix epoch.
     """
 
     user_id: str
@@ -48,7 +49,7 @@ class WaitingCall:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which sessions a list has, and in which order; as `PsqlpySessionService.list_sessions` takes them."""
+    """Which sessions a list contains, and in which order. See `PsqlpySessionService.list_sessions`."""
 
     state: Mapping[str, Any] | None = None
     updated_from: float | None = None
@@ -57,7 +58,7 @@ class Filters:
     newest_first: bool = False
 
     def __post_init__(self) -> None:
-        """Look at the values.
+        """Check the values.
 
         Raises:
             ValueError: one is not of its type.
@@ -70,13 +71,13 @@ class Filters:
         self.times()
 
     def contained(self) -> bytes | None:
-        """The part of state to look for, as jsonb; `None` where any state will do."""
+        """The part of state to look for, as jsonb; `None` for any state."""
         if self.state is None:
             return None
         parts = scoped(self.state, "the state to look for")
         if parts.app is not None or parts.user is not None:
             raise ValueError(
-                "the state to look for has keys of app: or user:, which no session has of its own: a list is "
+                "the state to look for has keys of app: or user:, which are not the session's own: a list is "
                 "filtered by the session's own keys"
             )
         return parts.session
@@ -92,14 +93,14 @@ class Filters:
 
 
 PLAIN = Filters()
-"""All sessions, the one updated longest ago first."""
+"""All sessions, least recently updated first."""
 
 
 class Listing:
     """Filtered lists of one store."""
 
     def __init__(self, store: Operations) -> None:
-        """On the store's tables, by its connections."""
+        """Use the tables and connections of `store`."""
         self._store = store
         self._sql = ListingStatements(store.tables)
         self._telemetry = store._telemetry
@@ -109,9 +110,9 @@ class Listing:
     async def list_sessions(
         self, app_name: str, user_id: str | None, filters: Filters, *, limit: int | None, after: After | None
     ) -> list[StoredSession]:
-        """List sessions without their events, as `PsqlpyADKStore.list_sessions` does, but for the filters.
+        """List sessions without their events, as `PsqlpyADKStore.list_sessions` does, with filters.
 
-        With `newest_first`, a page after `after` has those that were updated before it.
+        With `newest_first`, the page after `after` has sessions that were updated before it.
 
         Raises:
             psqlpy.exceptions.NotSupportedError: the store seals, and state or waiting calls are asked for.
@@ -191,16 +192,16 @@ class Listing:
         return [WaitingCall(*row[:5], **_native.decode_json(row[5], place=place)) for row in rows]
 
     def _refuse_sealed(self) -> None:
-        """The server compares contents: of sealed ones it would find none."""
+        """Refuse with a seal: the server compares contents, and cannot read sealed ones."""
         if self._store.seal is not None:
             raise NotSupportedError(
-                "a store with a seal has no lists by state, and none of calls that wait: the server would "
+                "a store with a seal has no lists by state, and no lists of waiting calls: the server would "
                 "have to read sealed contents"
             )
 
 
 class ProductLists:
-    """What `PsqlpySessionService` offers beyond ADK's contract, for lists in a product."""
+    """The methods of `PsqlpySessionService` beyond ADK's contract for lists in a product."""
 
     listing: Listing
 
@@ -215,9 +216,9 @@ class ProductLists:
         """List the long-running calls that wait for an answer, of an app or of one user, the oldest first.
 
         Such a call (a confirmation, a credential, a question, or any tool that is marked as long-running)
-        waits until the session has a function response with its id that the user is the author of. What the
-        tool answers itself is not counted, nor is a call that a rewind undid. A call that the user went on
-        without answering still waits.
+        waits until the session has a function response with its id whose author is the user. An answer of the
+        tool itself does not count. A call that a rewind undid does not wait. A call still waits if the user
+        went on without answering it.
 
         `limit` is the size of a page, and the last call of one page as `after` gives the page that follows. A
         call that begins to wait meanwhile is met on a later page, unless its event carries an earlier time.
@@ -228,6 +229,6 @@ class ProductLists:
 
     @staticmethod
     def title(session: Session, *, key: str = "title") -> str | None:
-        """Tell a session's title: the text that its state has at `key`, `None` where it has no text there."""
+        """The title of a session: the text in its state at `key`; `None` if there is no text."""
         title = session.state.get(key)
         return title if isinstance(title, str) and title else None

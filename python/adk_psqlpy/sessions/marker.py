@@ -1,6 +1,6 @@
-"""The objects that ADK works on, and their marker: which version of the stored session one holds.
+"""ADK's session objects, and the marker that says which version of the stored session an object holds.
 
-ADK keeps a service's marker in a private attribute of the session, which copies and pickles take along.
+ADK keeps a service's marker in a private attribute of the session, which is copied and pickled with it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from google.adk.sessions.state import State
 from adk_psqlpy import _native
 from adk_psqlpy.sessions.stored import StoredSession, Version
 
-# The first character of a marker that names more than revision and create_time. Older processes of this
-# package read what stands before an @ as the revision: to them such a marker is another service's.
+# The first character of a marker that names more than revision and create_time. Older versions of this
+# package read the text before an @ as the revision. They take a marker with this character for that of
+# another service.
 _FULL = "@"
 
 
@@ -30,7 +31,7 @@ def session_of(stored: StoredSession) -> Session:
 
 
 def version_of(stored: StoredSession) -> Version:
-    """The version that was read; its event is the last of those that came along."""
+    """The version that was read. Its event is the last one that was read with it."""
     last = stored.events[-1].id if stored.events else None
     return Version(stored.revision, stored.create_time, stored.update_time, last)
 
@@ -38,12 +39,12 @@ def version_of(stored: StoredSession) -> Version:
 def marker(version: Version) -> str:
     """The text for `Session._storage_update_marker`."""
     updated = "" if version.update_time is None else repr(version.update_time)
-    # The id is last: it may hold any character.
+    # The id comes last, since it may hold any character.
     return f"{_FULL}{version.revision}@{version.create_time!r}@{updated}@{version.last_event_id or ''}"
 
 
 def marked(session: Session) -> Version | None:
-    """The version an object carries; `None` where it has no marker, or one of another service's."""
+    """The version that an object carries; `None` if it has no marker, or that of another service."""
     text = session._storage_update_marker or ""
     full = text.startswith(_FULL)
     revision, *further = text.removeprefix(_FULL).split("@", 3)
@@ -56,7 +57,7 @@ def marked(session: Session) -> Version | None:
 
 
 def show(stored: StoredSession, session: Session) -> None:
-    """Give an object the state and the version that are stored; `temp:` keys of its state stay."""
+    """Put the stored state and version into an object. `temp:` keys of its state stay."""
     temporary = {key: value for key, value in session.state.items() if key.startswith(State.TEMP_PREFIX)}
     session.state.clear()
     session.state.update(stored.state | temporary)

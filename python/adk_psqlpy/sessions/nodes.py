@@ -1,4 +1,4 @@
-"""Which node of a Citus cluster has a user's rows, so that appends to one node travel together."""
+"""Finding the node of a Citus cluster that has a user's rows, to send appends to one node together."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from adk_psqlpy.telemetry import Telemetry
 
 logger = logging.getLogger("adk_psqlpy.sessions.nodes")
 
-# Shards move when a cluster is rebalanced. A group that is sent to the old node is still stored, more slowly.
+# Shards move when a cluster is rebalanced. A group that is sent to the old node is still stored, but slower.
 _FRESH_SEC: Final = 600.0
 _REMEMBERED: Final = 100_000
 _AT_ONCE: Final = 1_000
 
 
 class Nodes:
-    """What one event loop knows about where users are. Nobody waits for a look-up."""
+    """The known nodes of users, for one event loop. Nobody waits for a look-up."""
 
     def __init__(self, lanes: Lanes, sql: DelegatedStatements) -> None:
         """Ask by `lanes`."""
@@ -38,7 +38,9 @@ class Nodes:
         self._asking: asyncio.Task[None] | None = None
 
     def of(self, user_id: str) -> int | None:
-        """The user's node; `None` where it is not known yet, and is asked for in the background."""
+        """The user's node. If it is not known yet, the result is `None`, and it is looked up in the
+        background.
+        """
         if time.monotonic() - self._since > _FRESH_SEC or len(self._known) > _REMEMBERED:
             self._known = {}
             self._since = time.monotonic()
@@ -66,7 +68,7 @@ class Nodes:
                     zip(users, ((int(group), int(shard)) for group, shard in rows), strict=True)
                 )
         except Error as error:
-            # Appends go one by one until it is known.
+            # Appends are sent one by one until the node is known.
             self._wanted = {}
             logger.debug("the nodes of users were not found: %s", error)
         finally:
@@ -74,7 +76,7 @@ class Nodes:
 
 
 class Queues:
-    """The queues of appends of one event loop: one, or one for each node of a cluster."""
+    """The queues of appends in one event loop: a single one, or one for each node of a cluster."""
 
     def __init__(self, lanes: Lanes, sql: Statements, telemetry: Telemetry) -> None:
         """Send by `lanes`; tell `telemetry` how large the groups are."""
@@ -84,7 +86,7 @@ class Queues:
         self._queues: dict[int | None, AppendGroups] = {}
 
     def of(self, user_id: str) -> AppendGroups | None:
-        """The queue of the user's node; `None` where the node is not known yet."""
+        """The queue of the user's node; `None` if the node is not known yet."""
         node = None
         if self._nodes is not None and (node := self._nodes.of(user_id)) is None:
             return None

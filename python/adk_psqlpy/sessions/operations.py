@@ -1,4 +1,4 @@
-"""What each operation of a store begins and ends with: settings, checks, and statements that are sent."""
+"""The base of all operations of a store: its settings, the checks of keys, and sending statements."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Operations:
         self.before_append = before_append
         self._values = Values(seal)
         self._pages = self._pages_of(self._sql)
-        # What is kept would be readable without its key, and for longer than the seal remembers that.
+        # Kept events would be readable without their key, and for longer than the seal remembers it.
         kept_bytes = arguments.history_cache_bytes(history_cache_bytes)
         self._histories = Histories(0 if seal is not None else kept_bytes)
         self._kept_reads = KeptReads(
@@ -96,7 +96,7 @@ class Operations:
         """Use the statements of distributed tables from now on."""
         self._sql = sql
         self._pages = self._pages_of(sql)
-        # What is kept is compared by where rows lie on one server, and a shard may move to another.
+        # Kept histories are compared by the places of rows on one server, and a shard may move to another.
         self._histories = Histories(0)
         self._queues.clear()
 
@@ -120,13 +120,13 @@ class Operations:
         return await self._explained(self._lanes.fetch(sql, parameters, decoders, kind=kind, repeat=repeat))
 
     async def _explained(self, statement: Awaitable[_T]) -> _T:
-        """Say so where a statement failed because the tables are missing."""
+        """Run a statement, and explain its failure if the tables are missing."""
         try:
             return await statement
         except (OperationTimeoutError, PoolTimeoutError):
             raise
         except Error as error:
-            # The driver tells causes apart by translatable text only, so the likely one is looked up.
+            # The driver's errors differ only in translatable text, so the likely cause is looked up.
             if not await self._tables_present():
                 raise DatabaseError(
                     f"there is no table {self.tables.sessions} on the search path of this connection: "
@@ -138,7 +138,7 @@ class Operations:
         try:
             rows = await self._lanes.fetch(self._sql.tables_present, [self.tables.sessions], kind="read")
         except Error:
-            # The server cannot be asked; whatever failed before says more.
+            # The server cannot be asked; the first failure says more.
             return True
         return bool(rows[0][0])
 

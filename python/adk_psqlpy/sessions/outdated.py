@@ -1,4 +1,4 @@
-"""Appends to a session that others have changed: noticed, explained, or merged."""
+"""Appends to a session that others have changed: noticing, explaining and merging them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _STALE: Final = (
 
 
 async def expected_version(store: PsqlpyADKStore, session: Session, *, merge: bool) -> Version:
-    """Tell which version the object was loaded at, or last brought to by an append.
+    """Tell the version at which the object was loaded, or to which an append brought it.
 
-    An object that was made by hand has none; it counts as current if its last event is the stored one's
-    or its time is not behind, as in ADK's database service. With `merge`, any history may be behind.
+    An object that was made by hand carries no version. As in ADK's database service, it counts as current if
+    its last event is the stored one or its time is not behind. With `merge`, it may be behind.
 
     Raises:
         SessionNotFoundError: the session is not stored (any more).

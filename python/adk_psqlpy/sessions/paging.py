@@ -1,4 +1,4 @@
-"""Reading sessions that are too large for one answer of PostgreSQL: 1 GB, whatever its memory."""
+"""Reading sessions that are too large for one answer of PostgreSQL, which is limited to 1 GB."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Read = Callable[[str, list[Any], Decoders], Awaitable[list[Row]]]
 Decode = Callable[[Key, list[Row], str], Awaitable[list[Event]]]
 
 PAGE_BYTES: Final = 64 << 20
-"""What one statement brings, and up to one event more."""
+"""How much one statement brings, plus up to one event."""
 
 LARGE_BYTES: Final = 256 << 20
-"""A session that was this large is paged from then on, which takes less memory on both sides."""
+"""A session that was this large is read in pages from then on, which takes less memory on both sides."""
 
 _ATTEMPTS: Final = 3
 HEAD: Final = 7
@@ -31,14 +31,14 @@ _REMEMBERED: Final = 1_000
 
 
 class Pages:
-    """Reads a session in one statement as long as that works, else a page of events at a time.
+    """Reads a session in one statement if that works, else page by page.
 
-    What is read is the session at one revision, as in a single statement: events are only ever added, at
-    higher revisions, or deleted with their session. So the session's row comes first, then its events up to
-    that revision. If a page lacks events, or comes from a session made anew, the read begins again.
+    The result is the session at one revision, as from a single statement. Events are only added, at higher
+    revisions, or deleted with their session. So the session's row is read first, then its events up to that
+    revision. If a page lacks events, or comes from a session that was made anew, the read begins again.
 
-    A plain read costs nothing more. Asking for the size in the same statement took 10% of a read of 1,000
-    events and a third of one without any, so it is asked after a read has failed.
+    A plain read costs nothing more: the size is asked only after a read has failed. Asking for it in the same
+    statement took 10% of a read of 1,000 events, and a third of a read without events.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Pages:
         page_bytes: int = PAGE_BYTES,
         large_bytes: int = LARGE_BYTES,
     ) -> None:
-        """Read by `read(sql, parameters, decoders)`; `ask` does the same, and tries only once.
+        """Read by `read(sql, parameters, decoders)`. `ask` does the same, and tries only once.
 
         `decode(key, chunks, place)` makes events of the chunks of an answer.
         """
@@ -98,11 +98,11 @@ class Pages:
         return head, await self._decode(key, chunks, place)
 
     async def _too_large(self, key: Key, which: str, parameters: list[Any]) -> bool:
-        """Whether it is the size that a read failed for."""
+        """Whether a read failed because of its size."""
         try:
             pages = await self._pages(self._ask, key, which, parameters, 2**63 - 1)
         except Error:
-            # The server cannot be asked; whatever failed before says more.
+            # The server cannot be asked; the first failure says more.
             return False
         if len(pages) < 2:
             return False
@@ -143,7 +143,7 @@ class Pages:
     async def _events(
         self, key: Key, pages: list[Row], which: str, parameters: list[Any], create_time: float, place: str
     ) -> list[Event] | None:
-        """The events of the pages; `None` where they are not all there any more."""
+        """The events of the pages; `None` if some are not there any more."""
         events: list[Event] = []
         timed = which in ("after", "newest_after")
         sql = self._sql.get_session(events="page_after" if timed else "page")
@@ -160,6 +160,6 @@ class Pages:
 
 
 def _taken_apart(rows: list[Row]) -> tuple[Row, list[Row]]:
-    """The session's row, as far as it is the session's, and the arrays of the chunks in their order."""
+    """The columns of the session itself, and the arrays of the chunks in their order."""
     rows.sort(key=itemgetter(0))
     return rows[0][:HEAD], [row[HEAD:] for row in rows if row[HEAD:]]

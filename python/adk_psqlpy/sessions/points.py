@@ -1,4 +1,4 @@
-"""Points of a session: which one is meant, and what is said where there is none."""
+"""Points of a session: finding out which one is meant, and the errors if there is no such point."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from adk_psqlpy.sql.travel import PointKind
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A point of a session, as `sql.travel` takes it: a kind and the parameter of that kind."""
+    """A point of a session in the form of `sql.travel`: a kind, and a parameter of that kind."""
 
     kind: PointKind
     parameters: tuple[Any, ...]
     text: str
-    """How it is called in an error."""
+    """Its name in errors."""
 
 
 def point(
@@ -31,7 +31,7 @@ def point(
     before_invocation_id: str | None,
     key_length: int,
 ) -> Point:
-    """The point that one of the three arguments means; none of them means the session as it is.
+    """Make a point of one of the three arguments. Without any of them, the point is the session as it is.
 
     Raises:
         ValueError: more than one is given, or one is not of its type.
@@ -60,7 +60,7 @@ def point(
 
 
 def _as_stored(text: str) -> str:
-    """A text with the escapes that it has in a column."""
+    """The text with the escapes that it has in a column."""
     encoded = _native.encode_json(text)
     if encoded is None:
         raise ValueError(f"{text!r} has no JSON form")
@@ -70,11 +70,11 @@ def _as_stored(text: str) -> str:
 def check_point(
     wanted: Point, place: str, revision: int, found: int | None, unknown: bool | None, missing: int | None
 ) -> None:
-    """Refuse what `sql.travel` found no point for, or no state.
+    """Raise an error if `sql.travel` found no point, or no state.
 
     Raises:
         NoSuchPointError: the session has no such point.
-        UnknownStateError: the state there cannot be told.
+        UnknownStateError: the state there is not known.
     """
     if found is None:
         newest = f" (its newest is seq {revision})" if wanted.kind == "seq" else ""

@@ -1,4 +1,4 @@
-"""Search in what was said in conversations."""
+"""Searching the text of conversations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from adk_psqlpy.sql.tables import Tables
 
 Window = timedelta | tuple[float | None, float | None] | None
 Progress = Callable[[int], None]
-"""Called with how many events have been looked at so far."""
+"""Called with the number of events that were looked at so far."""
 
 _FOUND: Final[Decoders] = dict.fromkeys(EVENT_ARRAYS, binary.raw)
 _SESSIONS: Final = ("varchar", "varchar", "varchar", "timestamptz", "bigint", "bigint")
@@ -43,7 +43,7 @@ _PAUSE_SEC: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class FoundEvent:
-    """An event that a search has found, where it stands, and how well it fits: more is better."""
+    """An event that a search has found, its place, and its score. A higher score is better."""
 
     user_id: str
     session_id: str
@@ -53,7 +53,7 @@ class FoundEvent:
 
 
 class EventSearch:
-    """Search over one store's events, where its tables have been made for it."""
+    """Search over one store's events, if its tables were made for it."""
 
     def __init__(self, tables: Tables, key_length: int, lanes: Lanes, recorded: Callable[[], Any]) -> None:
         """`recorded` gives what `adk_metadata` says."""
@@ -80,21 +80,21 @@ class EventSearch:
             if wanted is not True and there != language:
                 raise ValueError(
                     f"event_search was made with the language {there!r}, not {language!r}: "
-                    "create_tables(event_search=False) takes it away, so that it can be made anew"
+                    "create_tables(event_search=False) removes it, so that it can be made anew"
                 )
             return False
         known = await self._lanes.fetch(
             self._sql.knows_language, [*split("event_search", language)], repeat=Repeat.READ
         )
         if not known[0][0]:
-            raise ValueError(f"event_search {language!r} is no text search configuration of this database")
+            raise ValueError(f"event_search {language!r} is not a text search configuration of this database")
         await self._lanes.batch(create_event_search(self._sql.tables, self._key_length, language))
         return True
 
     async def search(
         self, app_name: str, user_id: str | None, query: str, limit: int, window: Window
     ) -> list[FoundEvent]:
-        """Give words to what lacks them, then find events; arguments were looked at before."""
+        """Index events that are not indexed yet, then find events. The arguments were checked before."""
         language = await self._language()
         wanted = terms(query[:LONGEST_QUERY])
         since, until = _bounds(window)
@@ -121,7 +121,7 @@ class EventSearch:
         return [FoundEvent(*each) for each in zip(users, sessions, seqs, scores, events, strict=True)]
 
     async def index(self, app_name: str | None, progress: Progress | None) -> int:
-        """Give words to all events that lack them; how many were looked at."""
+        """Index all events that are not indexed yet, and return their number."""
         return await self._catch_up(await self._language(), app_name, None, progress)
 
     async def _language(self) -> str:
@@ -130,14 +130,14 @@ class EventSearch:
         if language is None:
             raise NotSupportedError(
                 "the tables are not made for a search in conversations: "
-                "call `await store.create_tables(event_search=True)` once, as a role that may make tables"
+                "call `await store.create_tables(event_search=True)` once, with a role that may make tables"
             )
         return ".".join(f'"{part}"' for part in split("event_search", language) if part)
 
     async def _catch_up(
         self, language: str, app_name: str | None, user_id: str | None, progress: Progress | None
     ) -> int:
-        """Portion after portion. Others may do the same at once: each event gets its words once."""
+        """Index portion after portion. Others may do the same at once: each event is indexed once."""
         scope = [each for each in (app_name, user_id) if each is not None]
         sql = self._sql.portion(app=app_name is not None, user=user_id is not None)
         done = idle = 0
@@ -154,7 +154,7 @@ class EventSearch:
                 progress(done)
             idle = 0 if moved else idle + 1
             if idle >= _ATTEMPTS:
-                return done  # somebody else is at it, and has been for long
+                return done  # somebody else has been indexing for long
             if idle:
                 await asyncio.sleep(_PAUSE_SEC)
 
@@ -168,7 +168,7 @@ class EventSearch:
             )
 
     async def _give_words(self, language: str, rows: list[Row]) -> bool:
-        """Store the words of a portion; whether a mark was moved."""
+        """Store the words of a portion, and return whether a mark was moved."""
         sessions: list[list[bytes | None]] = []
         events: list[list[bytes | None]] = []
         began = time.monotonic()
@@ -184,10 +184,10 @@ class EventSearch:
                 found = words(said or "").encode()
                 events.append([*key, identity.encode(), _bigint(seq), version.encode(), found])
                 if time.monotonic() - began > _PAUSE_SEC:
-                    await asyncio.sleep(0)  # long texts: let others have the event loop
+                    await asyncio.sleep(0)  # the texts are long: let other tasks run
                     began = time.monotonic()
         given = [*binary.arrays(_SESSIONS, sessions), *binary.arrays(_EVENTS, events)]
-        # What was done cannot be done twice, so it may be repeated at any time.
+        # It has no effect a second time, so it may be repeated at any time.
         ((_, marks),) = await self._lanes.fetch(
             self._sql.give_words, [language, *given], repeat=Repeat.AFTER_FAILURE
         )
@@ -207,7 +207,7 @@ def refuse_search_of_sealed(seal: Seal | None, index: str | None = None) -> None
         )
     if seal is not None:
         raise NotSupportedError(
-            "a store with a seal has no search over events: their words would stand beside them in plain text"
+            "a store with a seal has no search over events: their words would be stored in plain text"
         )
 
 
@@ -221,16 +221,17 @@ def _texts(values: list[str]) -> Any:
 
 
 def _bounds(window: Window) -> tuple[bytes | None, bytes | None]:
-    """The first moment of a window and the one that ends it, as timestamptz; `None` where it is open.
+    """The bounds of a window as timestamptz: the first moment, and the first one after it; `None` if it is
+    open.
 
     Raises:
-        ValueError: it is no window.
+        ValueError: it is not a window.
     """
     if window is None:
         return None, None
     if isinstance(window, timedelta):
         if window <= timedelta(0):
-            raise ValueError(f"window must be more than nothing, not {window!r}")
+            raise ValueError(f"window must be more than zero, not {window!r}")
         window = (time.time() - window.total_seconds(), None)
     if not isinstance(window, tuple) or len(window) != 2:
         raise ValueError(

@@ -43,15 +43,15 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
 
     Args:
         store: the tables to use.
-        stale_policy: what becomes of an append to a session that others have appended to since it was loaded.
-            `"raise"`, ADK's contract: `StaleSessionError`, so that an answer to an outdated history is not
-            stored. `"merge"`: the event is stored after theirs, and the object gets the events and the state
-            that it had missed. For writers that do not depend on what they have read, such as several
-            messages of one user at once.
+        stale_policy: what happens to an append if others have appended since the session was loaded.
+            `"raise"` is ADK's contract: `StaleSessionError` is raised, so that an answer to an outdated
+            history is not stored. With `"merge"` the event is stored after theirs, and the object gets the
+            events and the state that it had missed. That is for writers that do not depend on what they have
+            read, such as several messages of one user at once.
 
     Every method raises `ValueError` for arguments that cannot be stored, before anything is sent, and
-    `psqlpy.exceptions.Error` for what goes wrong between here and the server. ADK's `StaleSessionError` and
-    `SessionNotFoundError` are `ValueError`s too: catch them first.
+    `psqlpy.exceptions.Error` for errors of the connection and of the server. ADK's `StaleSessionError` and
+    `SessionNotFoundError` are `ValueError`s, too: catch them first.
     """
 
     def __init__(self, store: PsqlpyADKStore, *, stale_policy: Literal["raise", "merge"] = "raise") -> None:
@@ -66,8 +66,8 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
         self.travel = Travel(store)
         self.listing = Listing(store)
         self.stale_policy = stale_policy
-        # One append of a session at a time: agents that run in parallel share one session object, and each
-        # append needs the revision that the one before it left there.
+        # Appends to a session run one at a time: agents that run in parallel share one session object, and
+        # each append needs the revision that the one before has put there.
         self._appending: WeakValueDictionary[tuple[int, str, str, str], asyncio.Lock] = WeakValueDictionary()
 
     @override
@@ -79,10 +79,10 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
         state: dict[str, Any] | None = None,
         session_id: str | None = None,
     ) -> Session:
-        """Create a session; white space around a given id is dropped, and an id is made where none is left.
+        """Create a session. White space around a given id is removed; if nothing is left, an id is made.
 
         Raises:
-            AlreadyExistsError: the user has a session of this id in this app.
+            AlreadyExistsError: the user has a session with this id in this app.
         """
         session_id = (_stripped(session_id) if session_id is not None else None) or str(uuid.uuid4())
         stored = await self.store.create_session(app_name, user_id, session_id, state)
@@ -101,9 +101,9 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
     ) -> Session | None:
         """Read a session with its events in the order of their appends; `None` where there is none.
 
-        `config.num_recent_events` keeps the newest n (0: none), `config.after_timestamp` those at or after a
-        time; with both, the newest n of the latter. A `CompactedSessionConfig` leaves out what compactions
-        cover. A `ReplicaSessionConfig` reads on the replica, within a bound on how old that may be.
+        `config.num_recent_events` selects the newest n events (0: none), `config.after_timestamp` those at or
+        after a time. With both, these are the newest n of the latter. A `CompactedSessionConfig` leaves out
+        events that compactions cover. A `ReplicaSessionConfig` reads on the replica if that is recent enough.
         """
         require("config", config, GetSessionConfig, optional=True)
         if isinstance(config, CompactedSessionConfig):
@@ -134,23 +134,23 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
         waiting: bool | None = None,
         newest_first: bool = False,
     ) -> ListSessionsResponse:
-        """List sessions without events, the one updated longest ago first.
+        """List sessions without events, least recently updated first.
 
-        Everything but app and user is beyond ADK's contract.
+        All arguments but app and user are beyond ADK's contract.
 
         Args:
-            app_name: whose sessions.
-            user_id: only this user's.
-            limit: at most so many.
-            after: the last session of one page gives the page that follows. A session that is updated
-            meanwhile
-                moves to the end, so paging to the end meets every session at least once; with `newest_first`
-                it moves to the beginning, and no session that was not updated is missed or met twice.
-            state: only sessions whose own state contains this, as `@>` says: `{"status": "open"}`.
+            app_name: list sessions of this app.
+            user_id: only sessions of this user.
+            limit: the most sessions to list.
+            after: the last session of a page, to get the page that follows. A session that is updated
+            meanwhile moves to the end, so paging to the end gives every session at least once. With
+            `newest_first` it moves to the beginning; sessions that are not updated are given exactly once.
+            state: only sessions whose own state contains this (`@>`): `{"status": "open"}`.
             updated_from: only those last updated at or after a time (seconds since the Unix epoch).
             updated_before: only those last updated before a time.
-            waiting: only those with a call that waits for an answer (`list_paused`), or only the others.
-            newest_first: the other way round.
+            waiting: `True` for sessions with a call that waits for an answer (`list_paused`), `False` for the
+                others.
+            newest_first: list most recently updated first.
 
         Raises:
             ValueError: an argument is not of its type, or `state` has keys of `app:` or `user:`.
@@ -166,32 +166,33 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
 
     @override
     async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
-        """Delete a session and its events; no error where there is none. Shared state stays."""
+        """Delete a session and its events. Shared state stays. It is no error if there is no such session."""
         await self.store.delete_session(app_name, user_id, _stripped(session_id))
 
     @override
     async def get_user_state(self, *, app_name: str, user_id: str) -> dict[str, Any]:
-        """The user's state, keys without `user:`; empty where nothing was stored."""
+        """The user's state, with keys without `user:`; empty if nothing was stored."""
         return await self.store.get_user_state(app_name, user_id)
 
     @override
     async def append_event(self, session: Session, event: Event) -> Event:
         """Append an event to the stored session and to the object, and apply its state delta to both.
 
-        A partial event is returned as it is. In the event of a rewind (`Runner.rewind_async`), the delta of
-        the session's own state is made anew: ADK's knows nothing of the state that the session was created
-        with, and of changes without an event. `temp:` keys reach the object's state only. An event that the
-        session holds already, equal in all fields, is accepted once more and changes nothing: so an append
-        whose answer was lost can be repeated. Where the store has a `before_append`, what it gives is stored,
-        put into the object and returned; an event that it drops is returned as it is, and changes nothing.
+        A partial event is returned unchanged and not stored. For the event of a rewind
+        (`Runner.rewind_async`), the delta of the session's own state is computed anew: ADK's delta does not
+        consider the state at creation, and changes without an event. `temp:` keys go only into the object's
+        state. If the session already has an event that is equal in all fields, nothing is changed, so an
+        append whose answer was lost can be repeated. If the store has a `before_append`, the event that it
+        returns is stored, put into the object and returned. An event that it drops is returned unchanged and
+        not stored.
 
         Raises:
             ValueError: a field of the session or event is of the wrong type, or too long; nothing was sent.
             SessionNotFoundError: the session is not stored (any more).
-            StaleSessionError: somebody appended since the object was loaded (with `stale_policy="merge"`:
-                the session was deleted and made again); nothing was written.
-            AlreadyExistsError: the session holds another event of this id.
-            UnknownStateError: the event is of a rewind, and the state that it goes back to is not known.
+            StaleSessionError: somebody has appended since the object was loaded (with `stale_policy="merge"`:
+                the session was deleted and made again). Nothing was written.
+            AlreadyExistsError: the session has another event with this id.
+            UnknownStateError: the event is that of a rewind, and the state that it goes back to is not known.
         """
         require("session", session, Session)
         require_fields(session)
@@ -236,19 +237,20 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
         limit: int = 10,
         window: Window = None,
     ) -> list[FoundEvent]:
-        """Find events by what was said in them, the best first.
+        """Find events by their text, best first.
 
-        The query is read as that of the memory service: any of its words counts, "words in quotes" are found
-        one behind the other only, and a word behind a minus excludes events. What is searched is the text of
-        events, without thoughts. Events of deleted sessions, and text that SQL has edited, are not found.
+        The query is read as in the memory service: one matching word is enough, "words in quotes" match only
+        next to each other in this order, and a word after a minus excludes events. The text of events is
+        searched, without thoughts. Events of deleted sessions are not found, and neither is text that was
+        removed with SQL.
 
         Args:
-            app_name: whose conversations.
-            user_id: of which user; `None`: of all.
-            query: what is looked for; one without words finds nothing.
-            limit: how many at most, up to 1,000.
-            window: of which time: a timedelta, up to now, or `(since, until)` in seconds since the Unix
-                epoch, the first included, `None` for no bound.
+            app_name: search conversations of this app.
+            user_id: search those of this user; `None`: of all users.
+            query: what to look for. A query without words finds nothing.
+            limit: the most events to return, up to 1,000.
+            window: search events of this time: a timedelta up to now, or `(since, until)` in seconds since
+                the Unix epoch. `since` is included, `until` is not; `None` is no bound.
 
         Raises:
             psqlpy.exceptions.NotSupportedError: the tables were not made for it:
@@ -259,24 +261,25 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
     def follow(
         self, *, app_name: str, user_id: str, session_id: str, after: int | Session | Version | None = None
     ) -> Follower:
-        """Follow a session: `async for event in service.follow(...)` gives events as anybody appends them.
+        """Follow a session: `async for event in service.follow(...)` yields events as anybody appends them.
 
-        In order, none lost and none twice, through reconnects and failovers, until the session is deleted,
-        the store is closed or the consumer has enough: `async with` or `aclose()` end it. `follower.seq` is
-        the `seq` of the event given last, to go on from later. What is edited or removed with SQL behind
-        that place is not told of.
+        Events come in order, each exactly once, also through reconnects and failovers. Following ends when
+        the session is deleted or the store is closed, and by `async with` or `aclose()`. `follower.seq` is
+        the `seq` of the last event; use it to go on later. Events before that place that are edited or
+        removed with SQL are not reported.
 
         Args:
             app_name: of the session.
             user_id: of the session.
             session_id: of the session.
-            after: where to begin. A `seq`: with the event after it; 0 with the first. A session that this
-                service gave: after what it holds. `Follower.position` of an earlier follower: after that,
-                of that very session. `None`: with what is appended from now on, that is from `async with` or
-                the first `await`.
+            after: where to begin. A `seq` begins with the event after it; 0 begins with the first one. A
+                session that this service returned begins after the events that it holds. `Follower.position`
+                of an earlier follower goes on there, in exactly that session. `None` begins with events that
+                are appended from now on, that is, from `async with` or the first `await`.
 
         Raises:
-            ValueError: an identifier or `after` cannot be. While iterating: what `Follower.__anext__` says.
+            ValueError: an identifier or `after` is not possible. For errors while iterating, see
+                `Follower.__anext__`.
         """
         if isinstance(after, Session):
             seen = marked(after)
@@ -286,19 +289,19 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
         return self.store.follow(app_name, user_id, _stripped(session_id), after)
 
     async def refresh(self, session: Session, *, config: GetSessionConfig | None = None) -> Session:
-        """Bring a session object up to date in place, and give it back.
+        """Bring a session object up to date in place, and return it.
 
-        Afterwards it is as `get_session` with this `config` would give it: events, state, time of the last
-        update, and the marker by which appends tell whether they are stale. The object stays the same one, as
-        do its list of events and its dict of state. Its `temp:` keys are kept, as they are stored nowhere.
-        What the caller did to the object or to its events is gone: they are replaced.
+        Afterwards the object is as `get_session` with this `config` would return it: events, state, time of
+        the last update, and the marker by which appends notice that they are stale. The object, its list of
+        events and its dict of state stay the same Python objects. `temp:` keys are kept, since they are
+        stored nowhere. Changes that the caller made to the object or to its events are lost.
 
-        It costs what `get_session` costs: with kept histories, what is new. An append to the object that is
-        under way ends first.
+        It costs as much as `get_session`: with kept histories, only what is new. If an append to the object
+        is under way, it waits for that.
 
         Raises:
             ValueError: an argument or a field of the session is of the wrong type; nothing was sent.
-            SessionNotFoundError: the session is not stored (any more); the object is as it was.
+            SessionNotFoundError: the session is not stored (any more); the object is unchanged.
         """
         require("session", session, Session)
         require_fields(session)

@@ -1,4 +1,4 @@
-"""The plain operations on sessions, each one statement."""
+"""The plain operations on sessions, one statement each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SessionOperations(Operations):
     async def create_session(
         self, app_name: str, user_id: str, session_id: str, state: Mapping[str, Any] | None = None
     ) -> StoredSession | None:
-        """Store a new session; `None` where there is one with this id already (and nothing is changed)."""
+        """Store a new session; `None` if there is one with this id already. Nothing is changed then."""
         self._check_key(app_name, user_id, session_id)
         for name, value in (("app_name", app_name), ("user_id", user_id), ("session_id", session_id)):
             if not value:
@@ -42,7 +42,7 @@ class SessionOperations(Operations):
         check_state(own, delta.app, delta.user)
         self._state_sizes.look(key, own)
         micros = time.time_ns() // 1000
-        await self._made.ready()  # before the statement is chosen: distributed tables have their own
+        await self._made.ready()  # before the statement is chosen: distributed tables have other ones
         rows = await self._write(
             self._sql.create_session,
             [
@@ -76,12 +76,11 @@ class SessionOperations(Operations):
         limit: int | None = None,
         max_staleness_sec: float | None = None,
     ) -> StoredSession | None:
-        """Read a session with its events, oldest first; `None` where there is none.
+        """Read a session with its events, oldest first; `None` if there is none.
 
-        `after_timestamp` keeps the events at or after a time (seconds since the Unix epoch, compared to the
-        microsecond); `limit` keeps the newest ones of those; 0 reads no event at all. With
-        `max_staleness_sec` the replica may answer, where the configuration has one that is not further
-        behind.
+        `after_timestamp` selects the events at or after a time (seconds since the Unix epoch, compared to the
+        microsecond). `limit` selects the newest ones of those; 0 reads no event. With `max_staleness_sec` the
+        replica may answer, if the configuration has one that is not further behind.
         """
         self._check_key(app_name, user_id, session_id)
         which, parameters = arguments.which_events(after_timestamp, limit)
@@ -123,7 +122,7 @@ class SessionOperations(Operations):
     async def get_since(
         self, app_name: str, user_id: str, session_id: str, revision: int
     ) -> StoredSession | None:
-        """Read a session with the events appended after a revision; `None` where there is none."""
+        """Read a session with the events appended after a revision; `None` if there is none."""
         self._check_key(app_name, user_id, session_id)
         return await self._get_session(
             app_name, user_id, session_id, "since", [arguments.count("revision", revision)]
@@ -132,7 +131,7 @@ class SessionOperations(Operations):
     async def get_until(
         self, app_name: str, user_id: str, session_id: str, revision: int
     ) -> StoredSession | None:
-        """Read a session as it is, with the events up to a revision; `None` where there is none."""
+        """Read a session as it is now, but only with the events up to a revision; `None` if there is none."""
         self._check_key(app_name, user_id, session_id)
         return await self._get_session(
             app_name, user_id, session_id, "until", [arguments.count("revision", revision)]
@@ -147,7 +146,7 @@ class SessionOperations(Operations):
         limit: int | None = None,
         after: tuple[float, str, str] | None = None,
     ) -> list[StoredSession]:
-        """List sessions without their events, the one updated longest ago first; ties by user, then by id.
+        """List sessions without their events, least recently updated first; ties by user, then by id.
 
         `limit` is the size of a page; `after` is the `(update_time, user_id, id)` of the last session of the
         page before. `user_id=None` lists the sessions of all users.
@@ -186,9 +185,8 @@ class SessionOperations(Operations):
     ) -> int:
         """Merge a delta into the state without an event; `app:` and `user:` keys go to their scopes.
 
-        The session's own part of the delta is kept in `adk_state_log`, so that the state at any earlier point
-        can be told.
-        Gives the session's new revision, so whoever holds the session from before is stale.
+        The session's own part of the delta is kept in `adk_state_log`, so that the state at an earlier point
+        can be found. Returns the session's new revision. Whoever holds the session from before is then stale.
 
         Raises:
             SessionNotFoundError: there is no such session.
@@ -208,7 +206,7 @@ class SessionOperations(Operations):
 
     @observed("sessions")
     async def delete_session(self, app_name: str, user_id: str, session_id: str) -> bool:
-        """Delete a session and its events; whether it was there."""
+        """Delete a session and its events, and return whether it was there."""
         self._check_key(app_name, user_id, session_id)
         self._histories.discard((app_name, user_id, session_id))
         deleted = bool(
@@ -228,7 +226,9 @@ class SessionOperations(Operations):
         after_timestamp: float | None = None,
         limit: int | None = None,
     ) -> list[Event]:
-        """Read events of a session, oldest first; filters as in `get_session`; none for no such session."""
+        """Read events of a session, oldest first, with the filters of `get_session`; none if there is no such
+        session.
+        """
         session = await self.get_session(
             app_name, user_id, session_id, after_timestamp=after_timestamp, limit=limit
         )

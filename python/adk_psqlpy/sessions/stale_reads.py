@@ -7,13 +7,13 @@ from pydantic import Field
 
 
 class ReplicaSessionConfig(GetSessionConfig):
-    """Read the session on the replica, if that is not older than `max_staleness_sec`; else on the primary.
+    """Read the session on the replica if that is at most `max_staleness_sec` behind, else on the primary.
 
-    For those who only look: a page that shows a conversation, an evaluation, a report. `connections.replica`
-    compares positions in the WAL, so the bound holds. The session contains every write that this
-    configuration had finished before the read began. What other processes wrote may be missing for
-    `max_staleness_sec`. The object carries the revision that was read, so an append to an outdated one raises
-    `StaleSessionError`.
+    It is for readers that do not write: a page that shows a conversation, an evaluation, a report. The bound
+    is exact, because `connections.replica` compares positions in the WAL. The session contains every write
+    that this configuration had finished before the read began. Writes of other processes may be missing for
+    up to `max_staleness_sec`. The object carries the revision that was read, so an append to an outdated one
+    raises `StaleSessionError`.
 
     Without a replica (`PsqlpyConfig(replica=...)`) the primary is read.
 

@@ -1,4 +1,4 @@
-"""State deltas: what ADK's database service would store of them, split by scope."""
+"""Splitting state deltas by scope, and converting values as ADK's database service does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ScopedState:
 
 
 def scoped(delta: Mapping[str, Any], name: str = "state") -> ScopedState:
-    """Split a delta by the prefixes of its keys: `app:`, `user:`, none; `temp:` is left out.
+    """Split a delta by the prefixes of its keys: `app:`, `user:`, or none. `temp:` keys are left out.
 
     Values that are not JSON are converted as ADK's database service converts them
     (`google.adk.sessions._session_util`): datetimes, sets and pydantic models by pydantic, and what pydantic

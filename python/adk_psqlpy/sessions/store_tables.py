@@ -1,4 +1,4 @@
-"""The tables of a store: made, brought to the newest version, distributed."""
+"""Making the tables of a store, bringing them to the newest version, and distributing them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from adk_psqlpy.sql.views import Views
 
 
 class StoreTables:
-    """The tables of one store. What they are is recorded in `adk_metadata`."""
+    """The tables of one store. `adk_metadata` records their version and settings."""
 
     def __init__(
         self,
@@ -59,7 +59,8 @@ class StoreTables:
             lanes: what to send statements by.
             seal: the store's.
             on_first_use: whether `ready` makes the tables.
-            use: called with the statements of distributed tables, when it is known that these are.
+            use: called with the statements for distributed tables, once the tables are known to be
+                distributed.
         """
         self.tables = tables
         self.key_length = key_length
@@ -69,7 +70,8 @@ class StoreTables:
         self._wanted = on_first_use
         self._use = use
         self.search = EventSearch(tables, key_length, lanes, self.recorded)
-        # One task makes them while the others of its event loop wait; other loops take turns in the server.
+        # One task makes the tables while the others of its event loop wait. Other loops take turns in the
+        # server.
         self._making: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
     async def create(
@@ -132,7 +134,7 @@ class StoreTables:
         self._wanted = False
 
     async def _distribute(self, recorded: Mapping[str, str]) -> None:
-        """Distribute what is not distributed yet, and write through functions from now on."""
+        """Distribute tables that are not distributed yet, and write through functions from now on."""
         sql = DelegatedStatements(self.tables)
         if recorded.get("functions") != sql.version_of_functions:
             t = self.tables
@@ -141,7 +143,7 @@ class StoreTables:
         self._use(sql)
 
     async def ready(self) -> None:
-        """Make the tables on the first use, where that is wanted."""
+        """Make the tables on the first use, if that is wanted."""
         if not self._wanted:
             return
         async with self._making.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
@@ -154,12 +156,12 @@ class StoreTables:
         except Error as error:
             raise type(error)(
                 f"the indexes of {self.tables.sessions} were not changed to the set {index_set!r}: {error}. "
-                f"That takes the owner of the table, and within {LOCK_SEC} s a moment when no other "
-                "transaction holds it; create_tables() may be called again at any time"
+                f"Only the table's owner can do it, and no other transaction may hold it for longer than "
+                f"{LOCK_SEC} s; create_tables() may be called again at any time"
             ) from error
 
     async def _create_waiting_index(self) -> None:
-        """Make the index that finds calls that wait, while others read and write. Again is harmless.
+        """Make the index that finds waiting calls, while others read and write. It may be called again.
 
         Raises:
             psqlpy.exceptions.Error: the server did not let it be made, or an earlier attempt was cut off.
@@ -175,7 +177,7 @@ class StoreTables:
             )
 
     async def recorded(self) -> dict[str, str]:
-        """What `adk_metadata` says, after a look whether the tables are this store's."""
+        """Read `adk_metadata`, and check that the tables were made with this store's settings."""
         recorded: dict[str, str] = dict(await self._lanes.fetch(self._sql.metadata, [], repeat=Repeat.READ))
         given = made_with(self.tables, self.key_length)
         check_made_with(recorded, given, self.tables.metadata, "a session_table with another prefix")

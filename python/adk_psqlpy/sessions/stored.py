@@ -1,4 +1,4 @@
-"""What the store gives: a session as it is stored, and which state of it somebody has seen."""
+"""What the store returns: a stored session, and the version of it that somebody has seen."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class StoredSession:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """Which state of which session a writer has seen.
+    """The version of a session that a writer has seen.
 
-    A session that was deleted and made again under its id has another `create_time`, so that whoever holds
-    the old one is stale even where the revisions are the same.
+    A session that was deleted and made again has another `create_time`. So whoever holds the old one is
+    stale, even if the revisions are equal.
 
     After a failover that lost commits, others may bring a session back to a revision that a writer has seen
-    with another history. `update_time` and `last_event_id`, an event that the writer has seen, tell the two
-    apart; `None` is not compared.
+    with another history. `update_time` and `last_event_id` (an event that the writer has seen) distinguish
+    the two. `None` is not compared.
     """
 
     revision: int
@@ -46,7 +46,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class AppendOutcome:
-    """Why an append wrote nothing: what is stored, and the event's `seq` if it is among it."""
+    """Why an append wrote nothing: the stored version, and the event's `seq` if the event is stored."""
 
     version: Version
     seq: int | None

@@ -25,11 +25,11 @@ _SHARED = (State.APP_PREFIX, State.USER_PREFIX, State.TEMP_PREFIX)
 
 
 class TimeTravel:
-    """What `PsqlpySessionService` offers beyond ADK's contract, to go back in sessions.
+    """The methods of `PsqlpySessionService` beyond ADK's contract for going back in sessions.
 
-    Each method takes a `Session`, of which only the key is read, and the `create_time` it was loaded with: a
-    session that was made anew under the same id is another one. The point is named by one of three
-    arguments:
+    Each method takes a `Session`. Only its key is read, and the `create_time` with which it was loaded,
+    because a session that was made anew with the same id is another one. One of three arguments names the
+    point:
 
     - `at_event`: an event or its id. The point is after it.
     - `at_seq`: a revision. 0 is the session as it was created.
@@ -37,10 +37,10 @@ class TimeTravel:
 
     Without any of them, the point is the session as it is stored now.
 
-    State at a point is what the session was created with, and the deltas of its events and of
-    `update_session_state` up to there, as they are stored: an event that was edited with SQL counts as
-    edited. (A value that is no JSON is as the event holds it: bytes are base64 there.) Keys of `app:` and
-    `user:` have no history of one session, so they are shown as they are now.
+    The state at a point is the state at creation, plus the deltas of events and of `update_session_state` up
+    to there. Deltas are taken as they are stored, so an event that was edited with SQL counts as edited. (A
+    value that is not JSON is in the form that the event holds: bytes are base64.) `app:` and `user:` keys do
+    not belong to the history of one session, so they are shown as they are now.
     """
 
     store: PsqlpyADKStore
@@ -59,9 +59,9 @@ class TimeTravel:
     ) -> Session:
         """Make a new session of the history up to a point, with the state as it was there, and read it.
 
-        One statement makes the fork, in the server, or nothing. It sees the session at one moment, and
-        waits for no append. Events keep their ids and their `seq`. The fork stands on its own: whatever
-        becomes of the one session does not touch the other.
+        One statement in the server makes the whole fork or nothing. It sees the session at one moment, and
+        waits for no append. Events keep their ids and their `seq`. The two sessions are independent: changes
+        of one do not affect the other.
 
         With a seal the history goes through this process: one statement reads it, and one writes the fork,
         sealed for its new place. The history must fit into memory then.
@@ -69,19 +69,20 @@ class TimeTravel:
         Args:
             session: the session to fork.
             at_event, at_seq, before_invocation_id: the point; see the class.
-            session_id: the id of the fork; one is made where none is given.
-            artifacts: the artifact service, on the same `PsqlpyConfig`, whose artifacts of the session go
-                along, in the same statement: all versions but those that events after the point say they
-                saved. Bytes are not copied. References among the session's artifacts lead to the fork's.
-            config: which of the events the returned object holds. `GetSessionConfig(num_recent_events=0)`
-                saves reading the history back.
+            session_id: the id of the fork; by default, one is made.
+            artifacts: an artifact service on the same `PsqlpyConfig`. Its artifacts of the session are copied
+                in the same statement, except for versions that were saved by events after the point. Bytes
+                are not copied. References between artifacts of the session lead to the fork's artifacts.
+            config: which events the returned object holds. With `GetSessionConfig(num_recent_events=0)` the
+                history is not read back.
 
         Raises:
             SessionNotFoundError: the session is not stored, or was made anew since it was loaded.
             NoSuchPointError: the session has no such point.
-            UnknownStateError: the state there is not known: what the session was created with is not, or
+            UnknownStateError: the state there is not known, because the state at creation is not known or
                 changes since then are not recorded.
-            AlreadyExistsError: there is a session with this id, or (with `artifacts`) artifacts of one.
+            AlreadyExistsError: there is a session with the fork's id, or (with `artifacts`) artifacts of such
+                a session.
             ValueError: an argument is not of its type, more than one point is named, or `artifacts` is on
                 another configuration. Nothing was sent.
             psqlpy.exceptions.NotSupportedError: the store seals, and `artifacts` are to go along.
@@ -113,7 +114,8 @@ class TimeTravel:
         at_seq: int | None = None,
         before_invocation_id: str | None = None,
     ) -> dict[str, Any]:
-        """Tell the state at a point: the session's own keys as they were, those of app and user as they are.
+        """Return the state at a point: the session's own keys as they were, and those of app and user as they
+        are now.
 
         Raises:
             SessionNotFoundError: the session is not stored, or was made anew since it was loaded.
@@ -134,8 +136,8 @@ class TimeTravel:
     ) -> Session:
         """Read the session as it was at a point: its events up to there, and its state.
 
-        The object is for looking at. An append to it raises `StaleSessionError`, unless nothing came after
-        the point: to go on from there, fork.
+        The object is for reading. An append to it raises `StaleSessionError`, unless nothing came after the
+        point. To go on from there, make a fork.
 
         Raises:
             SessionNotFoundError: the session is not stored, or was made anew since it was loaded.
@@ -157,25 +159,27 @@ class TimeTravel:
         return earlier
 
     async def get_origin(self, session: Session) -> Fork | None:
-        """Tell which session this one was forked from, and where; `None` where it was not forked."""
+        """Return the session that this one was forked from, and the point; `None` if it was not forked."""
         key, _ = _loaded(session)
         return await self.travel.origin(key)
 
     async def list_forks(self, session: Session) -> list[Fork]:
-        """List the sessions that were forked from this one itself, oldest first; it may be gone."""
+        """List the direct forks of this session, oldest first. The session itself may be deleted."""
         key, _ = _loaded(session)
         return await self.travel.forks(key)
 
     @staticmethod
     def diff(a: Session, b: Session) -> SessionDiff:
-        """Compare two sessions as they are in memory: what both begin with, the other events, and state."""
+        """Compare two sessions as they are in memory: their common beginning, their other events, and their
+        state.
+        """
         return diff(a, b)
 
     async def _complete_rewind(self, session: Session, event: Event, expected: Version) -> None:
-        """Give the event of a rewind the delta that leads to the state as it was.
+        """Set the delta of a rewind's event, so that it restores the earlier state.
 
-        ADK computes the delta from events alone. As there, a key that came after the point is set to `None`,
-        and shared state stays. An invocation that is not stored is none of ours to go back to.
+        ADK computes the delta from events alone. As in ADK, keys that came after the point are set to `None`,
+        and shared state stays. If the invocation is not stored, ADK's delta stays as it is.
         """
         at = self.travel.point(before_invocation_id=event.actions.rewind_before_invocation_id)
         key = (session.app_name, session.user_id, session.id)
@@ -198,7 +202,7 @@ class TimeTravel:
 
 
 def _loaded(session: Session) -> tuple[Key, float | None]:
-    """Key and create_time that an object carries."""
+    """The key and the create_time that an object carries."""
     if not isinstance(session, Session):
         raise ValueError(f"session must be a Session, not {type(session).__name__}")
     version = marked(session)

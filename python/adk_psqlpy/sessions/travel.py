@@ -1,4 +1,4 @@
-"""Going back in stored sessions: the plain operations."""
+"""The plain operations for going back in stored sessions."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ Key = tuple[str, str, str]
 class Fork:
     """Where a session was forked from.
 
-    `session_id` is the fork, `origin_id` the session that it was made of, at its revision
-    `origin_revision`: the `seq` of the last event that the two have in common. `create_time` is when, in
-    seconds since the Unix epoch. `origin_exists` says whether the origin is still there; one of its id that
-    was made anew is another session.
+    `session_id` is the fork, `origin_id` the session that it was made from. `origin_revision` is the origin's
+    revision at the fork: the `seq` of the last event that the two have in common. `create_time` is the time
+    of the fork in seconds since the Unix epoch. `origin_exists` says whether the origin still exists; a
+    session that was made anew with its id does not count.
     """
 
     session_id: str
@@ -53,8 +53,8 @@ class Fork:
 class EarlierState:
     """A session's state at a point.
 
-    `state` has the session's own keys as they were, and those of app and user as they are now. `own` has the
-    session's own keys alone. `at` is the revision of the point, `revision` the session's now.
+    `state` has the session's own keys as they were, and those of app and user as they are now. `own` has only
+    the session's own keys. `at` is the revision of the point, `revision` the session's present one.
     """
 
     at: int
@@ -67,12 +67,12 @@ class EarlierState:
 class Travel:
     """Earlier points of the sessions of one store.
 
-    Where a method takes a `create_time`, the session must have been created then: another one that was made
-    under the same id is not there for it.
+    If a method gets a `create_time`, the session must have been created then. One that was made anew with the
+    same id does not count.
     """
 
     def __init__(self, store: PsqlpyADKStore) -> None:
-        """On the store's tables, by its connections."""
+        """Use the tables and connections of `store`."""
         self._store = store
         self._sql = TravelStatements(store.tables)
         self._sealed = None if store.seal is None else SealedTravel(store, store.seal)
@@ -85,7 +85,7 @@ class Travel:
         at_seq: int | None = None,
         before_invocation_id: str | None = None,
     ) -> Point:
-        """The point that the arguments mean; none of them means the session as it is.
+        """Make a point of one of the arguments. Without any of them, the point is the session as it is.
 
         Raises:
             ValueError: more than one is given, or one is not of its type.
@@ -94,7 +94,7 @@ class Travel:
 
     @observed("sessions")
     async def state_at(self, key: Key, at: Point, *, create_time: float | None = None) -> EarlierState:
-        """Tell the state at a point.
+        """Return the state at a point.
 
         Raises:
             SessionNotFoundError: there is no such session.
@@ -127,10 +127,10 @@ class Travel:
         create_time: float | None = None,
         artifacts: PsqlpyArtifactService | None = None,
     ) -> None:
-        """Make a session of this id, with the history up to a point and the state there.
+        """Make a session with this id, with the history up to a point and the state there.
 
-        With `artifacts`, an artifact service on the same configuration, also with the versions of the
-        session's artifacts that were there. All of it is one statement.
+        With `artifacts` (an artifact service on the same configuration), it also gets the versions of the
+        session's artifacts from before the point. All of this is one statement.
 
         Raises:
             SessionNotFoundError: there is no such session to fork.
@@ -206,14 +206,14 @@ class Travel:
 
     @observed("sessions")
     async def origin(self, key: Key) -> Fork | None:
-        """Tell where a session was forked from; `None` where it was not, or is not there."""
+        """Return where a session was forked from; `None` if it was not forked, or does not exist."""
         self._store._check_key(*key)
         rows = await self._store._read(self._sql.origin, list(key), _TIMES)
         return _fork(rows[0]) if rows else None
 
     @observed("sessions")
     async def forks(self, key: Key) -> list[Fork]:
-        """List the sessions that were forked from one of this id, oldest first."""
+        """List the sessions that were forked from the session with this id, oldest first."""
         self._store._check_key(*key)
         return [_fork(row) for row in await self._store._read(self._sql.forks, list(key), _TIMES)]
 
@@ -227,7 +227,7 @@ def _check(at: Point, place: str, revision: int | None, *found: Any) -> None:
 
 
 async def _tables(artifacts: PsqlpyArtifactService, store: PsqlpyADKStore) -> ArtifactTables:
-    """The tables of artifacts, made where they are missing."""
+    """The tables of artifacts. Missing ones are made."""
     if not isinstance(artifacts, PsqlpyArtifactService) or artifacts.config is not store.config:
         raise ValueError(
             "artifacts must be a PsqlpyArtifactService on the PsqlpyConfig of the session store: a fork is "
@@ -242,7 +242,7 @@ def _time(create_time: float | None) -> Any:
 
 
 def _uri(app_name: str, user_id: str, session_id: str) -> str:
-    """How the URI of each artifact of a session begins (`google.adk.artifacts.artifact_util`)."""
+    """The beginning of the URIs of a session's artifacts (`google.adk.artifacts.artifact_util`)."""
     return f"artifact://apps/{app_name}/users/{user_id}/sessions/{session_id}/artifacts/"
 
 

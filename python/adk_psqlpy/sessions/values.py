@@ -1,4 +1,4 @@
-"""Between rows and what they stand for: events and state, sealed where the store seals."""
+"""Turning rows into events and state, and back, sealed if the store seals."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Key = tuple[str, str, str]
 class Values:
     """Decodes and encodes for one store. Keys are app name, user id, session id.
 
-    Every method that reads raises `SealError` where a sealed value does not open, or the store has no seal;
-    it names session, event and column.
+    Every method that reads raises `SealError` if a sealed value cannot be opened, or if the store has no
+    seal. The error names session, event and column.
     """
 
     def __init__(self, seal: Seal | None) -> None:
@@ -101,5 +101,5 @@ class Values:
 
 
 def place_of(app_name: str, user_id: str, session_id: str) -> str:
-    """How messages name a session."""
+    """The name of a session in messages."""
     return f"session {session_id!r} of user {user_id!r} in app {app_name!r}"

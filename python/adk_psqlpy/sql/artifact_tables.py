@@ -2,12 +2,14 @@
 
 Six tables (names for `artifact_table="adk_artifacts"`), each key beginning with `app_name, user_id`:
 
-- `adk_artifacts`: a row a version: what it is, and the hash of its bytes.
-- `adk_artifact_names`: a row an artifact: how many versions were saved. Locking it hands out the next number.
-- `adk_artifact_contents`: a row for each distinct content of a user in an app: which blob holds those bytes.
-- `adk_artifact_blobs`: a row an upload, published or not. Deleting one deletes its chunks.
+- `adk_artifacts`: one row for each version, with its description and the hash of its bytes.
+- `adk_artifact_names`: one row for each artifact, with the number of versions saved. A save locks it to get
+  the next number.
+- `adk_artifact_contents`: one row for each distinct content of a user in an app, with the blob that holds its
+  bytes.
+- `adk_artifact_blobs`: one row for each upload, published or not. Deleting it deletes its chunks.
 - `adk_artifact_chunks`: the bytes.
-- `adk_artifact_metadata`: the schema version, and what the tables were made with.
+- `adk_artifact_metadata`: the schema version, and the settings that the tables were made with.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ class ArtifactTables:
 
     @property
     def by_user(self) -> list[str]:
-        """The tables that have a `user_id`, quoted; those that others refer to first."""
+        """The tables that have a `user_id`, quoted. Tables that others refer to come first."""
         return [self.names, self.artifacts, self.blobs, self.contents, self.chunks]
 
     @property
@@ -88,7 +90,7 @@ def _first_tables(t: ArtifactTables, key_length: int) -> str:
     """All six.
 
     A file name may be longer than an index entry (2,704 bytes), so keys hold its SHA-256. The bytes are
-    stored EXTERNAL: most artifacts are compressed formats, and pglz would look through every byte in vain.
+    stored EXTERNAL: most artifacts are compressed already, and pglz would read every byte for nothing.
     """
     key = f"varchar({key_length}) NOT NULL"
     return f"""
@@ -154,21 +156,21 @@ def _first_tables(t: ArtifactTables, key_length: int) -> str:
 
 
 MIGRATIONS: Final[tuple[Callable[[ArtifactTables, int], str], ...]] = (_first_tables,)
-"""In order; the first is version 1. Never change one that was released."""
+"""The migrations in order; the first one makes version 1. Never change one that was released."""
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 """The version that this package reads and writes."""
 
 
 def create_tables(tables: ArtifactTables, key_length: int) -> str:
-    """A batch that brings a database to `SCHEMA_VERSION`, whatever it is at (`sql.migrate`)."""
+    """A batch that brings a database of any version to `SCHEMA_VERSION` (`sql.migrate`)."""
     migrations = [migration(tables, key_length) for migration in MIGRATIONS]
     schemas = [] if tables.schema is None else [tables.schema]
     return migrate(tables.metadata, schemas, migrations, made_with(tables, key_length))
 
 
 def made_with(tables: ArtifactTables, key_length: int) -> dict[str, str]:
-    """What `adk_artifact_metadata` records beside the schema version."""
+    """The settings that `adk_artifact_metadata` records beside the schema version."""
     return {
         "artifact_table": tables.artifact_table.rpartition(".")[2],
         "key_length": str(key_length),

@@ -1,9 +1,9 @@
 """The statements of artifacts, each one round trip and atomic by itself.
 
-They keep to what `sql.statements` says, and take locks in one order: blob, content, artifact. A
-content is deleted only if its `uses` is what the statement's snapshot says, and every save that uses a
-content counts `uses` up in the statement that adds the version. So a save that comes in between is seen
-either by its version or by its count: bytes that a version needs cannot be collected.
+They follow the rules of `sql.statements`, and take locks in one order: blob, content, artifact. Every save
+that uses a content increments its `uses`, in the statement that adds the version. A content is deleted only
+if its `uses` is the same as in the statement's snapshot. So a save that comes in between is noticed, either
+by its version or by the count, and bytes that a version needs are never deleted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Final
 from adk_psqlpy.sql.artifact_tables import USER_SCOPE, ArtifactTables
 
 STALE_UPLOADS: Final = 8
-"""How many abandoned uploads one new upload clears away at most: some other save's garbage is not to be its wait."""
+"""The most abandoned uploads that a new upload clears away, so that a save does not wait long for the garbage
+of others.
+"""
 
 _KEY: Final = "app_name = $1 AND user_id = $2 AND session_id = $3 AND name_hash = $4"
 
@@ -24,8 +26,8 @@ _KEY: Final = "app_name = $1 AND user_id = $2 AND session_id = $3 AND name_hash 
 class ArtifactStatements:
     """The statements for one set of tables.
 
-    `$1 $2` are app and user throughout. Of an artifact, `$3 $4` are the session (`USER_SCOPE` for the user's
-    own) and the hash of the name; of a blob, `$3` is its id.
+    `$1 $2` are always app and user. For an artifact, `$3 $4` are the session (`USER_SCOPE` for the user's
+    own) and the hash of the name. For a blob, `$3` is its id.
     """
 
     tables: ArtifactTables
@@ -42,9 +44,9 @@ class ArtifactStatements:
         """What is recorded about the tables: keys and values."""
         return f"SELECT key, value FROM {self.tables.metadata}"
 
-    # Saving: each gives the new version, and writes all of it or nothing. `$5` the name as it was given, `$6`
-    # the time, `$7` MIME type, `$8` the part without its bytes, `$9` custom metadata, and where there are
-    # bytes, `$10` their hash, `$11` their size.
+    # Saving: each statement returns the new version, and writes all of it or nothing. `$5` the name as it was
+    # given, `$6` the time, `$7` MIME type, `$8` the part without its bytes, `$9` custom metadata, and where
+    # there are bytes, `$10` their hash, `$11` their size.
 
     @cached_property
     def save_reference(self) -> str:
@@ -56,7 +58,7 @@ class ArtifactStatements:
 
     @cached_property
     def save_one_chunk(self) -> str:
-        """`$12` a new blob id, `$13` the bytes: stored, unless the user has the same content already."""
+        """`$12` a new blob id, `$13` the bytes. They are stored unless the user has the same content already."""
         t = self.tables
         return f"""
         WITH c AS (
@@ -73,7 +75,7 @@ class ArtifactStatements:
 
     @cached_property
     def save_known(self) -> str:
-        """A content that is stored already. No row, and nothing written, where it is not."""
+        """For a content that is stored already. If it is not, nothing is written and there is no row."""
         return f"""
         WITH c AS (
             UPDATE {self.tables.contents} SET uses = uses + 1
@@ -85,9 +87,10 @@ class ArtifactStatements:
 
     @cached_property
     def save_uploaded(self) -> str:
-        """`$12` the blob that was uploaded: published, or dropped where the same content came in meanwhile.
+        """`$12` the blob that was uploaded. It is published, or dropped if the same content was stored
+        meanwhile.
 
-        No row, and nothing written, where the blob is not there any more.
+        If the blob does not exist any more, nothing is written and there is no row.
         """
         t = self.tables
         return f"""
@@ -108,14 +111,14 @@ class ArtifactStatements:
         """
 
     def _use_content(self, rows: str) -> str:
-        """Adds a content, or counts one more use of the equal one that is there: gives its blob."""
+        """Adds a content, or counts one more use of the equal one that is stored, and returns its blob."""
         return f"""INSERT INTO {self.tables.contents} AS stored (app_name, user_id, hash, blob_id, size, uses)
             {rows}
             ON CONFLICT (app_name, user_id, hash) DO UPDATE SET uses = stored.uses + 1
             RETURNING blob_id"""
 
     def _next_version(self, source: str) -> str:
-        """CTE `n`: the next number of this name, from 0. The row's lock is what makes racing saves take turns."""
+        """CTE `n`: the next number of this name, from 0. The lock of the row makes racing saves take turns."""
         return f"""n AS (
             INSERT INTO {self.tables.names} AS stored (app_name, user_id, session_id, name_hash, filename, versions)
             SELECT $1, $2, $3, $4::bytea, $5::text, 1 {source}
@@ -137,10 +140,10 @@ class ArtifactStatements:
 
     @cached_property
     def begin_upload(self) -> str:
-        """`$4` the time, `$5` before which an upload that was not published counts as abandoned.
+        """`$4` the time, `$5` the time before which an unpublished upload counts as abandoned.
 
-        Clears some of the user's abandoned uploads away. Those that another statement has locked are left. Again
-        is harmless.
+        It clears away some of the user's abandoned uploads, except for those that another statement has
+        locked. It may be repeated.
         """
         blobs = self.tables.blobs
         return f"""
@@ -158,10 +161,11 @@ class ArtifactStatements:
 
     @cached_property
     def upload_chunk(self) -> str:
-        """`$4` the chunk's number, `$5` its bytes. No row where the upload was cleared away. Again is harmless.
+        """`$4` the chunk's number, `$5` its bytes. There is no row if the upload was cleared away. It may be
+        repeated.
 
-        The lock holds whoever would delete the blob until this chunk is committed; the foreign key's cascade
-        then sees it.
+        Because of the lock, whoever deletes the blob waits until this chunk is committed. Then the foreign
+        key's cascade deletes the chunk, too.
         """
         t = self.tables
         return f"""
@@ -198,7 +202,7 @@ class ArtifactStatements:
 
     @cached_property
     def load_chunk(self) -> str:
-        """`$4` the chunk's number. No row where the blob was deleted."""
+        """`$4` the chunk's number. There is no row if the blob was deleted."""
         return f"""
         SELECT data FROM {self.tables.chunks}
         WHERE app_name = $1 AND user_id = $2 AND blob_id = $3 AND number = $4
@@ -206,7 +210,7 @@ class ArtifactStatements:
 
     @cached_property
     def list_names(self) -> str:
-        """`$3` a session (`USER_SCOPE` for none): whose each artifact is, and its name as last given."""
+        """`$3` a session (`USER_SCOPE` for none): the owner of each artifact, and its name as last given."""
         return f"""
         SELECT session_id, filename FROM {self.tables.names}
         WHERE app_name = $1 AND user_id = $2 AND session_id IN ('{USER_SCOPE}', $3)
@@ -240,8 +244,8 @@ class ArtifactStatements:
     def delete(self) -> str:
         """Deletes an artifact, its versions by the foreign key. No row where there was none.
 
-        Gives the hashes that its versions had, as an array, and how many versions came in while this waited:
-        the hashes of those are not among them, since a statement sees what was there when it began.
+        Returns the hashes of its versions as an array, and the number of versions that were added while this
+        waited. A statement does not see what was added after it began, so their hashes are not in the array.
         """
         t = self.tables
         return f"""
@@ -255,7 +259,7 @@ class ArtifactStatements:
 
     @cached_property
     def collect(self) -> str:
-        """`$3` hashes, NULL for all of the user's: deletes those contents that no version has.
+        """`$3` hashes, NULL for all of the user's contents: deletes those contents that no version has.
 
         Gives how many and how many bytes.
         """
@@ -295,7 +299,7 @@ class ArtifactStatements:
 
     @cached_property
     def clear_uploads(self) -> str:
-        """`$1` a time: deletes the uploads from before it that were not published; gives how many."""
+        """`$1` a time: deletes unpublished uploads from before it, and returns their number."""
         return f"""
         WITH d AS (DELETE FROM {self.tables.blobs} WHERE NOT published AND create_time < $1 RETURNING blob_id)
         SELECT count(*) FROM d

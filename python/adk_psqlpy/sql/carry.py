@@ -1,7 +1,7 @@
-"""The statements that carry whole sessions in and out: many at a time, within a transaction of the caller.
+"""The statements that carry whole sessions in and out, many at a time, within a transaction of the caller.
 
-Events come in by COPY, which takes no statement from here. COPY knows no ON CONFLICT: the session's row,
-inserted in the same transaction, is what keeps others from writing events under its key.
+Events come in by COPY, which needs no statement from here. COPY has no ON CONFLICT. But the session's row is
+inserted in the same transaction, and that keeps others from writing events with its key.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from adk_psqlpy.sql.tables import Tables
 BEGIN: Final = "BEGIN"
 COMMIT: Final = "COMMIT"
 BEGIN_READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-"""What follows sees one state of the database."""
+"""Begins a transaction that sees one state of the database."""
 
 CHUNK: Final = 128
-"""How many events a row of `events` covers, as in `sql.statements`."""
+"""How many values of `seq` a row of `events` covers, as in `sql.reading`."""
 
 EVENT_COLUMNS: Final = ("app_name", "user_id", "session_id", "seq", *(n for n, _ in _native.EVENT_COLUMNS))
-"""What COPY fills, in this order."""
+"""The columns that COPY fills, in this order."""
 
 _OWN: Final = tuple(name for name, _ in _native.EVENT_COLUMNS[: _native.OWN_ARRAYS])
 _RARE: Final = tuple(name for name, _ in _native.EVENT_COLUMNS[_native.OWN_ARRAYS :])
@@ -44,7 +44,8 @@ class CarryStatements:
     def insert_sessions(self) -> str:
         """An array each of states, create times, update times, revisions, and initial states (NULL: not known).
 
-        Gives the place in the arrays (from 1) of each that was not there before. A key may be in the arrays once.
+        Returns the place in the arrays (from 1) of each session that was not there before. A key may be in
+        the arrays only once.
         """
         return f"""
         WITH g AS MATERIALIZED (
@@ -62,17 +63,17 @@ class CarryStatements:
 
     @cached_property
     def set_revision(self) -> str:
-        """`$1 $2 $3` one session that this transaction inserted, `$4` its revision, which was not known then."""
+        """`$1 $2 $3` a session that this transaction inserted, `$4` its revision, which was not known then."""
         return f"UPDATE {self.tables.sessions} SET revision = $4 WHERE app_name = $1 AND user_id = $2 AND id = $3"
 
     @cached_property
     def withdraw_session(self) -> str:
-        """`$1 $2 $3` one session, which this transaction inserted: it and its events are gone again."""
+        """`$1 $2 $3` a session that this transaction inserted: deletes it and its events."""
         return f"DELETE FROM {self.tables.sessions} WHERE app_name = $1 AND user_id = $2 AND id = $3"
 
     @cached_property
     def insert_changes(self) -> str:
-        """An array each of revisions, deltas and times: what changed the state of sessions without an event."""
+        """Arrays of revisions, deltas and times: the changes of session state that have no event."""
         return f"""
         INSERT INTO {self.tables.state_log} (app_name, user_id, session_id, revision, delta, create_time)
         SELECT * FROM unnest($1::varchar[], $2::varchar[], $3::varchar[], $4::bigint[], $5::jsonb[], $6::timestamptz[])
@@ -97,11 +98,12 @@ class CarryStatements:
 
     @property
     def _sizes(self) -> str:
-        """How many events a session `s` has, the last `seq`, their bytes as they are stored, and how many changes
-        of its state came without one.
+        """Of a session `s`: the number of its events, the last `seq`, their stored bytes, and the number of
+        state changes without an event.
 
-        Compressed, that is: `pg_column_size` looks at no value that is kept apart. It tells a session with
-        images from one without, which is what decides how many are read at a time.
+        The bytes are the compressed ones, since `pg_column_size` does not read values that are stored apart.
+        They distinguish sessions with images from sessions without, which decides how many are read at a
+        time.
         """
         sizes = " + ".join(
             f'coalesce(pg_column_size(e."{name}"), 0)'

@@ -15,9 +15,9 @@ _VERSION_COLUMNS: Final = "v.version, v.create_time, v.part, v.custom_metadata, 
 
 @dataclass(frozen=True)
 class CarryArtifactStatements(ArtifactStatements):
-    """Those of the service, in which a save takes the version's number as its last parameter.
+    """The service's statements, but a save has the version's number as its last parameter.
 
-    A number that is taken fails the statement, so nothing of it is written: whoever comes second looks again.
+    If the number is taken, the statement fails and writes nothing. The second writer then looks again.
     """
 
     @cached_property
@@ -46,7 +46,7 @@ class CarryArtifactStatements(ArtifactStatements):
 
     @override
     def _next_version(self, source: str) -> str:
-        """CTE `n`: the number that is given. The next save gets one that is higher than all."""
+        """CTE `n`: the given number. The next save gets a number that is higher than all others."""
         return f"""n AS (
             INSERT INTO {self.tables.names} AS stored (app_name, user_id, session_id, name_hash, filename, versions)
             SELECT $1, $2, $3, $4::bytea, $5::text, {_NUMBER}::bigint + 1 {source}

@@ -1,4 +1,4 @@
-"""The statements that carry memories: reading them as they are, whatever their time of expiry."""
+"""The statements that carry memories. They read all memories, also expired ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CarryMemoryStatements:
     def known(self) -> str:
         """`$1 $2` app and user, `$3 $4` arrays of sessions and ids.
 
-        Place in the arrays of each that is there, then its columns; no content where it was deleted.
+        The place in the arrays of each memory that exists, then its columns. A deleted memory has no content.
         """
         return f"""
         SELECT k.place, {_COLUMNS}

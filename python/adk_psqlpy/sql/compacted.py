@@ -1,4 +1,4 @@
-"""Which events of a session a prompt needs, where compactions stand for the others."""
+"""Finding the events of a session that a prompt needs, if compactions replace the others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from adk_psqlpy.sql.pieces import events_until
 from adk_psqlpy.sql.tables import Tables
 
-# An event at the edge of a range is read: microseconds may have dropped bits of its timestamp.
+# Events at the edge of a range are read, too: their timestamps were rounded to microseconds.
 _MARGIN: Final = "3e-6"
 _FIRST_TIME, _LAST_TIME = "-6e10", "2e11"  # within what timestamptz holds
 
@@ -28,14 +28,14 @@ class CompactedStatements:
 
     @cached_property
     def kept(self) -> str:
-        """`$4` how many of the newest covered invocations are wanted all the same.
+        """`$4` how many of the newest covered invocations to read, too.
 
         Revision and create_time of the session, and the `seq`s to read, as an array; NULL where no
         compaction covers anything. No row where there is no such session.
 
-        An event is covered where its time lies in the range of a compaction that a prompt has whenever it
-        has the event: one of the same isolation scope that no rewind undid, without a branch, a node path
-        or content of its own. Of the covered ones, these are kept:
+        An event is covered if its time is in the range of a compaction that is in every prompt that would
+        have the event: a compaction of the same isolation scope that no rewind undid, without a branch, a
+        node path or content of its own. Of the covered events, these are kept:
 
         - rewinds, and the first event of each invocation that one goes back to;
         - what came since the user last said something;

@@ -47,7 +47,9 @@ class CredentialTable:
 
 
 def _first_table(table: CredentialTable, key_length: int) -> str:
-    """Credentials by app, user and ADK's credential key; who refreshes one holds it until `lease_until`."""
+    """Credentials by app, user and ADK's credential key. Whoever refreshes one has a lease on it until
+    `lease_until`.
+    """
     return f"""
     CREATE TABLE {table.credentials} (
         app_name varchar({key_length}) NOT NULL,
@@ -63,14 +65,14 @@ def _first_table(table: CredentialTable, key_length: int) -> str:
 
 
 MIGRATIONS: Final[tuple[Callable[[CredentialTable, int], str], ...]] = (_first_table,)
-"""In order; the first is version 1."""
+"""The migrations in order; the first one makes version 1."""
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 """The version that this package reads and writes."""
 
 
 def create_credentials(table: CredentialTable, key_length: int) -> str:
-    """A batch that brings a database to `SCHEMA_VERSION`, whatever it is at (`sql.migrate`)."""
+    """A batch that brings a database of any version to `SCHEMA_VERSION` (`sql.migrate`)."""
     return migrate(
         table.metadata,
         [] if table.schema is None else [table.schema],
@@ -87,7 +89,7 @@ class CredentialStatements:
 
     @cached_property
     def load(self) -> str:
-        """The credential and its revision; no row where there is none."""
+        """The credential and its revision; no row if there is none."""
         return f"""
         SELECT credential, revision FROM {self.table.credentials}
         WHERE app_name = $1 AND user_id = $2 AND credential_key = $3
@@ -97,7 +99,7 @@ class CredentialStatements:
     def lease(self) -> str:
         """`$4` the revision that was read, `$5` now, `$6` until when: the right to refresh that revision.
 
-        A row where it is given; none where somebody has it, or the credential is another one by now.
+        There is a row if the lease is given, and none if somebody has it or the credential was changed.
         """
         return f"""
         UPDATE {self.table.credentials} SET lease_until = $6
@@ -108,7 +110,7 @@ class CredentialStatements:
 
     @cached_property
     def save(self) -> str:
-        """`$4` the credential, `$5` now: stored in the place of an earlier one, whose lease ends."""
+        """`$4` the credential, `$5` now: stores it in place of an earlier one, and ends the lease."""
         return f"""
         INSERT INTO {self.table.credentials} AS stored
             (app_name, user_id, credential_key, credential, revision, update_time)
@@ -121,7 +123,7 @@ class CredentialStatements:
 
     @cached_property
     def delete(self) -> str:
-        """Deletes one credential; a row where it was there."""
+        """Deletes one credential; there is a row if it existed."""
         return f"""
         DELETE FROM {self.table.credentials}
         WHERE app_name = $1 AND user_id = $2 AND credential_key = $3 RETURNING credential_key
@@ -129,7 +131,7 @@ class CredentialStatements:
 
     @cached_property
     def delete_user(self) -> str:
-        """`$1 $2`: deletes all credentials of a user; gives how many."""
+        """`$1 $2`: deletes all credentials of a user, and returns their number."""
         return f"""
         WITH gone AS (
             DELETE FROM {self.table.credentials} WHERE app_name = $1 AND user_id = $2 RETURNING credential_key

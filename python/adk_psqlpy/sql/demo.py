@@ -1,4 +1,4 @@
-"""What `adk-psqlpy demo` asks the database beside the service: the rows as anyone with SQL sees them."""
+"""The demo's own queries: they read the rows as anyone with SQL can."""
 
 from __future__ import annotations
 

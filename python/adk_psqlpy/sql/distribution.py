@@ -1,7 +1,7 @@
 """Tables distributed over the nodes of a Citus cluster: by `user_id`, co-located, so that a user's rows share a node.
 
-What belongs to no user, the state of apps and what is recorded about the tables, is copied to every node: each
-statement then finds it where the user's rows are. Writing it is a two-phase commit on all nodes.
+Tables that belong to no user (the state of apps, the records about the tables) are copied to every node, so
+each statement finds them where the user's rows are. Writing to them is a two-phase commit on all nodes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from adk_psqlpy.sql.migrate import LOCK
 
 BY_USER: Final = "user_id"
-"""What `adk_metadata` records under `distributed`, and the column by which the tables are distributed."""
+"""The value of `distributed` in `adk_metadata`: the column by which the tables are distributed."""
 
 _NEEDS: Final = (
     "Distributed tables need the extension citus in the database of every node (CREATE EXTENSION citus) and worker "
@@ -39,7 +39,7 @@ READY: Final = f"""
         END IF;
     END $ready$;
     """
-"""A batch that fails, and says what is missing, where tables cannot be distributed."""
+"""A batch that fails if tables cannot be distributed, and says what is missing."""
 
 
 def distribute(
@@ -49,16 +49,16 @@ def distribute(
     functions: Sequence[str],
     prefix: str = "",
 ) -> str:
-    """A batch that distributes tables which are there, filled or empty; all of it or nothing happens.
+    """A batch that distributes existing tables, filled or empty, or does nothing at all.
 
     Tables that are distributed already stay as they are, so it can be run again, by many processes.
 
     Args:
-        metadata: the table that records, quoted; becomes a reference table.
-        by_user: tables with a `user_id`, quoted, those that others refer to first.
+        metadata: the metadata table, quoted. It becomes a reference table.
+        by_user: tables with a `user_id`, quoted. Tables that others refer to come first.
         everywhere: further reference tables, quoted.
         functions: definitions that `sql.delegated` made.
-        prefix: before the key of what is recorded.
+        prefix: the prefix of the recorded keys.
     """
     steps = [
         READY,
@@ -77,7 +77,7 @@ def locked(steps: Iterable[str]) -> str:
         [
             "SET LOCAL client_min_messages = warning;",
             f"SELECT pg_advisory_xact_lock({LOCK});",
-            # Tables that refer to each other, and DDL of several tables in one transaction, take this.
+            # Needed for tables that refer to each other, and for DDL of several tables in one transaction.
             "SET LOCAL citus.multi_shard_modify_mode = 'sequential';",
             *steps,
         ]
@@ -106,7 +106,9 @@ def _copy_everywhere(table: str) -> str:
 
 
 def drop_local_copies(tables: Iterable[str]) -> str:
-    """Deletes what distributed tables held before: Citus leaves it on the coordinator, where nobody sees it."""
+    """Deletes the rows that the tables held before: Citus leaves them on the coordinator, where nobody sees
+    them.
+    """
     listed = ", ".join(f"'{table}'" for table in tables)
     return f"""
     SET LOCAL client_min_messages = warning;
@@ -142,5 +144,5 @@ def _record(metadata: str, key: str, value: str) -> str:
 
 
 def digest(functions: Iterable[str]) -> str:
-    """What tells one version of the functions from another."""
+    """A digest that distinguishes versions of the functions."""
     return hashlib.sha256("\n".join(functions).encode()).hexdigest()[:16]

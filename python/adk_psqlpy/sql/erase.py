@@ -1,4 +1,6 @@
-"""All of one user: counted, deleted in one statement, and searched for in every table that names users."""
+"""Counting a user's rows, deleting them in one statement, and searching for them in every table that names
+users.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,9 @@ _HIS: Final = "app_name = $1 AND user_id = $2"
 
 @dataclass(frozen=True)
 class Owned:
-    """The tables whose rows are a user's: those that are deleted from, in the order of locks, and those whose rows go
-    with them by a foreign key. Names are quoted."""
+    """The tables with rows of users: those to delete from, in the order of locks, and those whose rows are
+    deleted with them by a foreign key. Names are quoted.
+    """
 
     deleted: Sequence[str]
     cascaded: Sequence[str]
@@ -29,7 +32,7 @@ class Owned:
         return [*self.deleted, *self.cascaded]
 
     def among(self, present: set[str]) -> Owned:
-        """Those that are there."""
+        """Those tables that exist."""
         return Owned(
             [table for table in self.deleted if table in present],
             [table for table in self.cascaded if table in present],
@@ -60,7 +63,9 @@ def owned(
 
 
 def count(tables: Iterable[str]) -> str:
-    """`$1 $2` app and user: the number of the user's rows in each table, a row a table, in their order."""
+    """`$1 $2` app and user: the number of the user's rows in each table, one row for each table, in their
+    order.
+    """
     return " UNION ALL ".join(
         f"SELECT {place} AS place, count(*) FROM {table} WHERE {_HIS}" for place, table in enumerate(tables)
     )
@@ -71,7 +76,7 @@ def erase(tables: Owned) -> str:
     of the moment before."""
     steps, before = [], ""
     for place, table in enumerate(tables.deleted):
-        # Whoever counts the step before runs after it, which keeps the order of locks.
+        # Each step counts the rows of the step before, so it runs after it, and locks are taken in order.
         steps.append(f"d{place} AS (DELETE FROM {table} WHERE {_HIS}{before} RETURNING 1)")
         before = f" AND (SELECT count(*) FROM d{place}) >= 0"
     last = f"d{len(tables.deleted) - 1}"

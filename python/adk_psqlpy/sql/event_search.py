@@ -1,9 +1,9 @@
-"""Search in what was said: the tables beside the events, and their statements.
+"""Searching the text of events: the tables beside the events, and their statements.
 
-Words are made by clients (`memory.words`), after the append and not within it. `event_marks` says up to which `seq`
-a session's events have words, so what lacks them is found by comparing it with the session's revision: events of
-older processes, copied or imported ones included. A trigger takes an event's words away, and the mark back, when
-SQL edits its content.
+Clients make the words (`memory.words`), after the append and not within it. `event_marks` says up to which
+`seq` a session's events have words. Comparing it with the session's revision finds events without words,
+including those of older processes and copied or imported ones. If SQL edits an event's content, a trigger
+deletes its words and moves the mark back.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from adk_psqlpy.sql.reading import ReadStatements
 from adk_psqlpy.sql.tables import Tables
 
 PORTION_SESSIONS: Final = 20
-"""Sessions whose events are given words in one statement."""
+"""How many sessions get words in one statement."""
 
 PORTION_EVENTS: Final = 200
-"""Events of each of them."""
+"""How many events of each of them."""
 
 _KEY: Final = "app_name, user_id, session_id"
 
 
 def create_event_search(tables: Tables, key_length: int, language: str) -> str:
-    """A batch that makes the tables, the index and the trigger, and records the language; nothing if there are any."""
+    """A batch that makes the tables, the index and the trigger, and records the language. It does nothing if
+    they exist.
+    """
     key = f"varchar({key_length})"
     trigger = tables.index(tables.events_table, "edited")
     function = tables.in_schema_of(tables.events_table, trigger)
@@ -76,7 +78,7 @@ def create_event_search(tables: Tables, key_length: int, language: str) -> str:
 
 
 def drop_event_search(tables: Tables) -> str:
-    """A batch that takes all of it away."""
+    """A batch that removes all of it."""
     trigger = tables.index(tables.events_table, "edited")
     return f"""
     SET LOCAL client_min_messages = warning;
@@ -108,7 +110,7 @@ class EventSearchStatements(ReadStatements):
     def portion(self, *, app: bool, user: bool) -> str:
         """`$1` the app (`app`), `$2` the user (`user`): the next events that may lack words.
 
-        A row an event of up to `PORTION_SESSIONS` sessions, and one for a session that has none: app, user and
+        One row for each event of up to `PORTION_SESSIONS` sessions, and one for a session without events: app, user and
         session id, create_time, revision, mark (NULL: none), event id (NULL: no event), `seq`, version of the row,
         and the text parts that are no thoughts. Sessions whose mark is at their revision are not there.
         """
@@ -157,10 +159,11 @@ class EventSearchStatements(ReadStatements):
         as read, `$7` marks to set; of events an array each of `$8` apps, `$9` users, `$10` sessions, `$11` ids,
         `$12` `seq`s, `$13` versions, `$14` words. Gives how many events have got words, and how many marks have moved.
 
-        An event that was edited since it was read gets none, and its session's mark stays before it. So it is with
-        one that somebody is editing, and with sessions that others delete or give words to: this waits for no
-        lock that they hold, so it is in no deadlock with them. Only who holds a session's mark gives its events
-        words, and only from where the mark was read.
+        An event that was edited since it was read gets no words, and its session's mark stays before it. The
+        same holds for an event that somebody is editing, and for sessions that others are deleting or
+        indexing. This statement waits for no lock that they hold, so it cannot deadlock with them. Only
+        whoever holds a session's mark gives words to its events, beginning where the mark was when it was
+        read.
         """
         t = self.tables
         return f"""

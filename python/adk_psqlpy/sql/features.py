@@ -1,4 +1,4 @@
-"""What the statements need of a server: constructs to try in a schema that is dropped again."""
+"""The constructs that the statements need from a server, to be tried in a schema that is dropped again."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ _ALL: Final[tuple[Service, ...]] = ("sessions", "memory", "artifacts")
 
 @dataclass(frozen=True)
 class Construct:
-    """A construct, by the name that PostgreSQL's manual has for it, and what uses it.
+    """A construct, with its name in PostgreSQL's manual, and what uses it.
 
-    Either a batch, which fails where the server cannot do it, or a query, whose one value is true where it can.
+    It is either a batch, which fails if the server does not have the construct, or a query, whose single
+    value is true if the server has it.
     """
 
     name: str
@@ -46,7 +47,7 @@ def end(schema: str) -> str:
 
 
 def constructs(schema: str) -> list[Construct]:
-    """All of them; each leaves the tables as they were made, or can be run after any other."""
+    """All constructs. Each leaves the tables unchanged, or can be run after any other."""
     parent, child = f"{schema}.parent", f"{schema}.child"
     key = "app_name = 'a' AND user_id = 'u' AND id = 's'"
     return [

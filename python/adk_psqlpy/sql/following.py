@@ -1,4 +1,6 @@
-"""The statements of following: what has changed, and the events from a place on; the trigger of `notify`."""
+"""The statements of following: which sessions have changed, the events after a place, and the trigger of
+`notify`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from adk_psqlpy.sql.reading import ReadStatements, given
 from adk_psqlpy.sql.tables import Tables
 
 _COLUMNS: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
-# Columns of these types count for the size of a page; the others are short.
+# Columns of these types count for the size of a page; other columns are short.
 _LARGE: Final = tuple(name for name, kind in _native.EVENT_COLUMNS if kind in ("jsonb", "bytea", "text"))
 
 
@@ -30,8 +32,8 @@ class FollowingStatements(ReadStatements):
     def changed(self) -> str:
         """An array each of app names, user ids, session ids, revisions and create_times (NULL: not known).
 
-        Gives place in the arrays (from 1), revision and create_time of each session that is not as given. The
-        last two are NULL where there is no such session. One look-up by the primary key for each of them.
+        Returns place in the arrays (from 1), revision and create_time of each session that is not as given.
+        The last two are NULL if there is no such session. Each session is one look-up by the primary key.
         """
         return f"""
         SELECT g.place, s.revision, s.create_time
@@ -72,19 +74,21 @@ class FollowingStatements(ReadStatements):
 
 
 def channel_of(tables: Tables) -> str:
-    """The channel that the trigger notifies: a name of its own for each session table of a database."""
+    """The channel that the trigger notifies. Each session table of a database has its own."""
     return f"adk_psqlpy_{hashlib.sha256(tables.session_table.encode()).hexdigest()[:16]}"
 
 
 def payload_of(app_name: str, user_id: str, session_id: str) -> str:
-    """What a notification says of the session: a hash, since keys may be longer than a payload's 8,000 bytes."""
+    """The payload of a notification: a hash of the session's key, since keys may be longer than the 8,000
+    bytes of a payload.
+    """
     return hashlib.sha256(f"{app_name}/{user_id}/{session_id}".encode()).hexdigest()[:32]
 
 
 def change_notify(tables: Tables, *, wanted: bool) -> str:
     """A batch that makes or drops the trigger that notifies of each write to a session, and records it.
 
-    A trigger, so that every writer notifies, whatever it is set to, SQL by hand included.
+    It is a trigger so that every writer notifies, whatever its settings, including SQL by hand.
     """
     name = tables.index(tables.session_table, "notify")
     function = tables.in_schema_of(tables.session_table, name)

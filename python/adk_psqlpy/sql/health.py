@@ -1,4 +1,4 @@
-"""What `doctor` asks: the server, the connection, the tables and how they are used. Each only reads."""
+"""The queries of `doctor` about the server, the connection, the tables and their use. They only read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SERVER: Final = """
 of TLS (NULL without), fsync, full_page_writes, max_connections and how many connections there are."""
 
 BACKEND: Final = "SELECT pg_backend_pid()"
-"""Which process of the server answers."""
+"""The server process that answers."""
 
 NOTHING: Final = "SELECT 1"
 """A round trip."""

@@ -1,7 +1,7 @@
-"""The sets of indexes over the session table, and how one takes the place of the other.
+"""The sets of indexes over the session table, and replacing one set by the other.
 
-An update is heap-only (HOT) where it changes no column that stands in an index: PostgreSQL writes to none then, and
-clears old versions away without VACUUM. Each append changes `update_time`, and many change `state`.
+An update is heap-only (HOT) if it changes no column of an index. PostgreSQL then writes to no index, and
+removes old versions without VACUUM. Each append changes `update_time`, and many change `state`.
 Numbers: docs/design.md, "What an update costs".
 """
 
@@ -17,7 +17,9 @@ IndexSet = Literal["reading", "appending"]
 INDEX_SETS: Final[tuple[IndexSet, ...]] = get_args(IndexSet)
 
 LOCK_SEC: Final = 5
-"""How long a change of the set waits for transactions that hold the table; meanwhile others wait behind it."""
+"""Seconds for which a change of the set waits for transactions that hold the table. Others wait behind it
+meanwhile.
+"""
 
 # Set -> suffix of the index's name -> how it is made.
 _DEFINITIONS: Final[dict[IndexSet, dict[str, str]]] = {
@@ -36,11 +38,11 @@ def index_definitions(index_set: IndexSet) -> dict[str, str]:
 
 
 def change_indexes(tables: Tables, wanted: IndexSet) -> str:
-    """A batch that brings the session table to a set, whatever is recorded; all of it or nothing happens.
+    """A batch that gives the session table a set of indexes, whatever is recorded, or changes nothing.
 
-    Nothing is changed where the set is `wanted` already. Else the lock on the table is EXCLUSIVE from the
-    beginning: SHARE, which is all that CREATE INDEX takes, would be a deadlock with an append, whose own
-    locks on the table are ROW SHARE and then ROW EXCLUSIVE. Reads go on until the old indexes are dropped.
+    Nothing is changed if the set is `wanted` already. Otherwise the table is locked EXCLUSIVE from the
+    beginning. CREATE INDEX alone takes only SHARE, and that could deadlock with an append, which locks the
+    table ROW SHARE and then ROW EXCLUSIVE. Reads go on until the old indexes are dropped.
     """
     made, dropped = [], []
     for index_set, definitions in _DEFINITIONS.items():

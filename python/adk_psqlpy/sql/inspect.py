@@ -1,4 +1,4 @@
-"""Sessions looked up by people, who know an id, or nothing but that it was lately."""
+"""Looking up sessions for people, who know an id, or only that the session is recent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a session of which a part is known already."""
+"""Reading a session when a part of it is known already."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class KeptStatements(ReadStatements):
 
     @cached_property
     def get_unknown(self) -> str:
-        """The session, both shared states, and those of its events that are not known already.
+        """The session, both shared states, and those of its events that are not known yet.
 
         The caller knows events as chunks of consecutive `seq`s. `$4` (bigint[]) has the first `seq` of each
         chunk, the lowest bigint for the first chunk, and behind them the `seq` after which nothing is known.
@@ -41,11 +41,12 @@ class KeptStatements(ReadStatements):
 
         The digests, the comparison, the events and the states are of one snapshot, as it is one statement.
 
-        Why equal digests mean equal events: a version of a row never changes, and `xmin` is the transaction
-        that made it. What a transaction made becomes visible all at once. So if every `xmin` that is seen now
-        was seen before, nothing new has come since; if also nothing is missing, all is as before. This holds
-        while numbers of transactions are not used again, and while all is read on one server that does not go
-        back in time. `origin.seed`, which every digest depends on, differs where that is in doubt:
+        Equal digests mean equal events, for this reason. A version of a row never changes, and `xmin` is the
+        transaction that made it. All rows of a transaction become visible at once. So if every `xmin` that is
+        seen now was seen before, nothing new has come since. If nothing is missing either, everything is as
+        before. This holds as long as transaction numbers are not used again, and all reads are on one server
+        that does not go back in time. Every digest depends on `origin.seed`, which differs when that is in
+        doubt:
 
         - another server, or the same after a start (a restore, a failover, pg_resetwal): `pg_postmaster_start_time`,
         - a restart after a crash without a new postmaster, which may lose commits that were not flushed
@@ -54,13 +55,13 @@ class KeptStatements(ReadStatements):
         - columns dropped, added or renamed, which changes what rows say without writing them: the rows of
           `pg_attribute`.
 
-        `ctid` and `tableoid` are in the digest for what is left: a row whose `xmin` is billions of
-        transactions old, and a table put in the place of another. VACUUM FULL and CLUSTER move rows, so
-        they make the next read a full one.
+        `ctid` and `tableoid` are in the digest for two further cases: a row whose `xmin` is billions of
+        transactions old, and a table that replaces another one. VACUUM FULL and CLUSTER move rows, so the
+        next read after them is a full one.
 
-        An `xmin` is not indexed, so the rows are looked at, 0.2 ms of the server for 1,000; hashing them
-        takes 0.05 of that. docs/design.md has the alternatives. Known chunks are read once more only where the
-        digests differ (a one-time filter in the plan), and new ones are hashed while their columns are read.
+        No index holds `xmin`, so the rows are read: 0.2 ms of the server's time for 1,000 rows, 0.05 ms of
+        which is hashing. docs/design.md has the alternatives. Known chunks are read again only if the digests
+        differ (a one-time filter in the plan). New chunks are hashed while their columns are read.
         """
         states = {
             name: f"CASE WHEN chunk.number > 0 THEN NULL ELSE {value} END"

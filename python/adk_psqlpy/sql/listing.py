@@ -1,4 +1,4 @@
-"""The statements of filtered lists, and of calls that wait for somebody's answer."""
+"""The statements of filtered lists, and of calls that wait for an answer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ListingStatements:
         the time before which it was; how many.
 
         Gives what `Statements.list_sessions` gives, in its order or, `newest_first`, in the reverse of that.
-        `waiting` asks for sessions that have a call that waits (`waiting_calls`), or for the others.
+        `waiting` asks for sessions with a waiting call (`waiting_calls`), or for the others.
         """
         t = self.tables
         # As in Statements.list_sessions: the collation is that of the index.
@@ -59,7 +59,7 @@ class ListingStatements:
                 f"""(s.update_time, s.user_id COLLATE "C", s.id COLLATE "C") {sign} ({", ".join(seen)})"""
             )
         if state:
-            # The index over state is partial: it has to be said.
+            # The index over state is partial, so its condition has to be repeated.
             conditions.append(f"s.state @> {given()[0]}::jsonb AND s.state != '{{}}'")
         if updated_from:
             conditions.append(f"s.update_time >= {given()[0]}")
@@ -125,12 +125,12 @@ class ListingStatements:
 
     @cached_property
     def index_is_valid(self) -> str:
-        """`$1` the index: whether it can be used; no row where it is not there."""
+        """`$1` the index: whether it can be used; no row if it does not exist."""
         return "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)"
 
     @cached_property
     def create_index(self) -> str:
-        """Makes the index, without blocking writes meanwhile. Outside of a transaction only."""
+        """Makes the index without blocking writes. It must run outside of a transaction."""
         t = self.tables
         name = t.index(t.events_table, "long_calls")
         return f"""
@@ -141,8 +141,8 @@ class ListingStatements:
     def _waiting(self, app: str, user: str | None) -> str:
         """Long-running calls that no function response of the user's has answered, and no rewind has undone.
 
-        The answer of the tool itself is not the end of it: a tool that asks somebody answers at once that the
-        question was put.
+        An answer of the tool itself does not end the waiting: a tool that asks somebody answers at once that
+        the question was asked.
         """
         t = self.tables
         key = "{0}.app_name = e.app_name AND {0}.user_id = e.user_id AND {0}.session_id = e.session_id"

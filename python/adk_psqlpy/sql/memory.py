@@ -1,7 +1,7 @@
 """The memory table: its migrations and statements, in the manner of `migrations` and `statements`.
 
-A memory that was deleted stays as a row without content, so that adding its session again does not bring it
-back (ADK's in-memory service keeps the ids of such events).
+A deleted memory stays as a row without content, so that adding its session again does not bring it back
+(ADK's in-memory service keeps the ids of such events).
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from adk_psqlpy.sql.migrate import migrate
 from adk_psqlpy.sql.names import quoted, split
 
 COMMON: Final = 1_000
-"""A word that stands in more of a user's memories than this does not find memories by itself: it is counted in
-those that rarer words find, and in as many of the newest.
+"""A word that more than this many of a user's memories contain does not find memories by itself. It counts
+for the memories that rarer words find, and for this many of the newest memories.
 
 Measured with 50,000 memories of one user and a sentence of 13 words, 9 of them in up to all of the memories:
-0.07 s. Without the bound 0.8 s, with ts_rank_cd over all that match 2.9 s.
+0.07 s; without this bound 0.8 s; with ts_rank_cd over all matches 2.9 s.
 """
 
 _LONGEST_NAME: Final = 48  # so that the names of the indexes fit into 63 bytes
-# Of pgvector: an index holds vectors of up to 2,000 numbers, or up to 4,000 of half the precision.
+# An index of pgvector holds vectors of up to 2,000 numbers, or up to 4,000 of half the precision.
 _INDEXED, _INDEXED_HALF = 2_000, 4_000
 
 
@@ -82,15 +82,16 @@ class MemoryTable:
 
 
 def text_search_configuration(language: str) -> tuple[str | None, str]:
-    """Schema and name of a text search configuration; a ValueError for what is no name."""
+    """Schema and name of a text search configuration. Raises ValueError for anything else."""
     return split("language", language)
 
 
 def _first_table(table: MemoryTable, key_length: int) -> str:
     """Memories, by app and user.
 
-    The index over words holds the user as well: a common word's list of all users is then met with that of the
-    one, within the index. (A GIN index takes no varchar without an extension, but arrays of text.)
+    The index over words contains the user as well. So for a common word, the index itself combines the list
+    of all users' memories with the list of this user's. (Without an extension, a GIN index takes no varchar,
+    but arrays of text.)
     """
     key = f"varchar({key_length})"
     return f"""
@@ -119,7 +120,7 @@ def _first_table(table: MemoryTable, key_length: int) -> str:
 
 
 MEMORY_MIGRATIONS: Final[tuple[Callable[[MemoryTable, int], str], ...]] = (_first_table,)
-"""In order; the first is version 1."""
+"""The migrations in order; the first one makes version 1."""
 
 MEMORY_SCHEMA_VERSION: Final = len(MEMORY_MIGRATIONS)
 """The version that this package reads and writes."""
@@ -128,10 +129,9 @@ MEMORY_SCHEMA_VERSION: Final = len(MEMORY_MIGRATIONS)
 def create_memory_table(
     table: MemoryTable, key_length: int, language: str, dimensions: int | None, *, sealed: bool = False
 ) -> str:
-    """A batch that brings a database to `MEMORY_SCHEMA_VERSION`, whatever it is at (`sql.migrate`).
+    """A batch that brings a database of any version to `MEMORY_SCHEMA_VERSION` (`sql.migrate`).
 
-    With `dimensions`, the column and index of vectors are added where they are missing; the extension must
-    be there.
+    With `dimensions`, a missing column and index of vectors are added; the extension must exist.
     """
     made_with = {"key_length": str(key_length), "language": language}
     if sealed:
@@ -165,7 +165,7 @@ def _add_vectors(table: MemoryTable, dimensions: int) -> str:
 
 
 def _vector(value: str, dimensions: int) -> str:
-    """A vector as the index holds it."""
+    """A vector in the form of the index."""
     return f"{value}::halfvec({dimensions})" if _INDEXED < dimensions <= _INDEXED_HALF else value
 
 
@@ -222,8 +222,8 @@ class MemoryStatements:
         `$9` times as text, `$10` contents, `$11` metadata, `$12` words, `$13` times of expiry, `$14` vectors as
         text where the table has them.
 
-        What is stored already stays as it is, and what was deleted stays deleted; with `replace` both are
-        overwritten. Gives how many rows were written.
+        Stored memories are not changed, and deleted ones stay deleted; with `replace` both are overwritten.
+        Returns how many rows were written.
         """
         vectors = self.dimensions is not None
         columns = [
@@ -323,8 +323,9 @@ class MemoryStatements:
         assert self.dimensions is not None
         near = _vector("m.embedding", self.dimensions)
         given = _vector("$9::text::vector", self.dimensions)
-        # Set where the index looks for what to compare with, so before it begins: a scan goes on until it has
-        # found enough rows of this user (pgvector 0.8). The setting ends with the statement's transaction.
+        # The setting is made where the index gets the vector to compare with, which is before its scan
+        # begins. With it, a scan goes on until it has found enough rows of this user (pgvector 0.8). It ends
+        # with the statement's transaction.
         target = f"(SELECT {given} FROM set_config('hnsw.iterative_scan', 'relaxed_order', true))"
         return f"""{text}, near AS MATERIALIZED (
             SELECT m.id, m.session_id, m.timestamp, {near} <=> {target} AS distance FROM {t} AS m
@@ -346,7 +347,7 @@ class MemoryStatements:
 
     @cached_property
     def delete(self) -> str:
-        """`$3` an id: takes everything out of the rows of that id but their keys and times."""
+        """`$3` an id: empties the rows with that id, except for their keys and times."""
         embedding = "" if self.dimensions is None else ", embedding = NULL"
         return f"""
         UPDATE {self.table.memories}
@@ -357,7 +358,7 @@ class MemoryStatements:
 
     @cached_property
     def purge(self) -> str:
-        """`$1` now: deletes the rows of all apps and users that have expired; gives how many."""
+        """`$1` now: deletes the expired rows of all apps and users, and returns their number."""
         return f"""
         WITH gone AS (DELETE FROM {self.table.memories} WHERE expire_time <= $1 RETURNING id)
         SELECT count(*) FROM gone

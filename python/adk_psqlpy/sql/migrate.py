@@ -1,4 +1,6 @@
-"""Bringing tables to a version: numbered migrations, each once, in order, under a lock, in one transaction."""
+"""Bringing tables to a version: numbered migrations run in order and once each, under a lock, in one
+transaction.
+"""
 
 from __future__ import annotations
 
@@ -30,27 +32,29 @@ def migrate(
     prefix: str = "",
     further: str = "",
 ) -> str:
-    """A batch that runs those of the migrations that have not been run, and records what the tables are.
+    """A batch that runs the migrations that have not run yet, and records version and settings.
 
-    The batch is one simple query, which PostgreSQL runs as one transaction (manual, 55.2.2.1): all of it
-    or nothing happens. The lock makes processes that start together take turns; the second finds the
-    version recorded and does nothing.
+    The batch is one simple query, which PostgreSQL runs as one transaction (manual, 55.2.2.1), so all of it
+    happens or nothing. The lock makes processes that start together take turns. The second one finds the
+    version recorded, and does nothing.
 
     Args:
         metadata: the table that records, quoted: `<prefix>schema_version`, and `made_with` as the first one
             said it, each key behind `prefix`.
-        schemas: made where they are missing, quoted.
+        schemas: schemas to make if they are missing, quoted.
         migrations: SQL; the first makes version 1.
-        made_with: what the tables were made with, for whoever opens them next.
-        prefix: whose versions these are, where several share the table.
-        further: SQL that looks for itself whether there is something to do; after the migrations.
+        made_with: the settings that the tables are made with, for later checks.
+        prefix: the prefix of the keys, if several kinds of tables share the metadata table.
+        further: SQL to run after the migrations. It has to find out by itself whether there is something to
+            do.
     """
     recorded = f"SELECT value::int FROM {metadata} WHERE key = '{prefix}schema_version'"
     steps = [
-        # Or every statement that finds its table tells the server's log so.
+        # Otherwise the server's log has a line for each table that exists already.
         "SET LOCAL client_min_messages = warning;",
         f"SELECT pg_advisory_xact_lock({LOCK});",
-        # Of Citus; another server takes no notice. Changes of several distributed tables at once need it.
+        # A setting of Citus, which other servers ignore. Changing several distributed tables at once needs
+        # it.
         "SET LOCAL citus.multi_shard_modify_mode = 'sequential';",
         REFUSE_WORKER,
         *map(_create_schema, schemas),
@@ -82,7 +86,7 @@ def record_sealed(metadata: str) -> str:
 
 
 def _create_schema(schema: str) -> str:
-    # IF NOT EXISTS asks for the right to create schemas even where the schema is there.
+    # IF NOT EXISTS needs the right to create schemas even if the schema exists.
     return f"""
     DO $schema$ BEGIN
         IF to_regnamespace('{schema}') IS NULL THEN CREATE SCHEMA {schema}; END IF;

@@ -12,14 +12,16 @@ from adk_psqlpy.sql.migrate import migrate
 from adk_psqlpy.sql.tables import Tables
 
 READING: Final = "reading"
-"""The set of indexes that the migrations make, and that tables have where `adk_metadata` names none."""
+"""The set of indexes that the migrations make. Tables have it if `adk_metadata` names none."""
 
 MIGRATION_LOCK_SEC: Final = 10
-"""How long a migration waits for transactions that hold a table it alters. Then none of it happens."""
+"""How long a migration waits for transactions that hold a table that it alters. After that it fails and
+changes nothing.
+"""
 
 
 def _first_tables(tables: Tables, key_length: int) -> str:
-    """Sessions, events, and the state that sessions share.
+    """The tables of sessions, events, and shared state.
 
     Every key holds `user_id` next to `app_name`: ADK scopes a session id by both, and `user_id` can become
     the distribution column of a sharded server. The exception is app state, which belongs to no user.
@@ -87,14 +89,14 @@ def _first_tables(tables: Tables, key_length: int) -> str:
 
 
 def _history_of_state(tables: Tables, key_length: int) -> str:
-    """The state at creation, the deltas that came without an event, and where forks come from.
+    """The state at creation, the state deltas without an event, and the origins of forks.
 
-    `initial_state` is NULL, unknown, for sessions from before and for those that processes of an older version
-    make while the migration is rolled out. Each revision is an event or a row of the log, so an older process
-    that changes state without an event leaves a gap that can be seen.
+    `initial_state` is NULL (unknown) for sessions from before the migration, and for those that processes of
+    an older version make while it is rolled out. Each revision is an event or a row of the log. So if an
+    older process changes state without an event, there is a visible gap.
 
-    Nothing reads or rewrites the tables that are there. The lock on them is short, but it waits for
-    transactions that hold them, and everybody else waits behind it: hence the limit.
+    The migration neither reads nor rewrites existing tables. Its lock on them is short. But it waits for
+    transactions that hold them, and everybody else waits behind it; therefore the wait is limited.
     """
     key = f"varchar({key_length}) NOT NULL"
     session = f"""FOREIGN KEY (app_name, user_id, session_id)
@@ -129,14 +131,14 @@ def _history_of_state(tables: Tables, key_length: int) -> str:
 
 
 MIGRATIONS: Final[tuple[Callable[[Tables, int], str], ...]] = (_first_tables, _history_of_state)
-"""In order; the first is version 1."""
+"""The migrations in order; the first one makes version 1."""
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 """The version that this package reads and writes."""
 
 
 def create_tables(tables: Tables, key_length: int) -> str:
-    """A batch that brings a database to `SCHEMA_VERSION`, whatever it is at (`sql.migrate`)."""
+    """A batch that brings a database of any version to `SCHEMA_VERSION` (`sql.migrate`)."""
     migrations = [migration(tables, key_length) for migration in MIGRATIONS]
     return migrate(
         tables.metadata, tables.schemas, migrations, made_with(tables, key_length) | {"index_set": READING}
@@ -144,9 +146,10 @@ def create_tables(tables: Tables, key_length: int) -> str:
 
 
 def made_with(tables: Tables, key_length: int) -> dict[str, str]:
-    """What `adk_metadata` records about the store beside the schema version.
+    """The settings that `adk_metadata` records beside the schema version.
 
-    The schema of the session table is where the record is; the events table names its own if that is another.
+    The record is in the schema of the session table. The schema of the events table is recorded if it is
+    another one.
     """
     schema, _, sessions = tables.session_table.rpartition(".")
     events_schema, _, events = tables.events_table.rpartition(".")

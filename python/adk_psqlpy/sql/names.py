@@ -1,4 +1,4 @@
-"""Names of tables: validated and quoted."""
+"""Validating and quoting names of tables."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import re
 from typing import Final
 
 # PostgreSQL manual, 4.1.1: letters, digits and underscores, not a digit first. ASCII only, so that a byte is
-# a character and the limit of 63 bytes (NAMEDATALEN - 1) is plain; no dollar sign, which could end a quote.
+# a character and the limit of 63 bytes (NAMEDATALEN - 1) is easy to check. No dollar sign, which could end a
+# quote.
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LONGEST: Final = 63
-"""Bytes of an identifier that PostgreSQL keeps."""
+"""The most bytes of an identifier in PostgreSQL."""
 
 
 def split(parameter: str, table: str) -> tuple[str | None, str]:
-    """Schema, if one is named, and name.
+    """Split a name into schema (if one is given) and name.
 
     Raises:
         ValueError: it is not a plain identifier, or longer than 63 bytes; `parameter` says whose value it is.
@@ -33,6 +34,6 @@ def split(parameter: str, table: str) -> tuple[str | None, str]:
 
 
 def quoted(table: str) -> str:
-    """The name as SQL takes it."""
+    """The name in quotes, for SQL."""
     schema, name = split("table", table)
     return f'"{schema}"."{name}"' if schema else f'"{name}"'

@@ -1,4 +1,4 @@
-"""Where to cut a session that is too large for one answer."""
+"""Finding the pages of a session that is too large for one answer."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final
 from adk_psqlpy import _native
 from adk_psqlpy.sql.tables import Tables
 
-# What a row costs beside its large values: lengths and NULL marks of the arrays, names of rare columns.
+# The bytes of a row beside its large values: lengths and NULL marks of the arrays, names of rare columns.
 _ROW_BYTES: Final = 256
-# Columns of these types count; the others are short.
+# Columns of these types count; other columns are short.
 _LARGE: Final = ("jsonb", "bytea", "text")
 
 # `$6` and on, as `Statements.get_session` numbers them from `$4`.
@@ -27,7 +27,7 @@ _FILTERS: Final = {
 
 
 def _sent_bytes(name: str, kind: str) -> str:
-    """The bytes of a column in an answer: jsonb is sent as text, and only that text tells its length."""
+    """The bytes of a column in an answer. jsonb is sent as text, so its length is the length of that text."""
     value = f'e."{name}"::text' if kind == "jsonb" else f'e."{name}"'
     return f"coalesce(octet_length({value}), 0)"
 
@@ -42,9 +42,9 @@ class PagingStatements:
     def pages(self, *, which: str) -> str:
         """`$4` the last `seq` to count, `$5` the bytes of a page, then what `which` has in `get_session`.
 
-        A row for each page of the events, in their order: first and last `seq`, how many events, bytes. A page
-        has the bytes asked for, and less than one event more. Values are looked at one after another, so
-        this takes time, but not memory.
+        One row for each page of events, in order: first and last `seq`, number of events, bytes. A page has
+        the bytes asked for, plus less than one event. Values are read one after another, so this takes time,
+        but no memory.
         """
         large = [_sent_bytes(name, kind) for name, kind in _native.EVENT_COLUMNS if kind in _LARGE]
         return f"""

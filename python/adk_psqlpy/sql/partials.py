@@ -1,6 +1,7 @@
 """The table of texts that agents are streaming at the moment, and its statements.
 
-UNLOGGED: it costs no WAL, and a crash empties it, which loses nothing that an event will not bring.
+It is UNLOGGED: it writes no WAL, and a crash empties it. Nothing is lost then that the final event does not
+    bring.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _STREAM = "app_name, user_id, session_id, invocation_id, author, branch"
 
 
 def create_partials(tables: Tables, key_length: int) -> str:
-    """A batch that makes the table where it is missing."""
+    """A batch that makes the table if it is missing."""
     key = f"varchar({key_length})"
     table = f"""
     CREATE UNLOGGED TABLE {tables.partials} (
@@ -46,7 +47,7 @@ class PartialStatements:
 
     @cached_property
     def present(self) -> str:
-        """Whether the table is there: `$1` its name, quoted."""
+        """Whether the table exists: `$1` its name, quoted."""
         return "SELECT to_regclass($1) IS NOT NULL"
 
     @cached_property
@@ -75,14 +76,16 @@ class PartialStatements:
 
     @cached_property
     def clear(self) -> str:
-        """`$4` an invocation, `$5` a time: deletes what that invocation has left, and what is older."""
+        """`$4` an invocation, `$5` a time: deletes the texts of that invocation, and texts that are older
+        than that time.
+        """
         return f"""
         DELETE FROM {self.tables.partials}
         WHERE app_name = $1 AND user_id = $2 AND session_id = $3 AND (invocation_id = $4 OR update_time < $5)
         """
 
     def _shown(self, key: str) -> str:
-        """The texts of a session that no stored event has taken the place of."""
+        """The texts of a session that no stored event has replaced."""
         t = self.tables
         return f"""{t.partials} AS p WHERE {key} AND (p.event_id IS NULL OR NOT EXISTS (
             SELECT FROM {t.events} AS e WHERE e.app_name = p.app_name AND e.user_id = p.user_id
@@ -90,7 +93,7 @@ class PartialStatements:
 
     @property
     def _token(self) -> str:
-        """What says which texts there are, in which versions."""
+        """A token that changes with each text and each version of it."""
         each = "concat_ws('/', p.invocation_id, p.author, p.branch, p.version)"
         return f"coalesce(string_agg({each}, ' ' ORDER BY p.invocation_id, p.author, p.branch), '')"
 

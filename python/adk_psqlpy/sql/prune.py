@@ -1,12 +1,13 @@
-"""What retention asks: which sessions, events, memories and artifacts are to go, and their deletion in portions.
+"""The statements of retention: finding old sessions, events, memories and artifacts, and deleting them in
+portions.
 
-Reading and deleting are statements of their own. The first goes over a table once, in the order of its key, a page
-at a time, and locks nothing. The second deletes what was found if it is still as it was found. It passes over rows
-that somebody else has locked, so it waits for no writer, and no writer waits for longer than one portion takes.
+Reading and deleting are separate statements. The first reads a table once, page by page in the order of its
+key, and locks nothing. The second deletes the rows that were found if they are unchanged. It skips rows that
+somebody else has locked. So it waits for no writer, and a writer waits at most as long as one portion takes.
 
-Portions of several processes take turns, by an advisory lock that lasts as long as the portion's transaction
-(`TURN`). So they cannot lock each other's rows in different orders; and no connection has to be the same one
-afterwards, which a pooler would not promise.
+Portions of several processes take turns, by an advisory lock of the portion's transaction (`TURN`). So they
+cannot lock each other's rows in different orders. Because the lock ends with the transaction, it also works
+through a pooler, which may change the connection afterwards.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class PruneStatements:
     """The statements for one set of tables.
 
     Pages: `$1 $2 $3` app, user and id of the last row of the page before, empty for the first page; `$4` apps, NULL
-    for all. Deletions take an array a column of what a page found.
+    for all. Deletions take one array for each column of what a page found.
     """
 
     tables: Tables
@@ -41,7 +42,7 @@ class PruneStatements:
         """`$5` the time before which a session was last written (NULL for any), `$6` how many sessions of each user
         stay, the newest (NULL for none), `$7` how many rows.
 
-        Key, revision and number of events of sessions to which both apply.
+        Returns key, revision and number of events of sessions that both conditions select.
         """
         t = self.tables
         return f"""
@@ -61,9 +62,11 @@ class PruneStatements:
 
     @cached_property
     def delete_sessions(self) -> str:
-        """`$1 $2 $3` keys, `$4` revisions: deletes those sessions that are at that revision and that nobody has locked.
+        """`$1 $2 $3` keys, `$4` revisions: deletes those sessions that still have this revision and that
+        nobody has locked.
 
-        Gives the place of each in the arrays, from 1. What belongs to a session goes by the foreign keys.
+        Returns the place of each in the arrays, from 1. Rows that belong to a session are deleted by foreign
+        keys.
         """
         t = self.tables
         return f"""
@@ -138,7 +141,7 @@ class PruneStatements:
     def delete_events(self) -> str:
         """`$1 $2 $3` sessions, `$4` the `seq` before which events go: deletes those, and gives how many there were.
 
-        Sessions that are being deleted are passed over. FOR KEY SHARE keeps no writer of the session waiting.
+        Sessions that are being deleted are skipped. With FOR KEY SHARE no writer of the session has to wait.
         """
         t = self.tables
         return f"""
@@ -159,7 +162,7 @@ class PruneStatements:
 
 @dataclass(frozen=True)
 class PruneMemories:
-    """Of one memory table: `$1` now, `$2` apps (NULL for all)."""
+    """The statements for one memory table. `$1` is now, `$2` apps (NULL for all)."""
 
     table: MemoryTable
 
@@ -175,7 +178,9 @@ class PruneMemories:
 
     @cached_property
     def delete(self) -> str:
-        """Deletes `$3` of them, the first to expire first; those that somebody has locked stay. Gives how many."""
+        """Deletes `$3` of them, earliest expiry first, except for those that somebody has locked. Returns how
+        many.
+        """
         return f"""
         WITH {_TURN}, held AS MATERIALIZED (
             SELECT m.app_name, m.user_id, m.id, m.session_id {self._expired} AND EXISTS (SELECT FROM turn)
@@ -191,7 +196,7 @@ class PruneMemories:
 
 @dataclass(frozen=True)
 class PruneArtifacts:
-    """Of one set of tables of artifacts, beside the sessions that they belong to."""
+    """The statements for one set of tables of artifacts, and the sessions that they belong to."""
 
     artifacts: ArtifactTables
     sessions: Tables
@@ -227,7 +232,7 @@ class PruneArtifacts:
         """`$1 $2 $3 $4` keys, `$5` numbers of versions: deletes those artifacts to which no version was added since,
         which nobody has locked, and whose session is still not there. Gives the place of each in the arrays, from 1.
 
-        Their bytes are left to `ArtifactStatements.collect_portion`.
+        `ArtifactStatements.collect_portion` deletes their bytes.
         """
         t = self.artifacts
         return f"""

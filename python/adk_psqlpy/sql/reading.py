@@ -15,14 +15,17 @@ _RARE: Final = _COLUMNS[_native.OWN_ARRAYS :]
 _LAST_SEQ: Final = 2**63 - 1
 
 CHUNK: Final = 128
-"""How many values of `seq` a row of `get_session` covers: 64 to 256 were equally fast for events of 600 bytes."""
+"""How many values of `seq` a row of `get_session` covers. 64 to 256 were equally fast for events of 600
+bytes.
+"""
 
 
 def given(place: int, kind: str = "bigint") -> str:
     """A parameter whose value the planner does not see.
 
-    It takes a `LIMIT $1` of 20 for 20 rows while it plans for the values at hand, and for a tenth of all rows
-    in a plan for any value. So the latter looked dearer, and each read was planned anew: 0.2-0.3 ms.
+    For `LIMIT $1` with the value 20, the planner expects 20 rows in a plan for this value, but a tenth of all
+    rows in a plan for any value. So the generic plan looked more expensive, and each read was planned again:
+    0.2-0.3 ms.
     """
     return f"(SELECT ${place}::{kind})"
 
@@ -80,16 +83,17 @@ class ReadStatements:
         are no events): the caller puts them in order. Only the first one carries the states. Within a chunk the events come in the order of
         `seq`; PostgreSQL aggregates a sorted subquery in its order (manual, 9.21).
 
-        A chunk covers `CHUNK` values of `seq`. The arrays of 1,000 events in one row took 4.8 ms where eight
-        rows take 2.9: the server builds each array, and the message around it, in the same memory as the one
-        before, and the client reads while it does. Nor does a long history meet the 1 GB that a value may have.
+        A chunk covers `CHUNK` values of `seq`. 1,000 events in one row took 4.8 ms, in eight rows 2.9 ms: the
+        server builds each array, and the message around it, in the same memory as the one before, and the
+        client reads meanwhile. A long history also stays below the 1 GB that a value may have.
 
-        The plan is to be the same for every session, or the server would plan anew at each read (0.2 ms of
-        0.5), so the events are looked up by the columns of the session's row, whose values no statistics know,
-        and limited by values that it does not see (`given`).
-        An array of unknown length counts as ten rows: enough to prefer the index even while the table is
-        small, too few for JIT. `ORDER BY s.id` leaves only the primary key: without statistics the planner
-        else takes any index that begins with the app and the user, and looks at all sessions of the user.
+        The plan has to be the same for every session. Otherwise the server would plan each read again (0.2 ms
+        of 0.5). So the events are looked up by the columns of the session's row, for whose values there are
+        no statistics, and limited by values that the planner does not see (`given`). The planner assumes ten
+        rows for an array of unknown length. Ten is enough for it to choose the index even on a small table,
+        and too few for it to start JIT compilation. With `ORDER BY s.id` only the primary key is left.
+        Without it and without statistics, the planner takes any index that begins with app and user, and
+        reads all sessions of the user.
         """
         head, states, session = self._head, self._states, self._session
         if events == "none":
@@ -122,7 +126,7 @@ class ReadStatements:
             SELECT generate_series(start.seq, greatest(start.seq, {last}), {CHUNK})
             FROM ({self._start(events, condition)}) AS start"""
         if events == "kept":
-            # Only chunks that have some: the others are gaps.
+            # Only chunks that have events: the others are gaps.
             starts = f"SELECT DISTINCT (seq - 1) / {CHUNK} * {CHUNK} + 1 FROM unnest($4::bigint[]) AS seq ORDER BY 1"
         return f"""{head.format(number="chunk.number", **in_first)}{arrays}{session}
         LEFT JOIN LATERAL unnest(ARRAY({starts})) WITH ORDINALITY AS chunk (first, number) ON true
@@ -131,7 +135,7 @@ class ReadStatements:
 
     @property
     def _head(self) -> str:
-        """What a read gives of the session itself, with places for `{number}` and the keys of `_states`."""
+        """The columns of the session itself, with places for `{number}` and the keys of `_states`."""
         return """
         SELECT {number} AS number, s.create_time, s.update_time, s.revision,
             {state} AS state,
@@ -140,7 +144,7 @@ class ReadStatements:
 
     @property
     def _states(self) -> dict[str, str]:
-        """The states that a session shows, by their names in `_head`."""
+        """The states of a session, by their names in `_head`."""
         t = self.tables
         return {
             "state": "s.state",
@@ -158,16 +162,17 @@ class ReadStatements:
         ) AS s"""
 
     def _aggregated(self, events: str, *further: str) -> str:
-        """Events as arrays; `further` columns stand in front."""
+        """Events as arrays. `further` columns come first."""
         columns = [*further, *(f'array_agg(e."{name}") AS "{name}"' for name in _OWN)]
         columns.append(f"array_agg({self._rare}) AS rare")
         return f"SELECT {', '.join(columns)} FROM ({events}) AS e"
 
     @cached_property
     def _rare(self) -> str:
-        """The rare columns of an event `e` as one JSON text; NULL where it has none."""
+        """The rare columns of an event `e` as one JSON text; NULL if it has none."""
         rare = [f'e."{name}"' for name in _RARE]
-        # As text: jsonb_build_object of all of them took 3.1 ms more for 1,000 rows that have some of them, this 0.2.
+        # As text: for 1,000 rows with some of these columns, jsonb_build_object took 3.1 ms more, this 0.2
+        # ms.
         members = ", ".join(f"""'"{name}":' || to_json(e."{name}")::text""" for name in _RARE)
         return f"CASE WHEN num_nonnulls({', '.join(rare)}) > 0 THEN '{{' || concat_ws(',', {members}) || '}}' END"
 
@@ -178,7 +183,7 @@ class ReadStatements:
             WHERE e.app_name = s.app_name AND e.user_id = $2 AND e.session_id = s.id{further}"""
 
     def _start(self, events: str, condition: str | None) -> str:
-        """The `seq` of the first event to read; NULL or no row where there is none."""
+        """The `seq` of the first event to read; NULL or no row if there is none."""
         in_order = f"{self._events(condition, ('seq',))} ORDER BY e.seq"
         if events not in ("newest", "newest_after"):
             return f"{in_order} LIMIT 1"
@@ -191,22 +196,22 @@ class ReadStatements:
         """`$1` app, then the user (`one_user`), then time, user and id of the last session seen (`after`),
         then how many (`limited`).
 
-        Where tables are distributed, one that is not for one user visits every shard.
+        In a cluster, a list that is not for one user visits every shard.
 
         Gives one row: an array a column of the sessions, oldest update first, ties by user and id (in code
         point order, as Python sorts), the app state, and the states of the users in it.
         """
         t = self.tables
-        # As idx_adk_sessions_app_user has them, and idx_adk_sessions_user. The collation keeps the former from
-        # serving look-ups by the whole key: it holds an entry for every update since the last VACUUM, the
-        # primary key far fewer.
+        # The conditions match idx_adk_sessions_app_user and idx_adk_sessions_user. Because of its collation,
+        # the first of these is not used for look-ups by the whole key. It has an entry for every update since
+        # the last VACUUM; the primary key has far fewer.
         conditions = ['s.app_name COLLATE "C" = $1']
         place = 2
         if one_user:
             conditions.append(f's.user_id COLLATE "C" = ${place}')
             place += 1
         if after:
-            # timestamptz first, spelled out as well, so that an index can start there.
+            # update_time also has a condition of its own, so that an index scan can start there.
             conditions.append(f"s.update_time >= ${place}")
             conditions.append(
                 f"""(s.update_time, s.user_id COLLATE "C", s.id COLLATE "C") > (${place}, ${place + 1}, ${place + 2})"""
@@ -237,15 +242,15 @@ class ReadStatements:
 
     @cached_property
     def app_state(self) -> str:
-        """The app's state; no row where nothing was ever stored."""
+        """The app's state; no row if nothing was ever stored."""
         return f"SELECT state FROM {self.tables.app_states} WHERE app_name = $1"
 
     @cached_property
     def user_state(self) -> str:
-        """The user's state; no row where nothing was ever stored."""
+        """The user's state; no row if nothing was ever stored."""
         return f"SELECT state FROM {self.tables.user_states} WHERE app_name = $1 AND user_id = $2"
 
     @cached_property
     def tables_present(self) -> str:
-        """Whether the sessions table can be seen: `$1` its name, quoted."""
+        """Whether the sessions table is visible: `$1` its name, quoted."""
         return "SELECT to_regclass($1) IS NOT NULL"

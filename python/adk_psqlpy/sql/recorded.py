@@ -1,4 +1,4 @@
-"""Whether tables that are there can be used: by this server, this package, and this service's settings."""
+"""Checking that existing tables fit this server, this package, and this service's settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_server(version_num: int) -> None:
 
 
 def recorded_version(recorded: Mapping[str, str], known: int, tables: str) -> int:
-    """The version of the tables by what they recorded; 0 where nothing is.
+    """The recorded version of the tables; 0 if nothing is recorded.
 
     Raises:
         psqlpy.exceptions.NotSupportedError: it is newer than `known`, the newest of this package.
@@ -58,7 +58,7 @@ def check_sealed(recorded: Mapping[str, str], *, sealing: bool, tables: str) -> 
 def check_made_with(
     recorded: Mapping[str, str], given: Mapping[str, str], tables: str, otherwise: str
 ) -> None:
-    """Compare what a service was given to what the tables were made with, as far as that is recorded.
+    """Compare the settings of a service with the recorded settings of its tables.
 
     Raises:
         ValueError: they differ; `otherwise` says what to do if that is meant.

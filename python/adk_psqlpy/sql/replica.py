@@ -1,4 +1,4 @@
-"""How far a server is: what decides whether a replica may answer a read."""
+"""The positions of servers in the WAL, which decide whether a replica may answer a read."""
 
 from __future__ import annotations
 

@@ -121,7 +121,9 @@ class SqlspecStatements:
         """
 
     def outvoted(self, *, of_users: bool) -> str:
-        """How often a session of the older layout has another value of a shared key than the one that decides."""
+        """How many values of shared keys in sessions of the older layout differ from the value that is
+        carried.
+        """
         prefix, keys = ("user:", "s.app_name, s.user_id") if of_users else ("app:", "s.app_name")
         return f"""
         SELECT count(*) FROM (

@@ -1,11 +1,11 @@
-"""The statements, each one round trip and atomic by itself.
+"""The store's statements. Each is one round trip, and atomic by itself.
 
-What they keep to, so that they also run on a sharded server (Citus): every key holds `user_id`; times come
-as parameters, never from a function inside SET; what a data-modifying CTE did is taken from its RETURNING;
-constraint names are never looked at. The outcome comes back as a row, since the driver's exceptions carry
-no SQLSTATE.
+They follow some rules, so that they also run on a sharded server (Citus). Every key contains `user_id`. Times
+are parameters, never functions inside SET. The effect of a data-modifying CTE is taken from its RETURNING.
+Names of constraints do not matter. The outcome comes back as a row, since the driver's exceptions carry no
+SQLSTATE.
 
-Locks are taken in one order by every statement that writes: session, then app state, then user state.
+Every statement that writes takes locks in this order: session, app state, user state.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Statements(ReadStatements):
     def create_session(self) -> str:
         """`$4` session state, `$5` app delta, `$6` user delta (NULL for none), `$7` now.
 
-        Gives the shared states as they are afterwards; no row where the session exists already.
+        Returns the shared states as they are afterwards; no row if the session exists already.
         """
         t = self.tables
         return f"""
@@ -51,7 +51,7 @@ class Statements(ReadStatements):
         """
 
     def _merge_app_state(self, delta: str, now: str) -> str:
-        """CTE `a`: the app's delta merged on the server, so that racing writers lose nothing."""
+        """CTE `a`: merges the app's delta on the server, so that racing writers lose nothing."""
         return f"""a AS (
             INSERT INTO {self.tables.app_states} AS stored (app_name, state, update_time)
             SELECT $1, {delta}::jsonb, {now} FROM s WHERE {delta}::jsonb IS NOT NULL
@@ -141,14 +141,15 @@ class Statements(ReadStatements):
                 THEN {version} END"""
 
     def _holds(self, app: str, user: str, session: str, event: str) -> str:
-        """Whether a session holds an event of this id.
+        """Whether a session has an event with this id.
 
-        The revision alone does not tell histories apart: a failover may lose commits, and others may bring the
-        session to the same revision again. An event is stored only after what its writer had seen, so a session
-        that holds it has the history that led to it.
+        The revision alone does not distinguish histories: a failover may lose commits, and others may bring
+        the session to the same revision again. An event is stored only after the events that its writer had
+        seen. So a session that has the event has the history that led to it.
 
-        The primary key is named by `BETWEEN` and `ORDER BY`, and no `EXISTS`: without statistics the planner
-        filters the whole session by its other index, or hashes all events (1.4 times the time of a group).
+        `BETWEEN` and `ORDER BY` make the planner use the primary key. With `EXISTS` and without statistics,
+        it filters the whole session by the other index, or hashes all events (a group then takes 1.4 times as
+        long).
         """
         return (
             f"(SELECT seen.seq FROM {self.tables.events} AS seen WHERE seen.app_name = {app} "
@@ -162,10 +163,10 @@ class Statements(ReadStatements):
         create_times, update_times, ids of events seen (NULL: not compared), session deltas (NULL for none), then
         one for each of the event's columns.
 
-        Gives place in the arrays (from 1) and new revision for each that was stored. The others are not
-        there: what keeps `append_event` from writing keeps these, and so does a lock that somebody else holds
-        on the session's row. This waits for no lock, so groups of several processes cannot deadlock. A
-        session may be in a group once only.
+        Returns place in the arrays (from 1) and new revision for each append that was stored. The others were
+        not stored, for the same reasons as in `append_event`, or because somebody else holds a lock on the
+        session's row. This statement waits for no lock, so groups of several processes cannot deadlock. A
+        session may be in a group only once.
         """
         t = self.tables
         given = ("app_name", "user_id", "session_id", "expected", "created", "updated", "last_event", "delta")
@@ -206,7 +207,7 @@ class Statements(ReadStatements):
 
     @cached_property
     def delete_session(self) -> str:
-        """Deletes the session, and its events with it by the foreign key. A row where it was there."""
+        """Deletes the session, and by the foreign key its events. There is a row if it existed."""
         return f"DELETE FROM {self.tables.sessions} WHERE app_name = $1 AND user_id = $2 AND id = $3 RETURNING revision"
 
     @cached_property

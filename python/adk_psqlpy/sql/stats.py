@@ -16,8 +16,8 @@ from adk_psqlpy.sql.views import Views
 _WANTED: Final = "timestamp >= $1 AND timestamp < $2 AND ($3::text IS NULL OR app_name = $3)"
 _DAY: Final = "app_name, (timestamp AT TIME ZONE 'UTC')::date AS day"
 
-# The stored size of a row: its large columns as they are on disk (compressed, without reading them), and about
-# what the others take together with the row's header.
+# The stored size of a row: its large columns as they are on disk (compressed, without reading them), plus an
+# estimate for the other columns and the row's header.
 _BYTES: Final = " + ".join(
     f"coalesce(pg_column_size({name}), 0)"
     for name in ("content", "actions", "grounding_metadata", "custom_metadata", "extra")
@@ -27,13 +27,13 @@ _ROW: Final = 200
 
 @dataclass(frozen=True)
 class StatsStatements:
-    """The statements for one set of tables. They need no view to be there."""
+    """The statements for one set of tables. They do not need the views."""
 
     tables: Tables
 
     @cached_property
     def days(self) -> str:
-        """A row an app and day that has events, by day and app."""
+        """One row for each app and day with events, by day and app."""
         query = Views(self.tables).definitions
         return f"""
         WITH e AS (
@@ -65,7 +65,7 @@ class StatsStatements:
 
     @cached_property
     def apps(self) -> str:
-        """A row an app that has sessions: sessions stored, users of them, sessions and users with events in the time."""
+        """One row for each app with sessions: stored sessions and their users, sessions and users with events in the time."""
         return f"""
         WITH s AS (
             SELECT app_name, count(*) AS sessions, count(DISTINCT user_id) AS users
@@ -82,7 +82,7 @@ class StatsStatements:
 
     @cached_property
     def tools(self) -> str:
-        """A row an app and tool, the most called first: calls, answers that are errors, median and 95th percentile in
+        """One row for each app and tool, most calls first: calls, answers that are errors, median and 95th percentile in
         seconds of the time to the answer (NULL where none was answered)."""
         query = Views(self.tables).definitions["tool_calls"]
         return f"""
@@ -94,7 +94,7 @@ class StatsStatements:
 
     @cached_property
     def models(self) -> str:
-        """A row an app and model, the most used first: uses and tokens."""
+        """One row for each app and model, most uses first: uses and tokens."""
         query = Views(self.tables).definitions["token_usage"]
         return f"""
         SELECT app_name, coalesce(model, ''), count(*), coalesce(sum(prompt_tokens), 0)::bigint,
@@ -104,7 +104,7 @@ class StatsStatements:
 
     @cached_property
     def errors(self) -> str:
-        """A row an app and kind of error, the most frequent first: code or tool, how many, and the newest's time."""
+        """One row for each app and kind of error, most frequent first: code or tool, number, and time of the newest."""
         query = Views(self.tables).definitions["errors"]
         return f"""
         SELECT app_name, source, coalesce(tool, code, ''), count(*), max(timestamp)

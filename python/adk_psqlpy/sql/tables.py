@@ -1,4 +1,4 @@
-"""The tables of one store, and the names derived from those that are given."""
+"""The names of a store's tables: the given ones, and those derived from them."""
 
 from __future__ import annotations
 
@@ -65,27 +65,29 @@ class Tables:
 
     @property
     def state_log(self) -> str:
-        """The table of state deltas that came without an event, quoted."""
+        """The table of state deltas without an event, quoted."""
         return quoted(self._beside("state_log"))
 
     @property
     def fork_table(self) -> str:
-        """The name of the table of where forked sessions come from, as `session_table` is given."""
+        """The name of the table of forks' origins, in the form of `session_table`."""
         return self._beside("forks")
 
     @property
     def forks(self) -> str:
-        """The table of where forked sessions come from, quoted."""
+        """The table of forks' origins, quoted."""
         return quoted(self.fork_table)
 
     @property
     def partials(self) -> str:
-        """The table of texts that are being streamed, quoted; made when it is first needed."""
+        """The table of texts that are being streamed, quoted. It is made when it is first needed."""
         return quoted(self._beside("partials"))
 
     @property
     def event_words_table(self) -> str:
-        """The table of the words of events, as `session_table` is given; there if a search was asked for."""
+        """The table of the words of events, in the form of `session_table`. It exists if `event_search` was
+        asked for.
+        """
         return self._beside("event_words")
 
     @property
@@ -95,7 +97,7 @@ class Tables:
 
     @property
     def event_marks(self) -> str:
-        """The table that says up to where a session's events have words, quoted."""
+        """The table that says up to which `seq` a session's events have words, quoted."""
         return quoted(self._beside("event_marks"))
 
     @property
@@ -114,7 +116,7 @@ class Tables:
         return quoted(self._beside("metadata"))
 
     def beside(self, suffix: str) -> str:
-        """The name of what stands beside the session table: `adk_<suffix>`, as `session_table` is given.
+        """The name of a table beside the session table: `adk_<suffix>`, in the form of `session_table`.
 
         Raises:
             ValueError: it would be longer than 63 bytes.
@@ -125,19 +127,20 @@ class Tables:
 
     @property
     def by_user(self) -> list[str]:
-        """The tables that have a `user_id`, quoted; those that others refer to first."""
+        """The tables that have a `user_id`, quoted. Tables that others refer to come first."""
         return [self.sessions, self.events, self.state_log, self.forks, self.user_states]
 
     @property
     def schemas(self) -> list[str]:
-        """The schemas that are named, quoted, each once."""
+        """The given schemas, quoted, each once."""
         named = (split("table", table)[0] for table in (self.session_table, self.events_table))
         return sorted({f'"{schema}"' for schema in named if schema is not None})
 
     def index(self, table: str, suffix: str) -> str:
         """The quoted name of an index: `idx_<table>_<suffix>`, shortened by a hash past 63 bytes.
 
-        An index is made in its table's schema, so the name carries none; `in_schema_of` names one that is there.
+        An index is made in its table's schema, so this name has none. `in_schema_of` gives the name of an
+        existing index.
         """
         name = f"idx_{split('table', table)[1]}_{suffix}"
         if len(name) > LONGEST:
@@ -146,7 +149,7 @@ class Tables:
         return f'"{name}"'
 
     def in_schema_of(self, table: str, index: str) -> str:
-        """The quoted name of an index with the schema of its table, if that is named."""
+        """The quoted name of an index, with the schema of its table if one is given."""
         schema = split("table", table)[0]
         return f'"{schema}".{index}' if schema else index
 

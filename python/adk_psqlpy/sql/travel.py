@@ -1,7 +1,7 @@
-"""The statements that go back in a session: its state at a revision, and forks.
+"""The statements for going back in a session: its state at a revision, and forks.
 
-They keep to what `sql.statements` says. Each reads one snapshot and locks nothing of the session that it
-reads, so it waits for no append and holds up none. Artifacts that go along are counted as `sql.artifacts`
+They follow the rules of `sql.statements`. Each reads one snapshot and locks nothing of the session that it
+reads, so it waits for no append, and no append waits for it. Copied artifacts are counted as `sql.artifacts`
 says.
 """
 
@@ -25,7 +25,7 @@ CUT: Final = 256
 _COLUMNS: Final = ", ".join(f'"{name}"' for name, _ in _native.EVENT_COLUMNS)
 _EVENT: Final = ", ".join(f'e."{name}"' for name, _ in _native.EVENT_COLUMNS)
 
-# How actions without deltas begin, as the crate writes them: there is no need to parse those.
+# The beginning of actions without deltas, as the crate writes them: these need not be parsed.
 _NO_STATE: Final = """'{"state_delta":{},'"""
 _NO_ARTIFACTS: Final = """'{"state_delta":{},"artifact_delta":{},'"""
 
@@ -51,7 +51,7 @@ class TravelStatements:
 
     @cache  # noqa: B019 - a store has one of these, for as long as it lives
     def state_at(self, *, kind: PointKind) -> str:
-        """The session at a point. One row, NULL throughout where there is no such session.
+        """The session at a point. One row, with nothing but NULLs if there is no such session.
 
         `revision` and `create_time` of the session; `point`, the revision that the point is at (NULL: no such
         point); `state`, the session's own state there; `unknown`: it was needed and is not known what the
@@ -74,9 +74,10 @@ class TravelStatements:
         the new session, now; with `artifacts`, the prefixes of `artifact://` URIs that lead to artifacts of
         the one session and of the other.
 
-        Gives what `state_at` gives of the origin, but no states, and `made`: true where the session was made,
-        also by this statement earlier (with the same now); false where the id is taken, by a session or by
-        artifacts of one that was deleted; NULL where nothing was to be made. All of it happens or nothing.
+        Returns the columns of `state_at` for the origin, without states, and `made`. `made` is true if the
+        session was made, also if an earlier run of this statement (with the same now) made it. It is false if
+        the id is taken, by a session or by artifacts of a deleted one. It is NULL if there was nothing to
+        make. All of it happens or nothing.
 
         The copies have the `seq` of their originals, and the new session the revision of the point. So a
         point of the origin up to there is the same point of the fork.
@@ -128,7 +129,7 @@ class TravelStatements:
 
     @cached_property
     def origin(self) -> str:
-        """`$1 $2 $3` of a session: where it was forked from. No row where it was not.
+        """`$1 $2 $3` of a session: its origin. There is no row if it is not a fork.
 
         Id, create_time and revision of the origin, when the fork was made, and whether the origin is there.
         """
@@ -136,7 +137,7 @@ class TravelStatements:
 
     @cached_property
     def forks(self) -> str:
-        """`$1 $2 $3` of a session: the same of those that were forked from one of this id, oldest first."""
+        """`$1 $2 $3` of a session: the same for the sessions that were forked from it, oldest first."""
         return f"""{self._forks}
         WHERE f.app_name = $1 AND f.user_id = $2 AND f.origin_id = $3
         ORDER BY f.create_time, f.session_id COLLATE "C" """
@@ -177,10 +178,10 @@ class TravelStatements:
     def _at(self, kind: PointKind) -> str:
         """CTEs `origin`, `point` and `replayed`: a row each, or none where there is no such thing.
 
-        The state at the current revision is the stored one. At an earlier one it is what the session was
-        created with, and for each key the newest value that a delta up to there gives it: deltas are merged
-        by key, as `||` does it. They go through arrays because the planner assumes ten rows for one. It
-        would count 100 keys for each event, and from some hundred thousand on it compiles the plan (JIT),
+        The state at the current revision is the stored one. At an earlier revision it is the state at
+        creation, with the newest value of each key from the deltas up to there: deltas are merged by key, as
+        `||` does. The deltas go through arrays, because the planner assumes ten rows for an array. Otherwise
+        it would assume 100 keys for each event, and above some hundred thousand it starts JIT compilation,
         which takes 15 ms.
         """
         t = self.tables
@@ -216,10 +217,10 @@ class TravelStatements:
 
 
 def _artifact_copies(t: Tables, a: ArtifactTables, new: str, old_uri: str, new_uri: str) -> str:
-    """CTEs that give a fork, just `made`, the versions of artifacts that were there at the point.
+    """CTEs that copy to a fork, just `made`, the versions of artifacts that existed at the point.
 
-    Those of a name are left out from the first one on that an event after the point says it saved. Contents
-    are locked in the order of their hashes; a version whose content was collected meanwhile was deleted just
+    Of each name, versions are left out from the first one on that an event after the point has saved.
+    Contents are locked in the order of their hashes. If a content is gone, its version was deleted just
     before, and is left out.
     """
     return f""", saved AS MATERIALIZED (

@@ -1,12 +1,12 @@
-"""Views for people and programs that read with SQL: a row a message, a tool call, a use of tokens, an error.
+"""Views for people and programs that read with SQL: of messages, tool calls, use of tokens, and errors.
 
-They are named after the session table, and stand in its schema: `adk_messages`, `adk_tool_calls`,
-`adk_token_usage`, `adk_errors`. Each reads with the rights of whoever asks it (`security_invoker`), so it shows no
-row that the tables would not show.
+They take their prefix from the session table, and are in its schema: `adk_messages`, `adk_tool_calls`,
+`adk_token_usage`, `adk_errors`. Each reads with the rights of the role that queries it (`security_invoker`),
+so it shows no row that the tables would not show.
 
-Stored events may hold anything that ADK's models admit, and rows may have been written by something else. So a
-view takes for granted neither that a key is there nor what type its value has: what does not fit is NULL, or no
-row. It never is an error, which would take all other rows along.
+Stored events may hold anything that ADK's models allow, and other programs may have written rows. So a view
+does not rely on the existence of a key or on the type of a value: a value that does not fit becomes NULL, or
+no row. It never becomes an error, because an error would hide all other rows.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from adk_psqlpy.sql.names import quoted
 from adk_psqlpy.sql.tables import Tables
 
 RECORD: Final = "views"
-"""The key of `adk_metadata` that says which definitions the views have."""
+"""The key of `adk_metadata` under which the version of the views' definitions is recorded."""
 
-# What the crate writes for U+0000 and for lone surrogates (rust/src/escape.rs), shown as U+FFFD; and U+FDD0.
+# The crate's escapes for U+0000 and lone surrogates (rust/src/escape.rs), which are shown as U+FFFD; and
+# U+FDD0.
 _ESCAPED: Final = r"U&'\FDD0(0000|d[89a-f][0-9a-f][0-9a-f])'"
 
 _KEY: Final = "e.app_name, e.user_id, e.session_id, e.seq, e.id AS event_id, e.timestamp, e.invocation_id"
@@ -39,19 +40,19 @@ _TOKENS: Final = {
 
 
 def _readable(text: str) -> str:
-    """Text as SQL can show it: what stands for a character that PostgreSQL has none for becomes U+FFFD."""
+    """Text for SQL: escapes of characters that PostgreSQL does not have become U+FFFD."""
     return rf"""CASE WHEN position(U&'\FDD0' IN {text}) = 0 THEN {text} ELSE
                 replace(regexp_replace({text}, {_ESCAPED}, U&'\FFFD', 'g'), U&'\FDD0fdd0', U&'\FDD0') END"""
 
 
 def _parts(event: str) -> str:
-    """The parts of a content, each with its number from 1; none where they are no array."""
+    """The parts of a content, each with its number from 1; none if they are not an array."""
     return f"""jsonb_array_elements(CASE jsonb_typeof({event}.content -> 'parts')
             WHEN 'array' THEN {event}.content -> 'parts' ELSE '[]' END) WITH ORDINALITY"""
 
 
 def _count(name: str) -> str:
-    """A count of tokens; NULL where it is none."""
+    """A count of tokens; NULL if it is not one."""
     path = f"$.usage_metadata.{name} ? (@ >= 0 && @ < 9000000000000000000)"
     return f"jsonb_path_query_first(e.extra, '{path}')::bigint"
 
@@ -79,7 +80,7 @@ class Views:
 
     @property
     def _messages(self) -> str:
-        """A row an event in which somebody says something or hands over a file."""
+        """One row for each event in which somebody says something or sends a file."""
         text = "part ->> 'text'"
         return f"""
         SELECT {_KEY}, e.branch, e.author, e.content ->> 'role' AS role, m.text, m.thought, m.files
@@ -98,7 +99,7 @@ class Views:
 
     @cached_property
     def calls(self) -> str:
-        """The calls alone, for who only counts them: each answer takes a search."""
+        """Only the calls, for counting them: each answer takes a search."""
         return f"""
         SELECT e.app_name, e.timestamp FROM {self.tables.events} AS e CROSS JOIN LATERAL {_parts("e")} AS p (part, number)
         WHERE jsonb_typeof(p.part -> 'function_call') = 'object'
@@ -106,10 +107,11 @@ class Views:
 
     @property
     def _tool_calls(self) -> str:
-        """A row a call, beside the first answer to it.
+        """One row for each call, with the first answer to it.
 
-        In the order of the index over events alone, so that the search ends at the first answer: with the part's
-        number behind it PostgreSQL reads the session to its end, to be sure of the order of equal ones.
+        The answers are ordered only by the index over events, so that the search ends at the first answer. If
+        the part's number were in the order as well, PostgreSQL would read the session to its end to sort
+        equal ones.
         """
         return f"""
         SELECT {_KEY}, e.branch, e.author, c.number::int AS part, c.call ->> 'name' AS tool, c.call ->> 'id' AS call_id,
@@ -133,7 +135,7 @@ class Views:
 
     @property
     def _token_usage(self) -> str:
-        """A row an event that says how many tokens it took."""
+        """One row for each event with a count of tokens."""
         counts = {name: _count(stored) for name, stored in _TOKENS.items()}
         parts = (f"coalesce({count}, 0)" for name, count in counts.items() if name != "cached_tokens")
         columns = ", ".join(f"{count} AS {name}" for name, count in counts.items())
@@ -146,7 +148,9 @@ class Views:
 
     @property
     def _errors(self) -> str:
-        """A row an event with an error of the model or the agent, and a row an answer of a tool that is an error."""
+        """One row for each event with an error of the model or the agent, and for each answer of a tool that
+        is an error.
+        """
         whole = "e.extra -> '$whole' ->> 'error_message'"
         message = f"CASE WHEN starts_with({whole}, e.error_message) THEN {whole} ELSE e.error_message END"
         error = "p.part -> 'function_response' -> 'response' ->> 'error'"
@@ -162,13 +166,14 @@ class Views:
 
     @cached_property
     def digest(self) -> str:
-        """What is recorded of these definitions."""
+        """The recorded version of these definitions."""
         return hashlib.sha256("".join(self.definitions.values()).encode()).hexdigest()[:16]
 
     def create(self) -> str:
-        """A batch that makes the views, or replaces those of another definition. Nothing happens where all are there.
+        """A batch that makes the views, or replaces those with another definition. It does nothing if all
+        exist.
 
-        Grants on a view that is replaced stay. Tables are read-locked only, so nobody who appends has to wait.
+        Grants on a replaced view stay. Tables get only a read lock, so no append has to wait.
         """
         missing = ", ".join(f"to_regclass('{name}')" for name in self.names.values())
         steps = [
@@ -191,7 +196,9 @@ class Views:
         """
 
     def drop(self) -> str:
-        """A batch that removes the views. It fails, and removes none, where something else is built on one."""
+        """A batch that removes the views. It fails and removes none if something else is built on one of
+        them.
+        """
         return f"""
         SET LOCAL client_min_messages = warning;
         SELECT pg_advisory_xact_lock({LOCK});
@@ -201,8 +208,8 @@ class Views:
 
 
 _COMMENTS: Final = {
-    "messages": "A row an event in which somebody says something or hands over a file.",
-    "tool_calls": "A row a call of a tool, beside the first answer to it.",
-    "token_usage": "A row an event that says how many tokens it took.",
-    "errors": "A row an event with an error code, and a row an answer of a tool that is an error.",
+    "messages": "One row for each event in which somebody says something or sends a file.",
+    "tool_calls": "One row for each call of a tool, with the first answer to it.",
+    "token_usage": "One row for each event with a count of tokens.",
+    "errors": "One row for each event with an error code, and for each answer of a tool that is an error.",
 }
