@@ -1,4 +1,6 @@
-"""Fixtures of every suite: one server a session, one empty database a test.
+"""Fixtures of every suite: one server for the session, and for each test an empty database.
+
+Suites that need another store or service override the fixtures.
 
 The server: `--pg=...` when given, else the one that `ADK_PSQLPY_TEST_DSN` names, else the embedded one.
 """
@@ -14,11 +16,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from adk_psqlpy.config import PsqlpyConfig
+from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from clusters import NOT_HERE, Cluster, choose_cluster
 from poolers import Pooler
 from secured import CONTRACT_APPS, Roles, secured_dsn
 from servers import BinaryServer, Database, Server, choose_server, wheel_binaries
+from store.support import all_back
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -127,3 +130,18 @@ async def config(database: Database) -> AsyncIterator[PsqlpyConfig]:
     """A configuration on that database, its pool closed at the end."""
     async with PsqlpyConfig(pool_config={"dsn": database.dsn, "max_db_pool_size": 4}) as opened:
         yield opened
+
+
+@pytest.fixture
+async def store(config: PsqlpyConfig) -> AsyncIterator[PsqlpyADKStore]:
+    """A store with its tables; at the end, no connection is still checked out."""
+    opened = PsqlpyADKStore(config)
+    await opened.create_tables()
+    yield opened
+    await all_back(config)
+
+
+@pytest.fixture
+def service(store: PsqlpyADKStore) -> PsqlpySessionService:
+    """A service on that store."""
+    return PsqlpySessionService(store)

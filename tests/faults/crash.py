@@ -9,7 +9,9 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from servers import BinaryServer, free_port, run_sql
 
 LIMIT_SEC = 30
@@ -135,3 +137,17 @@ def _wait_until_gone(victims: list[int]) -> None:
     while any(pid in victims for pid, _ in _processes()):
         assert time.monotonic() < deadline, f"some of {victims} are there {LIMIT_SEC} s after SIGKILL"
         time.sleep(0.01)  # between two looks
+
+
+def service_on(*servers: CrashServer, **settings: Any) -> PsqlpySessionService:
+    """A service that finds the one of these servers that accepts writes."""
+    given = {
+        "hosts": ["127.0.0.1" for _ in servers],
+        "ports": [server.port for server in servers],
+        "username": "postgres",
+        "db_name": "postgres",
+        "target_session_attrs": "read-write",
+        "connect_timeout_sec": 5,
+        "max_db_pool_size": 6,
+    }
+    return PsqlpySessionService(PsqlpyADKStore(PsqlpyConfig(given | settings)))

@@ -8,37 +8,21 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from google.adk.errors import StaleSessionError
 from google.adk.events.event import Event
 from psqlpy.exceptions import Error
 
-from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from servers import Database, run_sql
 
-from .crash import CrashServer, Standby
+from .crash import CrashServer, Standby, service_on
 from .deadlines import until, within
 from .ledger import Findings, Ledger, compare
 from .quiet import whole
 from .workload import APP, create_sessions, under_load, user_of, writers_of
 
 Seen = Callable[[str, int, Findings], None]
-
-
-def service_on(*servers: CrashServer, **settings: Any) -> PsqlpySessionService:
-    """A service that finds the one of these servers that accepts writes."""
-    given = {
-        "hosts": ["127.0.0.1" for _ in servers],
-        "ports": [server.port for server in servers],
-        "username": "postgres",
-        "db_name": "postgres",
-        "target_session_attrs": "read-write",
-        "connect_timeout_sec": 5,
-        "max_db_pool_size": 6,
-    }
-    return PsqlpySessionService(PsqlpyADKStore(PsqlpyConfig(given | settings)))
 
 
 @pytest.mark.parametrize(

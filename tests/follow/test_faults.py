@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from psqlpy.exceptions import Error
@@ -14,7 +14,7 @@ from psqlpy.exceptions import Error
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from adk_psqlpy.errors import HistoryLostError
 from adk_psqlpy.following import FollowSettings
-from faults.crash import CrashServer, Standby
+from faults.crash import CrashServer, Standby, service_on
 from faults.deadlines import within
 from proxy import Cut, Proxy
 from servers import Database, run_sql, wheel_binaries
@@ -38,20 +38,6 @@ def binaries(request: pytest.FixtureRequest) -> Path:
 def crash_server(binaries: Path) -> Iterator[CrashServer]:
     with CrashServer(binaries) as server:
         yield server
-
-
-def service_on(*servers: CrashServer, **settings: Any) -> PsqlpySessionService:
-    """A service that finds the one of these servers that accepts writes."""
-    given = {
-        "hosts": ["127.0.0.1" for _ in servers],
-        "ports": [server.port for server in servers],
-        "username": "postgres",
-        "db_name": "postgres",
-        "target_session_attrs": "read-write",
-        "connect_timeout_sec": 5,
-        "max_db_pool_size": 4,
-    }
-    return PsqlpySessionService(PsqlpyADKStore(PsqlpyConfig(given | settings)))
 
 
 async def test_connections_are_cut_at_any_moment(

@@ -7,28 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from servers import Database, Server, run_sql
 
-from .support import all_back
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-
-@pytest.fixture
-async def store(config: PsqlpyConfig) -> AsyncIterator[PsqlpyADKStore]:
-    """A store with its tables; at the end, no connection is still checked out."""
-    opened = PsqlpyADKStore(config)
-    await opened.create_tables()
-    yield opened
-    await all_back(config)
-
-
-@pytest.fixture
-def service(store: PsqlpyADKStore) -> PsqlpySessionService:
-    """A service on that store."""
-    return PsqlpySessionService(store)
+    from collections.abc import Iterator
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
+from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig
 from adk_psqlpy.seal import Seal
 from store.support import all_back
 
@@ -27,9 +27,3 @@ async def store(config: PsqlpyConfig, seal: Seal | None) -> AsyncIterator[Psqlpy
     await opened.create_tables()
     yield opened
     await all_back(config)
-
-
-@pytest.fixture
-def service(store: PsqlpyADKStore) -> PsqlpySessionService:
-    """A service on that store."""
-    return PsqlpySessionService(store)

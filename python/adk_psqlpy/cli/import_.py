@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from adk_psqlpy.cli.keys import keys_option
-from adk_psqlpy.cli.options import Target, examples, json_option, server_options
+from adk_psqlpy.cli.options import Target, carry_options, examples, json_option, server_options
 
 
 @click.command(
@@ -20,19 +19,7 @@ from adk_psqlpy.cli.options import Target, examples, json_option, server_options
 @click.argument("file", metavar="FILE")
 @keys_option(of="what the target holds and is given")
 @server_options("session_table", "events_table", "memory_table", "artifact_table", "key_table")
-@click.option(
-    "--key-length", type=click.IntRange(1, 1024), help="Longest identifier of tables that are made now."
-)
-@click.option(
-    "--language", default="simple", show_default=True, help="Of the memory table, if it is made now."
-)
-@click.option("--dry-run", is_flag=True, help="Read and compare everything, write nothing.")
-@click.option(
-    "--keep-rest", is_flag=True, help="Carry sessions without those of their events that cannot be."
-)
-@click.option(
-    "--problems", metavar="FILE", type=click.Path(path_type=Path), help="Write every problem as JSON Lines."
-)
+@carry_options
 @json_option
 def command(file: str, target: Target, as_json: bool, **given: Any) -> int:
     """Read what export wrote into tables of adk-psqlpy, which are made where they are missing.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from adk_psqlpy.cli.keys import keys_option, seal_of
-from adk_psqlpy.cli.options import Target, examples, json_option, server_options
+from adk_psqlpy.cli.options import Target, carry_options, examples, json_option, server_options
 from adk_psqlpy.cli.output import note, printable, table, write, write_json
 
 if TYPE_CHECKING:
@@ -44,19 +44,7 @@ SHOWN: Final = 20
     default="UTC",
     help="Of times without a zone in ADK's tables: before release 1.22 ADK wrote the local time of its host.",
 )
-@click.option(
-    "--key-length", type=click.IntRange(1, 1024), help="Longest identifier of tables that are made now."
-)
-@click.option(
-    "--language", default="simple", show_default=True, help="Of the memory table, if it is made now."
-)
-@click.option("--dry-run", is_flag=True, help="Read and compare everything, write nothing.")
-@click.option(
-    "--keep-rest", is_flag=True, help="Carry sessions without those of their events that cannot be."
-)
-@click.option(
-    "--problems", metavar="FILE", type=click.Path(path_type=Path), help="Write every problem as JSON Lines."
-)
+@carry_options
 @json_option
 def command(source: str, to: str | None, target: Target, as_json: bool, **given: Any) -> int:
     """Carry sessions, states, memories and artifacts from ADK's own storage, or SQLSpec's, into PostgreSQL.

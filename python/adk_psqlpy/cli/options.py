@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -112,6 +113,35 @@ def server_options(*tables: str) -> Callable[[_Function], _Function]:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON in place of text.")
 """`--json`, as `as_json`."""
+
+
+def carry_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of verbs that carry data into tables of adk-psqlpy."""
+    options = (
+        click.option(
+            "--key-length",
+            type=click.IntRange(1, 1024),
+            help="Longest identifier of tables that are made now.",
+        ),
+        click.option(
+            "--language", default="simple", show_default=True, help="Of the memory table, if it is made now."
+        ),
+        click.option("--dry-run", is_flag=True, help="Read and compare everything, write nothing."),
+        click.option(
+            "--keep-rest",
+            is_flag=True,
+            help="Carry a session without those of its events that cannot be carried.",
+        ),
+        click.option(
+            "--problems",
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            help="Write every problem as JSON Lines.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 def examples(*lines: str) -> str:
