@@ -49,7 +49,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
     parser.add_argument("--chart", type=Path, metavar="FILE", help="draw them (.png, .svg)")
     parser.add_argument(
-        "--write-docs", action="store_true", help="fill in docs/performance.md, with .json and .png beside it"
+        "--write-docs",
+        action="store_true",
+        help="fill in performance.md and choosing.md in docs/, with .json and .png",
     )
     options = parser.parse_args()
     if options.write_docs and (options.only or options.without or options.quick):
@@ -222,7 +224,7 @@ def _write(options: argparse.Namespace, results: dict[str, Any]) -> None:
     for file in filter(None, [options.chart, DOCS / "performance.png" if options.write_docs else None]):
         report.chart(results, file)
     if options.write_docs:
-        report.write_docs(results, DOCS / "performance.md")
+        report.write_docs(results, DOCS)
 
 
 if __name__ == "__main__":

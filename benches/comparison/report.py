@@ -171,6 +171,35 @@ def crate(results: Results) -> tuple[list[str], Rows]:
     return header, rows
 
 
+# The operations of docs/choosing.md, in words for readers who do not know the methods.
+CHOOSING = {
+    "get_0": "read a session without events",
+    "get_100": "read 100 events",
+    "get_1000": "read 1,000 events",
+    "last_20_of_100000": "read the last 20 of 100,000 events",
+    "append": "append an event",
+    "append_32": "append to 32 sessions at once",
+    "list_100": "list 100 sessions",
+    "list_10000": "list 10,000 sessions",
+}
+
+
+def choosing(results: Results) -> tuple[list[str], Rows]:
+    """The medians of a few operations, of the services that a reader chooses from."""
+    keys = (OURS, ADK, SQLSPEC_ASYNCPG)
+    rows_by_key = {row["key"]: row for row in results["operations"]}
+    rows = []
+    for key, words in CHOOSING.items():
+        row = rows_by_key[key]
+        cells = [words, row["unit"]]
+        for peer in keys:
+            found = row["peers"].get(peer)
+            wrong = " ✗" if peer in row["wrong"] else ""
+            cells.append(f"{number(found['median'])}{wrong}" if found else "not asked")
+        rows.append(cells)
+    return ["operation", "unit", *(LABELS[key] for key in keys)], rows
+
+
 SECTIONS = {
     "distances": distances,
     "operations": operations,
@@ -203,11 +232,18 @@ def markdown(header: list[str], rows: Iterable[list[str]]) -> str:
     return "\n".join(lines)
 
 
-def write_docs(results: Results, page: Path) -> None:
-    """Fill the tables of the page in, between their marks; the words around them stay."""
+def pages(results: Results, docs: Path) -> dict[Path, str]:
+    """The pages of docs/ with the tables of these results between their marks; other text is unchanged."""
+    tables = {name: markdown(*section(results)) for name, section in SECTIONS.items() if section(results)[1]}
+    blocks = {
+        "performance.md": tables | {"machine": _machine(results)},
+        "choosing.md": {"choosing": markdown(*choosing(results)), "machine": _machine(results)},
+    }
+    return {docs / name: _filled(docs / name, each) for name, each in blocks.items()}
+
+
+def _filled(page: Path, blocks: dict[str, str]) -> str:
     text = page.read_text(encoding="utf-8")
-    blocks = {name: markdown(*section(results)) for name, section in SECTIONS.items() if section(results)[1]}
-    blocks["machine"] = _machine(results)
     for name, block in blocks.items():
         begin, end = BEGIN.format(name=name), END.format(name=name)
         before, mark, rest = text.partition(begin)
@@ -215,7 +251,13 @@ def write_docs(results: Results, page: Path) -> None:
         if not mark or not closing:
             raise SystemExit(f"{page} has no place for {name!r}: {begin} ... {end}")
         text = f"{before}{begin}\n\n{block}\n\n{end}{after}"
-    page.write_text(text, encoding="utf-8")
+    return text
+
+
+def write_docs(results: Results, docs: Path) -> None:
+    """Write the tables into the pages."""
+    for page, text in pages(results, docs).items():
+        page.write_text(text, encoding="utf-8")
 
 
 def _machine(results: Results) -> str:
