@@ -22,5 +22,5 @@ async def test_a_store_that_seals(config: PsqlpyConfig) -> None:
         await service.list_sessions(app_name="app", state={"k": "a"})
     with pytest.raises(NotSupportedError):
         await service.list_sessions(app_name="app", waiting=True)
-    with pytest.raises(NotSupportedError, match="calls that wait"):
+    with pytest.raises(NotSupportedError, match="waiting calls"):
         await service.list_paused(app_name="app")
