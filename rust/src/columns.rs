@@ -1,9 +1,9 @@
 //! PostgreSQL's binary format: one-dimensional arrays and jsonb values, read in place.
 //!
-//! A session's events arrive column-wise, one `array_agg` a column, so that a thousand events are a few
-//! large values instead of sixteen thousand small ones. The layout is that of `array_send` in
-//! PostgreSQL's `arrayfuncs.c`: dimensions, a has-nulls flag, the element type, then for each dimension
-//! its length and lower bound, then for each element its length (-1 for NULL) and bytes.
+//! A session's events arrive column by column, one `array_agg` for each, so that a thousand events are a few
+//! large values instead of sixteen thousand small ones. The layout is that of `array_send` in PostgreSQL's
+//! `arrayfuncs.c`: dimensions, a has-nulls flag, the element type, then for each dimension its length and
+//! lower bound, then for each element its length (-1 for NULL) and bytes.
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -26,7 +26,7 @@ impl<'b> Array<'b> {
             return Ok(Self { bytes, at: bytes.len(), left: 0 });
         }
         let left = int32(bytes, 12)?;
-        // An element takes four bytes at least: a length that the bytes cannot hold is a lie.
+        // An element takes at least four bytes, so a number of elements that the bytes cannot hold is wrong.
         let fits = usize::try_from(left).is_ok_and(|left| left <= bytes.len().saturating_sub(20) / 4);
         if dimensions != 1 || !fits {
             return Err(Error { kind: ErrorKind::InvalidArray, at: 0 });
@@ -44,7 +44,8 @@ impl<'b> Array<'b> {
         self.left == 0
     }
 
-    /// The next element; `None` for NULL. Past the end it is an error: columns of one result have one length.
+    /// The next element; `None` for NULL. It is an error past the end, because the columns of a result have
+    /// the same length.
     #[inline]
     pub fn element(&mut self) -> Result<Option<&'b [u8]>> {
         let Some(left) = self.left.checked_sub(1) else {
@@ -99,7 +100,7 @@ pub fn jsonb(bytes: &[u8]) -> Result<&[u8]> {
     }
 }
 
-/// The JSON text of a value that is either jsonb or the text itself, which no version byte begins.
+/// The JSON text of a value that is either jsonb or the text itself, which has no version byte.
 pub fn json(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(&[1]).unwrap_or(bytes)
 }

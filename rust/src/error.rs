@@ -1,4 +1,4 @@
-//! What can be wrong with stored bytes: a kind and an index, turned into words only when shown.
+//! What can be wrong with stored bytes: a kind and an index, which become words only when shown.
 
 use std::fmt;
 
@@ -16,9 +16,9 @@ pub struct Error {
 pub enum ErrorKind {
     /// The text ends inside a value.
     EndOfText,
-    /// A byte that no JSON value, key or separator has at this place.
+    /// A byte that cannot belong to a JSON value, key or separator here.
     UnexpectedByte,
-    /// More text behind a complete value.
+    /// More text after a complete value.
     TrailingText,
     /// A number outside JSON's grammar (RFC 8259, section 6).
     InvalidNumber,
@@ -34,7 +34,7 @@ pub enum ErrorKind {
     InvalidArray,
     /// A jsonb value whose version byte is not 1.
     InvalidJsonb,
-    /// A value of another kind than the one that is kept there: an array for an object, say.
+    /// A value of another kind than the stored one, for example an array instead of an object.
     OtherKind,
     /// NULL where a value must be.
     Missing,

@@ -1,4 +1,4 @@
-//! What JSONB cannot hold, in a form that it can: U+0000, lone surrogates, NaN, infinities, minus zero.
+//! Escapes for values that JSONB cannot hold: U+0000, lone surrogates, NaN, infinities, minus zero.
 //!
 //! U+FDD0 is a noncharacter: Unicode reserves it for use inside one program, PostgreSQL stores it, and no
 //! model or user has a reason to send it. Here it leads an escape, and is escaped itself:
@@ -10,14 +10,14 @@
 //! | U+FDD0 | U+FDD0 `fdd0` |
 //! | the float NaN, inf, -inf, -0.0 | a string of U+FDD0 and `NaN`, `Infinity`, `-Infinity`, `-0.0` |
 //!
-//! Strings that hold none of these are stored as they are. A U+FDD0 that something else wrote, with none
-//! of the forms above behind it, is read as itself.
+//! Strings without these are stored unchanged. A U+FDD0 that another program wrote, and that none of the
+//! forms above follows, is read as itself.
 
 /// Leads every escape; three bytes in UTF-8.
 pub const LEAD: char = '\u{fdd0}';
 const LEAD_UTF8: &str = "\u{fdd0}";
 
-/// A value that stands behind a whole-string escape.
+/// The value that a whole-string escape stands for.
 pub const NAN: &str = "\u{fdd0}NaN";
 /// Positive infinity.
 pub const INFINITY: &str = "\u{fdd0}Infinity";
@@ -67,7 +67,7 @@ pub fn unescape(text: &str) -> impl Iterator<Item = Piece<'_>> {
             rest = &rest[LEAD_UTF8.len() + 4..];
             return Some(Piece::CodePoint(code));
         }
-        // A lead without a known form behind it stands for itself: search from behind it.
+        // A lead that no known form follows stands for itself: search on after it.
         let from = if rest.starts_with(LEAD) { LEAD_UTF8.len() } else { 0 };
         let end = rest[from..].find(LEAD).map_or(rest.len(), |found| from + found);
         let (text, behind) = rest.split_at(end);
@@ -80,7 +80,7 @@ fn leading_escape(text: &str) -> Option<u16> {
     let digits = text.strip_prefix(LEAD)?.as_bytes().get(..4)?;
     let mut code = 0u32;
     for digit in digits {
-        // Lower case only: that is all the encoder writes.
+        // Lower case only, because the encoder writes nothing else.
         let value = if digit.is_ascii_uppercase() { None } else { char::from(*digit).to_digit(16) };
         code = code * 16 + value?;
     }

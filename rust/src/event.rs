@@ -28,14 +28,14 @@ use crate::value;
 ///
 /// Its JSON is that of `event.model_dump(mode="json", exclude_none=True)`: read from a row, written with
 /// serde and read again, it is the same event. Strings that Rust cannot hold, NaN and the infinities are
-/// kept as [`crate::value`] says. Keys come in the order in which they were appended where that is anybody's
-/// choice, as in a function call's arguments; the fields of ADK's own classes come in JSONB's.
+/// kept as [`crate::value`] says. Keys of data, such as a function call's arguments, come in the order in
+/// which they were appended. The fields of ADK's own classes come in JSONB's order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Map<String, Value>")]
 pub struct Event {
     /// The event's id, one of a kind in its session.
     pub id: String,
-    /// Seconds since the Unix epoch, with the bits that TIMESTAMPTZ drops.
+    /// Seconds since the Unix epoch, including the bits that TIMESTAMPTZ drops.
     pub timestamp: f64,
     /// The invocation that the event belongs to.
     pub invocation_id: String,
@@ -74,7 +74,7 @@ pub struct Event {
     /// The words for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
-    /// Every field that has no column of its own: usage metadata, transcriptions, whatever a later ADK adds.
+    /// Every field that has no column of its own: usage metadata, transcriptions, fields of a later ADK.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
@@ -100,7 +100,7 @@ impl Event {
 
     fn fill<'r>(&mut self, row: &'r StoredRow<'_>) -> std::result::Result<(), (&'r str, Error)> {
         for (name, text, hint) in row.extra() {
-            // A column's value goes before that of a field by the same name in `extra`.
+            // A column's value takes precedence over a field of the same name in `extra`.
             if row::column_of_field(name).is_none_or(|index| row.is_null(index)) {
                 let value = value::read(text, &hint).map_err(|error| ("extra", error))?;
                 self.set(value::text(name), value).map_err(|error| ("extra", error))?;
@@ -134,7 +134,7 @@ impl Event {
         }
     }
 
-    /// Sets the field of this name, which is the name it has in Python.
+    /// Sets the field with this name in Python.
     fn set(&mut self, field: String, value: Value) -> Result<()> {
         match field.as_str() {
             "id" => self.id = text(value)?,

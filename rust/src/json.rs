@@ -1,8 +1,8 @@
 //! A pull reader over JSON text (RFC 8259) that borrows from the PostgreSQL buffer.
 //!
-//! The caller asks for what it expects and receives slices of the text; nothing is copied but strings
-//! that hold backslash escapes. The reader counts the objects it has begun, which is how an order hint
-//! ([`crate::order`]) finds its object again.
+//! The caller asks for what it expects and receives slices of the text. Only strings with backslash escapes
+//! are copied. The reader counts the objects it has begun, which is how an order hint ([`crate::order`])
+//! finds its object again.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::scan;
 /// Containers may nest this deep. `pydantic`'s own serializer gives up at 255.
 pub const MAX_DEPTH: usize = 512;
 
-/// What the next value is, told by its first byte.
+/// The kind of the next value, by its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `null`
@@ -31,7 +31,8 @@ pub enum Kind {
     Object,
 }
 
-/// A number as it is written: PostgreSQL's jsonb keeps every digit, so exactness is the caller's choice.
+/// A number as it is written. PostgreSQL's jsonb keeps every digit, so the caller decides how exact it must
+/// be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Number<'j> {
     /// The digits, sign, fraction and exponent.
@@ -262,7 +263,7 @@ impl<'j> Reader<'j> {
         Ok(true)
     }
 
-    /// Behind an element: whether another one follows.
+    /// After an element: whether another one follows.
     #[inline]
     pub fn next_element(&mut self) -> Result<bool> {
         self.separator(b']')
@@ -281,7 +282,7 @@ impl<'j> Reader<'j> {
         self.key().map(Some)
     }
 
-    /// Behind a member's value: the next key, if there is one.
+    /// After a member's value: the next key, if there is one.
     #[inline]
     pub fn next_key(&mut self) -> Result<Option<Cow<'j, str>>> {
         if self.separator(b'}')? {
@@ -356,7 +357,7 @@ impl<'j> Reader<'j> {
         Ok(())
     }
 
-    /// Reads a string that is the next value, whatever its kind turns out to be.
+    /// Reads the next value, which must be a string.
     pub fn string_value(&mut self) -> Result<Cow<'j, str>> {
         if self.peek()? == Kind::String { self.string() } else { Err(self.unexpected()) }
     }

@@ -1,24 +1,26 @@
-//! Order hints: what brings a dict's keys back into the order in which they were appended.
+//! Order hints: they restore the order in which a dict's keys were appended.
 //!
-//! JSONB sorts the keys of an object. For dicts whose own order differs, the encoder keeps a hint beside
-//! the column: a fingerprint of an object's keys, and the permutation of all objects that have these keys.
-//! The rows of a table have the same keys in the same order, so one entry serves them all. A fingerprint of
-//! all the document's keys goes in front, so that a document which somebody edited since is read in the order
-//! JSONB has it, and nothing else depends on a hint: without one the values are the same.
+//! JSONB sorts the keys of an object. For dicts whose own order differs, the encoder keeps a hint beside the
+//! column: a fingerprint of an object's keys, and the permutation for all objects that have these keys.
+//! Objects like the rows of a table have the same keys in the same order, so one entry is enough for all of
+//! them. The hint begins with a fingerprint of all keys of the document. If somebody has edited the document
+//! since, it does not match, and the document is read in JSONB's order. Only the order depends on a hint; the
+//! values are the same without it.
 //!
 //! A hint is text: `c0ffee00 1f2e3d4c:1,0 9a8b7c6d:2,0,1`. In a document with the fingerprint c0ffee00,
 //! objects whose keys have the fingerprint 1f2e3d4c were appended with their second stored key first. Where
 //! the order of the same keys changes inside a document, a further entry says from which object on, objects
 //! being counted by their opening braces: `1f2e3d4c:1,0 1f2e3d4c@57:0,1`.
 //!
-//! Neither side goes over a document twice: both fingerprints are made of keys at hand, and a reader that
-//! finds out at the end that the document is another one reads it once more, without the hint.
+//! Neither side has to read a document twice: both fingerprints are computed from the keys as they are read
+//! or written. Only if a reader finds at the end that the document is another one does it read it again,
+//! without the hint.
 
 use std::collections::BTreeMap;
 
 use crate::scan;
 
-/// A fingerprint of an object's keys, taken in the order in which they are stored.
+/// A fingerprint of an object's keys in the order in which they are stored.
 ///
 /// It is stored in hints, so it is the same on every machine: eight bytes at a time, each time rotated and
 /// multiplied (the hash of Firefox and rustc), of which the upper half is kept.
@@ -37,7 +39,7 @@ impl Keys {
             self.mix(u64::from_le_bytes(*word));
         }
         self.mix(scan::word(rest));
-        // So that no key is another one and a bit.
+        // So that no key looks like another key with something appended.
         self.mix(key.len() as u64);
         self.count += 1;
     }
@@ -82,7 +84,7 @@ impl Document {
 struct Run {
     shape: (u32, usize),
     first: u32,
-    /// Where the order begins in [`Recorder::orders`]; `None` for the one in which the keys are stored.
+    /// Where the order begins in [`Recorder::orders`]; `None` for the stored order.
     order: Option<usize>,
 }
 
@@ -97,7 +99,7 @@ pub struct Recorder {
     latest: BTreeMap<(u32, usize), usize>,
 }
 
-/// So many runs are looked through one by one.
+/// Up to this many runs are searched one by one.
 const FEW: usize = 16;
 
 impl Recorder {
@@ -117,8 +119,8 @@ impl Recorder {
         self.objects - 1
     }
 
-    /// Notes an object whose order is nothing to keep, a model's. Each object of a document is to be noted here or
-    /// in [`Self::record`].
+    /// Notes an object whose order need not be kept, because it is a model. Each object of a document must be
+    /// noted either here or in [`Self::record`].
     pub fn pass(&mut self, index: u32, keys: Keys) {
         self.document.add(index, keys);
     }
@@ -204,7 +206,7 @@ pub struct Hint {
 }
 
 impl Hint {
-    /// Reads a hint; one that is malformed says nothing. Whether it is about the document, [`Self::is_for`] says.
+    /// Reads a hint. A malformed one counts as none. [`Self::is_for`] tells whether it matches the document.
     pub fn parse(hint: &str) -> Self {
         Self::try_parse(hint).unwrap_or_default()
     }
@@ -240,7 +242,7 @@ impl Hint {
         ((*found, *keys) == (print, count)).then_some(order)
     }
 
-    /// Whether it was made for a document with these keys. If not, nothing of it counts.
+    /// Whether it was made for a document with these keys. If not, it must not be used.
     pub fn is_for(&self, document: Document) -> bool {
         self.print == document.print()
     }

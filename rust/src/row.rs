@@ -83,8 +83,8 @@ pub const COLUMNS: [Column; 16] = [
     column("interrupted", Type::Boolean, None),
 ];
 
-/// How many of [`COLUMNS`], from the first, are read as an array each. The others are NULL in most rows
-/// and travel together, as one JSONB object a row.
+/// How many of [`COLUMNS`], from the first, are read as an array each. The others are NULL in most rows and
+/// are sent together, as one JSONB object for each row.
 pub const OWN_ARRAYS: usize = 7;
 
 /// The index of `extra`.
@@ -119,7 +119,7 @@ pub fn index_of(name: &str) -> Option<usize> {
 pub fn column_of_field(field: &str) -> Option<usize> {
     match field {
         TOOL_IDS => index_of("long_running_tool_ids_json"),
-        // A field that a later ADK might call so is not the column.
+        // If a later ADK has a field of this name, the column is not that field.
         "extra" | "long_running_tool_ids_json" => None,
         _ => index_of(field),
     }

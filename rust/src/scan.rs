@@ -1,13 +1,13 @@
-//! Finding the few bytes of a JSON string that do not stand for themselves, eight bytes at a time.
+//! Finding the few bytes of a JSON string that have a special meaning, eight bytes at a time.
 //!
-//! The texts of a conversation are long and nearly always plain: looking at single bytes took a sixth of
-//! all instructions of a read. Where 32 bytes have been plain, the next are looked at 32 at a time, which the
+//! The texts of a conversation are long and nearly always plain. Looking at single bytes took a sixth of all
+//! instructions of a read. After 32 plain bytes, the next bytes are looked at 32 at a time, which the
 //! compiler turns into vector instructions.
 
 const ONES: u64 = u64::from_ne_bytes([1; 8]);
 const HIGH_BITS: u64 = ONES << 7;
 
-/// So many bytes are looked at together in long texts.
+/// How many bytes are looked at together in long texts.
 const WIDE: usize = 32;
 
 /// The offset, from `start` on, of the first quote, backslash or control character; the length of `bytes`
@@ -82,8 +82,8 @@ fn is_special<const LEAD: bool>(byte: u8) -> bool {
     (byte < 0x20) | (byte == b'"') | (byte == b'\\') | (LEAD & (byte == 0xef))
 }
 
-/// The high bits of the bytes that are special. A borrow can mark bytes behind a marked one, never before
-/// it: the first one is right.
+/// The high bits of the bytes that are special. A borrow can mark further bytes after a marked one, but never
+/// before it, so the first mark is right.
 #[inline]
 fn marked<const LEAD: bool>(word: u64) -> u64 {
     let found = below_0x20(word) | equal(word, b'"') | equal(word, b'\\');

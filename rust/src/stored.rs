@@ -1,8 +1,8 @@
 //! One row of `adk_events` as it is stored, and what `extra` says about how it is to be read.
 //!
-//! The columns are the truth, since people edit them. `extra` adds what a column could not hold (the
-//! whole of a cut text, the last bits of a timestamp, the order of keys), each only as long as the column
-//! still says what it said when the event was appended.
+//! The columns take precedence, because people edit them. `extra` adds what a column could not hold: the
+//! whole of a cut text, the last bits of a timestamp, the order of keys. Each of these counts only as long as
+//! the column is as it was when the event was appended.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,10 +1,10 @@
 //! Stored JSON as [`serde_json::Value`]: escapes undone, keys in the order appended, every digit kept.
 //!
-//! Rust's strings hold no lone surrogates and JSON's numbers no NaN, so one rule says what becomes of the
-//! escapes of [`crate::escape`]: **a string that Rust cannot hold stays as it is stored.** Everything
-//! else is what was appended, U+0000 and minus zero included. To tell the two apart, a string also stays
-//! as it is stored where it would otherwise read as an escape; hence [`crate::escape::unescape`], and
-//! [`float`] for values, give the exact text or number for any string that comes from here.
+//! Rust's strings hold no lone surrogates, and JSON's numbers no NaN. So there is one rule for the escapes of
+//! [`crate::escape`]: **a string that Rust cannot hold stays as it is stored.** Everything else is what was
+//! appended, including U+0000 and minus zero. To distinguish the two, a string also stays as it is stored if
+//! it would otherwise look like an escape. So for any string from here, [`crate::escape::unescape`], and
+//! [`float`] for values, give the exact text or number.
 
 use serde_json::{Map, Number, Value};
 
@@ -94,7 +94,7 @@ fn next(reader: &mut Reader<'_>, hint: &Hint, document: &mut Document, depth: us
 
 fn string(stored: &str) -> Value {
     match escape::float(stored) {
-        // The only escaped float that a JSON number has a form for.
+        // The only escaped float that can be a JSON number.
         Some(0.0) => Value::Number(Number::from_f64(-0.0).unwrap_or_else(|| 0.into())),
         Some(_) => Value::String(stored.to_owned()),
         None => Value::String(text(stored)),

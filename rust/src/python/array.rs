@@ -1,4 +1,4 @@
-//! Values that are in PostgreSQL's binary format already, as array parameters.
+//! Making array parameters of values that are in PostgreSQL's binary format already.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -6,7 +6,7 @@ use pyo3::types::{PyBytes, PyList};
 
 use crate::columns::write_array;
 
-/// Rows turned into columns: for each of `element_types` the array of what the rows have there.
+/// Turns rows into columns: one array for each of `element_types`.
 #[pyfunction]
 pub fn encode_arrays<'py>(
     py: Python<'py>,

@@ -1,7 +1,7 @@
 //! From pydantic's core schema to a plan.
 //!
-//! Whatever is not listed here by name makes its field opaque or its model slow: a newer ADK is read
-//! more slowly, never differently.
+//! A schema that is not listed here by name makes its field opaque or its model slow. So a newer ADK is read
+//! more slowly, but never differently.
 
 mod choices;
 mod model;
@@ -75,7 +75,7 @@ fn because<T>(reason: impl Into<String>) -> Understood<T> {
 }
 
 impl<'py> Compiler<'py> {
-    /// A class that is asked for by itself.
+    /// A class that is asked for directly.
     fn root(&mut self, class: &Bound<'py, PyAny>) -> PyResult<usize> {
         let schema = class.getattr("__pydantic_core_schema__")?.cast_into::<PyDict>()?;
         self.collect_definitions(schema.as_any())?;
@@ -85,7 +85,7 @@ impl<'py> Compiler<'py> {
         }
     }
 
-    /// Remembers every schema that carries a `ref`, wherever it stands.
+    /// Remembers every schema that has a `ref`, at any depth.
     fn collect_definitions(&mut self, value: &Bound<'py, PyAny>) -> PyResult<()> {
         if let Ok(schema) = value.cast::<PyDict>() {
             if let (Some(name), Some(_)) = (text(schema, "ref"), text(schema, "type")) {
@@ -148,7 +148,8 @@ impl<'py> Compiler<'py> {
             "literal" if has_only(schema, &["expected"]) => literal(schema)?,
             "union" if has_only(schema, &["choices"]) => self.union(schema)?,
             "model" => Node::Model(self.model(schema)?),
-            // Around a whole model (a validator for mode="after", say): its instances are pydantic's.
+            // For something around a whole model, such as a validator with mode="after": pydantic makes its
+            // instances.
             "function-after" | "function-before" | "function-wrap" => match self.inner(schema)? {
                 Node::Model(index) => {
                     if let Some(model) = &mut self.models[index] {
@@ -339,7 +340,8 @@ impl<'py> Compiler<'py> {
 
     fn default(&self, model: &mut Model, key: &str, schema: &Bound<'py, PyDict>) -> Understood<()> {
         let defaults = model.defaults.bind(self.py);
-        // Interned, as code that reads an attribute has the name: it is found by its address.
+        // Interned, because code that reads an attribute has the interned name: it is then found by its
+        // address.
         let name = PyString::intern(self.py, key);
         if let Some(default) = schema.get_item("default")? {
             let is_model = default.hasattr(intern!(self.py, "__pydantic_fields_set__"))?;

@@ -1,4 +1,4 @@
-//! Walking JSON text beside the plan, making Python objects.
+//! Walking a JSON text along the plan, and making Python objects.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -20,9 +20,9 @@ pub struct Decoder<'py, 'p> {
     py: Python<'py>,
     plan: &'p Plan,
     strings: Cache<'py>,
-    /// The members of dicts being read whose order a hint may change, those of inner ones last.
+    /// The members of dicts being read whose order a hint may change. Members of inner dicts come last.
     members: Vec<(Bound<'py, PyString>, Bound<'py, PyAny>)>,
-    /// By model: the latest sets of field names, by bits. Instances come in a few shapes.
+    /// For each model, the latest sets of field names by their bits. Most instances have one of a few shapes.
     fields_sets: Vec<[FieldsSet<'py>; 4]>,
     /// What is read is recorded here, if it is to be made again.
     pub recorder: Option<Recorder>,
@@ -118,7 +118,7 @@ impl<'py, 'p> Decoder<'py, 'p> {
         self.document(text, node, &Hint::default())
     }
 
-    /// Reads a whole text as whatever it is.
+    /// Reads a whole text without a plan.
     pub fn any_document(&mut self, text: &str, hint: &Hint) -> Converted<Bound<'py, PyAny>> {
         self.document(text, &Node::Any, hint)
     }
@@ -352,8 +352,8 @@ impl<'py, 'p> Decoder<'py, 'p> {
             self.rewind(mark);
         }
         let value = self.any(doc, kind, depth)?;
-        // What pydantic refuses here may be gone from what it is given as a whole, where of two equal keys
-        // the last one counts: so the refusal is left to the outermost model.
+        // pydantic may refuse this object but accept the outermost one, because of two equal keys only the
+        // last one counts. So the outermost model decides.
         let made = model.class.bind(self.py).call_method1(intern!(self.py, "model_validate"), (value,));
         let made = made.map_err(|_| Failure::Foreign)?;
         self.copied(mark, &made)?;
@@ -369,7 +369,8 @@ impl<'py, 'p> Decoder<'py, 'p> {
         check_depth(&doc.reader, depth)?;
         let model = &self.plan.models[index];
         let mut instance = Instance::begin(self.py, self.plan, index)?;
-        // The keys come in JSONB's order, and so do `stored_order`'s: the next key is mostly found at once.
+        // The keys come in JSONB's order, as those of `stored_order` do, so the next key is mostly found at
+        // once.
         let mut expected = 0;
         let (object, mut keys) = (doc.reader.objects(), Keys::default());
         let mut key = doc.reader.begin_object()?;
@@ -388,7 +389,7 @@ impl<'py, 'p> Decoder<'py, 'p> {
 
     /// The finished instance of what has been set.
     pub fn finish(&mut self, instance: Instance<'py, 'p>) -> Converted<Bound<'py, PyAny>> {
-        // Instances come in a few shapes: the set of names is most often a copy of a recent one.
+        // Most instances have one of a few shapes, so the set of names is mostly a copy of a recent one.
         let known = &mut self.fields_sets[instance.index];
         let recent = known.iter().flatten().find(|(bits, _)| *bits == instance.set);
         let names = if let Some((_, names)) = recent {

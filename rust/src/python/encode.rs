@@ -1,9 +1,9 @@
-//! Walking Python objects beside the plan, writing JSON text.
+//! Walking Python objects along the plan, and writing JSON text.
 //!
 //! What is written equals `model_dump(mode="json", exclude_none=True)`, with the exceptions that the
-//! fidelity rules ask for (NaN and infinities stay floats, for one). Objects in JSONB columns are written
-//! in JSONB's order of keys, and the order of a dict that differs is recorded as a hint; `actions`, which
-//! is not JSONB, keeps the order it comes in.
+//! fidelity rules ask for (NaN and infinities stay floats, for one). Objects in JSONB columns are written in
+//! JSONB's order of keys; if a dict's own order differs, it is recorded as a hint. `actions` is not JSONB, so
+//! it is written in its own order.
 
 mod dict;
 pub mod fields;
@@ -28,7 +28,7 @@ pub struct Encoder<'py, 'p> {
     plan: &'p Plan,
     /// The text so far.
     pub out: Vec<u8>,
-    /// Whether it is for JSONB; if not, keys stay in the order they come in.
+    /// Whether the text is for JSONB. If not, keys keep their order.
     sorted: bool,
     /// The order of keys that JSONB will not keep.
     order: Recorder,
@@ -42,7 +42,7 @@ pub struct Encoder<'py, 'p> {
     members: Vec<Member<'py>>,
     /// and the texts of their keys.
     keys: String,
-    /// Keys that came twice: rows of one table are alike.
+    /// Sets of keys that occurred twice: the rows of a table have the same keys.
     tables: Vec<Table<'py>>,
 }
 
@@ -92,7 +92,7 @@ impl<'py, 'p> Encoder<'py, 'p> {
         if !self.sorted || !self.order.is_needed() {
             return None;
         }
-        // Few texts come here, so the keys of their instances were left until now.
+        // Few texts need a hint, so the keys of their instances are counted only now.
         for (index, model, present) in &self.instances {
             let mut keys = Keys::default();
             let is_present = |field: &&usize| present >> **field & 1 == 1;
@@ -154,8 +154,8 @@ impl<'py, 'p> Encoder<'py, 'p> {
                 if value.cast_exact::<PyDict>()?.is_empty() {
                     self.object(self.members.len(), true, |_| Inner::Values(None), depth)?;
                 } else {
-                    // Auth configurations. By name, as ADK dumps them, an API key's scheme is read back as
-                    // another class; by alias it is itself.
+                    // Auth configurations are written by alias. By name, as ADK dumps them, the scheme of an
+                    // API key would be read back as another class.
                     self.converted(value, true, depth)?;
                 }
             }
@@ -280,7 +280,7 @@ impl<'py, 'p> Encoder<'py, 'p> {
         settings.set_item(intern!(py, "exclude_none"), true)?;
         settings.set_item(intern!(py, "bytes_mode"), intern!(py, "base64"))?;
         settings.set_item(intern!(py, "inf_nan_mode"), intern!(py, "constants"))?;
-        // What this cannot convert either is for the model's own serializer, which may replace it.
+        // If this cannot convert a value either, the model's own serializer may replace it.
         let plain = self.plan.to_jsonable.bind(py).call((value,), Some(&settings));
         let plain = plain.map_err(|_| Failure::Foreign)?;
         let before = std::mem::replace(&mut self.foreign, Foreign::GiveUp);
@@ -326,7 +326,7 @@ impl<'py, 'p> Encoder<'py, 'p> {
         self.out.push(b'"');
     }
 
-    /// Writes text that is in stored form already.
+    /// Writes text that is escaped already.
     fn quoted(&mut self, stored: &str) {
         write::stored_string(&mut self.out, stored);
     }

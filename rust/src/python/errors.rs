@@ -1,4 +1,4 @@
-//! How a conversion can end other than well.
+//! The ways in which a conversion can fail.
 
 use pyo3::exceptions::{PyException, PyMemoryError, PyRecursionError, PyValueError};
 use pyo3::prelude::*;
@@ -10,7 +10,7 @@ use crate::error::Error;
 pub enum Failure {
     /// The stored bytes are malformed.
     Malformed(Error),
-    /// Well-formed, but nothing that the plan understands: pydantic's turn.
+    /// Well-formed, but not something that the plan understands: pydantic has to do it.
     Foreign,
     /// It cannot be stored; the words say why.
     Refused(String),

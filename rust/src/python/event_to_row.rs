@@ -46,7 +46,7 @@ pub fn encode_event<'py>(
     PyList::new(py, row.values)
 }
 
-/// Of what a thread wrote its last event with, for its next one.
+/// The buffers with which a thread wrote its last event, kept for its next one.
 #[derive(Default)]
 struct Buffers {
     text: Vec<u8>,
@@ -122,7 +122,7 @@ impl<'py> Row<'py, '_> {
         }
     }
 
-    /// For subclasses of `Event`, and events that something is missing from: all as pydantic dumps it.
+    /// For subclasses of `Event`, and for events that lack something: all fields as pydantic dumps them.
     fn fill_from_dump(&mut self, event: &Bound<'py, PyAny>) -> PyResult<()> {
         let model = &self.plan.models[self.plan.event];
         for (name, value) in dump(event, None)?.iter() {

@@ -30,7 +30,7 @@ impl<'py, 'p> Instance<'py, 'p> {
     /// Sets the field with this index.
     #[inline]
     pub fn set(&mut self, index: usize, value: &Bound<'py, PyAny>) -> Converted<()> {
-        // A key that comes twice, or beside its alias, is for pydantic to judge.
+        // If a key comes twice, or together with its alias, pydantic decides.
         if self.set >> index & 1 == 1 || (!self.model.null_sets_field && value.is_none()) {
             return Err(Failure::Foreign);
         }
@@ -60,7 +60,7 @@ impl<'py, 'p> Instance<'py, 'p> {
         Ok(names)
     }
 
-    /// The finished instance; foreign where a field without a default was not set.
+    /// The finished instance; foreign if a field without a default was not set.
     pub fn finish(self, plan: &Plan, names: Bound<'py, PySet>) -> Converted<Bound<'py, PyAny>> {
         let Self { model, dict, set, .. } = self;
         let py = dict.py();

@@ -89,7 +89,7 @@ pub struct Field {
     pub alias: Option<String>,
     /// What its value may be.
     pub node: Node,
-    /// Whether a serializer that is not understood stands on it.
+    /// Whether it has a serializer that is not understood.
     pub custom_serializer: bool,
 }
 
@@ -117,7 +117,7 @@ pub enum Node {
     Dict(Box<Node>),
     /// A dict that a validator leaves alone while it is empty.
     EmptyDict,
-    /// One of an enumeration's values; others are pydantic's business.
+    /// One of an enumeration's values; pydantic handles others.
     Enum(Enumeration),
     /// One of some strings.
     Literal(HashMap<String, Py<PyAny>>),

@@ -1,10 +1,11 @@
 //! The steps by which events were made, kept so that equal ones can be made again.
 //!
-//! A read that finds a history unchanged would otherwise decode the same text again. Three ways were measured:
-//! the text kept and decoded again, the instances kept and copied, and this. A recording has a step for each
-//! value, behind those of what is in it: a leaf is the Python object itself, which nobody can change, and a
-//! container or an instance takes its parts from a stack. No step parses, looks up a name, or makes a string.
-//! It weighs a fifth of the instances, and the garbage collector does not walk it.
+//! A read that finds a history unchanged would otherwise decode the same text again. Three ways were
+//! measured: keeping the text and decoding it again, keeping the instances and copying them, and this one. A
+//! recording has a step for each value, after the steps of its parts. The step of a leaf pushes the Python
+//! object itself, which nobody can change. The step of a container or an instance takes its parts from a
+//! stack. No step parses, looks up a name, or makes a string. A recording takes a fifth of the memory of the
+//! instances, and the garbage collector does not walk it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -19,7 +20,7 @@ use super::lent::{Found, Lent, Recipe, noted};
 use super::objects;
 use super::plan::Plan;
 
-/// What to do with a stack of values.
+/// A step, which works on a stack of values.
 pub enum Step {
     /// Push a value that cannot be changed.
     Value(Py<PyAny>),
@@ -35,7 +36,7 @@ pub enum Step {
     OrderedDict(u32),
     /// Pop the values of some fields, push an instance.
     Instance(u32),
-    /// Pop an event: it is done.
+    /// Pop an event, which is complete.
     Event,
 }
 
@@ -71,7 +72,7 @@ pub struct Recorder {
     /// For each event, the step behind its last one.
     ends: Vec<usize>,
     bytes: usize,
-    /// What the events made of it weigh.
+    /// The memory of the events made of it.
     event_bytes: usize,
 }
 
@@ -161,7 +162,7 @@ impl Recorder {
     ) -> PyResult<()> {
         // The object, its dict, its set of names.
         self.event_bytes += 120 + dict_bytes(of_model) + if fields.len() > 4 { 760 } else { 240 };
-        // Instances come in few shapes, and the next event's are mostly those of a recent one.
+        // Most instances have one of a few shapes, mostly that of a recent event.
         let shapes = &self.shapes;
         let known = shapes.iter().position(|shape| shape.model == model && *shape.fields == *fields);
         let shape = if let Some(shape) = known {
@@ -187,7 +188,7 @@ impl Recorder {
         self.ends.push(self.steps.len());
     }
 
-    /// The recording, of no more than its size.
+    /// The recording, without spare capacity.
     pub fn finish(mut self) -> Recording {
         self.steps.shrink_to_fit();
         self.ends.shrink_to_fit();
@@ -396,7 +397,7 @@ impl Recording {
         size_of::<Self>() + bytes + steps.capacity() * STEP + ends.capacity() * size_of::<usize>()
     }
 
-    /// What the events that it handed out weigh, which it keeps until they are taken back.
+    /// The memory of the events that it handed out, which it keeps until they are taken back.
     #[getter]
     fn lent_nbytes(&self) -> usize {
         let count = self.recorder.ends.len();
@@ -407,7 +408,7 @@ impl Recording {
         events + noted + size_of::<[Option<Lent>; 2]>() * count
     }
 
-    /// Lets go of the events that it handed out.
+    /// Releases the events that it handed out.
     fn release(&self) {
         let lent = std::mem::take(&mut *self.lent());
         drop(lent);

@@ -20,7 +20,7 @@ use crate::order::Hint;
 use crate::row::{self, COLUMNS, EXACT_TIMESTAMP, EXTRA, ORDER, OWN_ARRAYS, TOOL_IDS, Type, WHOLE_TEXTS};
 use crate::write;
 
-/// The events of one session, chunk after chunk, a chunk being an array a column.
+/// The events of one session, chunk after chunk. A chunk has one array for each column.
 ///
 /// The arrays of a chunk are the first [`OWN_ARRAYS`] of [`COLUMNS`] and then one of JSON objects with the
 /// others, as text or jsonb, each `array_agg`'s value in binary or `None` where there was no row.
@@ -125,7 +125,7 @@ fn decode_chunk<'py>(
             plain.replace(&mut values);
         }
         if opener.is_some_and(Opener::lacks_keys) {
-            continue; // only the keys of the other rows are still to be found out
+            continue; // from now on, only missing keys of other rows are looked for
         }
         events.append(event(decoder, &values, place)?)?;
         if let Some(recorder) = &mut decoder.recorder {
@@ -289,7 +289,7 @@ impl<'b> StoredEvent<'b> {
         hint.map_or_else(Hint::default, |(_, hint)| Hint::parse(hint))
     }
 
-    /// The event, made directly. `extra` goes first: it says how some columns are to be read.
+    /// The event, made directly. `extra` is read first, because it says how to read some of the columns.
     fn instance<'py>(&mut self, decoder: &mut Decoder<'py, '_>) -> At<Bound<'py, PyAny>> {
         let plan = decoder.plan();
         let model = &plan.models[plan.event];
@@ -372,7 +372,7 @@ impl<'b> StoredEvent<'b> {
         match column.kind {
             Type::Timestamptz => {
                 let micros = columns::unix_micros(value)?;
-                // The exact value belongs to the column's unless somebody changed that since.
+                // The exact value is valid unless somebody has changed the column since.
                 let exact =
                     self.timestamp.filter(|exact| columns::micros_from_seconds(*exact) == Some(micros));
                 let seconds = exact.unwrap_or_else(|| columns::seconds_from_micros(micros));

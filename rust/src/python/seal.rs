@@ -1,4 +1,4 @@
-//! Sealed values in Python: keys, what opens the values of one result, and single values.
+//! Sealed values in Python: keys, opening the values of one result, and single values.
 
 mod event;
 mod state;
@@ -36,7 +36,7 @@ impl From<seal::SealError> for Failure {
     }
 }
 
-/// Keys by id. Those that are not among them are fetched by the caller.
+/// Keys by id. The caller fetches keys that are missing here.
 #[pyclass(frozen, module = "adk_psqlpy._native")]
 #[derive(Default)]
 pub struct Keys {

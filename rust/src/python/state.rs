@@ -187,7 +187,7 @@ fn list<'py>(
     else {
         return Ok(Vec::new());
     };
-    // The texts of shared states are kept and decoded for every session, so that no two share an object.
+    // Shared states are decoded again for every session, so that no two sessions share an object.
     let mut by_user = std::collections::HashMap::new();
     if let (Some(ids), Some(states)) = user_states {
         let (mut ids, mut states) = (Array::parse(ids.as_bytes())?, Array::parse(states.as_bytes())?);

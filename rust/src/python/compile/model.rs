@@ -1,4 +1,4 @@
-//! What stands on a model around its fields: settings, validators, initializers.
+//! Everything on a model other than its fields: settings, validators, initializers.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyAnyMethods, PyDict, PyType};
@@ -40,7 +40,7 @@ pub(super) fn fields_of<'py>(
     Ok(fields.as_any().get_item("fields")?.cast_into()?)
 }
 
-/// What stands on the model itself, its fields apart.
+/// Everything on the model itself, without its fields.
 pub(super) fn check_model<'py>(
     class: &Bound<'py, PyType>,
     schema: &Bound<'py, PyDict>,

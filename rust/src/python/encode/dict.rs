@@ -1,4 +1,4 @@
-//! Dicts: their members in JSONB's order, the order they came in recorded.
+//! Writing dicts in JSONB's order of keys, and recording their own order.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -14,12 +14,12 @@ use crate::python::plan::Node;
 use crate::python::strings::stored;
 use crate::write::{self, jsonb_key_order};
 
-/// So many tables are remembered.
+/// The most tables that are remembered.
 const MOST_TABLES: usize = 16;
 
 impl<'py> Encoder<'py, '_> {
-    /// Puts the members of a dict behind those that are there, and gives their start; foreign, with none put
-    /// there, where a key is not a string.
+    /// Appends the members of a dict, and returns where they begin. If a key is not a string, appends none
+    /// and returns foreign.
     pub(super) fn take_members(&mut self, dict: &Bound<'py, PyDict>) -> Converted<usize> {
         let (start, begin) = (self.members.len(), self.keys.len());
         for (key, value) in dict.iter() {
@@ -49,7 +49,7 @@ impl<'py> Encoder<'py, '_> {
         let (members, texts) = (&self.members[start..], &self.keys);
         let key = |place: usize| &texts[members[place].text.clone()];
         let count = members.len();
-        // The places of the members in the order in which they are stored; empty where it is their own.
+        // The places of the members in stored order; empty if that is their own order.
         let mut places = Vec::new();
         let index = self.order.begin_object();
         if self.sorted && !(1..count).all(|place| jsonb_key_order(key(place - 1), key(place)).is_lt()) {

@@ -1,4 +1,4 @@
-//! Which fields of an instance are there to be written.
+//! Finding the fields of an instance that have to be written.
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -7,8 +7,8 @@ use crate::python::errors::{Converted, Failure};
 use crate::python::objects::{self, DictLayout};
 use crate::python::plan::Model;
 
-/// Puts the fields of an instance that are not `None` behind `values`, and gives a bit for each of them;
-/// foreign where one is missing altogether.
+/// Appends the fields of an instance that are not `None` to `values`, and returns a bit for each of them.
+/// Returns foreign if a field is missing.
 pub fn present<'py>(
     model: &Model,
     dict: &Bound<'py, PyDict>,
