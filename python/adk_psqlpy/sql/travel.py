@@ -160,7 +160,7 @@ class TravelStatements:
             "seq": "SELECT $5::bigint AS revision FROM origin WHERE $5 BETWEEN 0 AND origin.revision",
             "event": f"""SELECT e.seq AS revision FROM origin, {t.events} AS e
                 WHERE e.app_name = $1 AND e.user_id = $2 AND e.session_id = $3 AND e.id = $5""",
-            # A long invocation id is cut in its column, and whole in extra.
+            # A long invocation id is cut in its column; `extra` has all of it.
             "invocation": f"""SELECT min(e.seq) - 1 AS revision FROM origin, {t.events} AS e
                 WHERE e.app_name = $1 AND e.user_id = $2 AND e.session_id = $3
                     AND e.invocation_id = left($5::text, {CUT})
