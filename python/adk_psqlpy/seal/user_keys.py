@@ -58,7 +58,7 @@ class UserKeys:
         self._created = False
 
     def __repr__(self) -> str:
-        return f"UserKeys({self.table.key_table!r}, master={self._master.ring!r})"
+        return f"UserKeys({self.table.name!r}, master={self._master.ring!r})"
 
     async def create_tables(self, *, row_security: bool = False) -> None:
         """Make the key table. Safe to call from many processes; the first use of the ring does it too.

@@ -7,43 +7,23 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from adk_psqlpy.sql.migrate import migrate
-from adk_psqlpy.sql.names import quoted, split
+from adk_psqlpy.sql.names import quoted
+from adk_psqlpy.sql.single_table import SingleTable, create
 
 LONGEST_NAME: Final = 256
 """The longest credential key, in characters."""
 
 
 @dataclass(frozen=True)
-class CredentialTable:
-    """The table of one credential service; `<name>_metadata` beside it records its version.
+class CredentialTable(SingleTable):
+    """The table of one credential service."""
 
-    Raises:
-        ValueError: the name is not a plain identifier, or too long.
-    """
-
-    credential_table: str
-
-    def __post_init__(self) -> None:
-        split("credential_table", self.credential_table)
-        derived = f"the name derived from credential_table {self.credential_table!r}"
-        split(derived, f"{self.credential_table}_metadata")
+    parameter = "credential_table"
 
     @cached_property
     def credentials(self) -> str:
         """The table, quoted."""
-        return quoted(self.credential_table)
-
-    @cached_property
-    def metadata(self) -> str:
-        """The table that records the schema version, quoted."""
-        return quoted(f"{self.credential_table}_metadata")
-
-    @property
-    def schema(self) -> str | None:
-        """The schema, quoted, if one is named."""
-        schema = split("credential_table", self.credential_table)[0]
-        return f'"{schema}"' if schema else None
+        return quoted(self.name)
 
 
 def _first_table(table: CredentialTable, key_length: int) -> str:
@@ -73,12 +53,7 @@ SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 def create_credentials(table: CredentialTable, key_length: int) -> str:
     """A batch that brings a database of any version to `SCHEMA_VERSION` (`sql.migrate`)."""
-    return migrate(
-        table.metadata,
-        [] if table.schema is None else [table.schema],
-        [migration(table, key_length) for migration in MIGRATIONS],
-        {"key_length": str(key_length)},
-    )
+    return create(table, MIGRATIONS, key_length)
 
 
 @dataclass(frozen=True)

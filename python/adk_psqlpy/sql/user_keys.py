@@ -7,39 +7,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from adk_psqlpy.sql.migrate import migrate
-from adk_psqlpy.sql.names import quoted, split
+from adk_psqlpy.sql.names import quoted
+from adk_psqlpy.sql.single_table import SingleTable, create
 
 
 @dataclass(frozen=True)
-class UserKeyTable:
-    """The table of one key ring; `<name>_metadata` beside it records its version.
+class UserKeyTable(SingleTable):
+    """The table of one key ring."""
 
-    Raises:
-        ValueError: the name is not a plain identifier, or too long.
-    """
-
-    key_table: str
-
-    def __post_init__(self) -> None:
-        split("key_table", self.key_table)
-        split(f"the name derived from key_table {self.key_table!r}", f"{self.key_table}_metadata")
+    parameter = "key_table"
 
     @cached_property
     def keys(self) -> str:
         """The table, quoted."""
-        return quoted(self.key_table)
-
-    @cached_property
-    def metadata(self) -> str:
-        """The table that records the schema version, quoted."""
-        return quoted(f"{self.key_table}_metadata")
-
-    @property
-    def schema(self) -> str | None:
-        """The schema, quoted, if one is named."""
-        schema = split("key_table", self.key_table)[0]
-        return f'"{schema}"' if schema else None
+        return quoted(self.name)
 
 
 def _first_table(table: UserKeyTable, key_length: int) -> str:
@@ -65,13 +46,8 @@ SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 
 def create_user_keys(table: UserKeyTable, key_length: int) -> str:
-    """A batch that brings a database to `SCHEMA_VERSION`, whatever it is at (`sql.migrate`)."""
-    return migrate(
-        table.metadata,
-        [] if table.schema is None else [table.schema],
-        [migration(table, key_length) for migration in MIGRATIONS],
-        {"key_length": str(key_length)},
-    )
+    """A batch that brings a database of any version to `SCHEMA_VERSION` (`sql.migrate`)."""
+    return create(table, MIGRATIONS, key_length)
 
 
 @dataclass(frozen=True)
