@@ -22,8 +22,11 @@ NOT_HERE = "there is no pgbouncer of version 1.21 or newer: install one, or give
 class Pooler:
     """One pgbouncer for the length of a `with` block; it leads to every database of the server."""
 
-    def __init__(self, program: Path, server: BinaryServer, *, prepared_statements: int = 200) -> None:
+    def __init__(
+        self, program: Path, server: BinaryServer, *, prepared_statements: int = 200, ignored: str = ""
+    ) -> None:
         self._prepared_statements = prepared_statements
+        self._ignored = ignored
         self._program = program
         self._server = server
         self._user = ordinary_user() if os.geteuid() == 0 else None
@@ -50,6 +53,7 @@ pool_mode = transaction
 max_prepared_statements = {self._prepared_statements}
 default_pool_size = 8
 max_client_conn = 500
+ignore_startup_parameters = {self._ignored}
 logfile = {self.directory / "log"}
 """
         )

@@ -10,14 +10,24 @@ from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
 from google.genai import types
 
-from adk_psqlpy import PsqlpyADKStore, PsqlpyArtifactService, PsqlpyConfig, PsqlpySessionService, _native
+from adk_psqlpy import (
+    PsqlpyADKStore,
+    PsqlpyArtifactService,
+    PsqlpyConfig,
+    PsqlpyMemoryService,
+    PsqlpySessionService,
+    _native,
+)
 from adk_psqlpy.sessions.nodes import Nodes
 from adk_psqlpy.sql import Tables
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
 from adk_psqlpy.sql.artifacts import ArtifactStatements
 from adk_psqlpy.sql.delegated import DelegatedStatements
-from adk_psqlpy.sql.memory import MemoryStatements, MemoryTable
+from adk_psqlpy.sql.delegated_memory import DelegatedMemoryStatements
+from adk_psqlpy.sql.delegated_travel import DelegatedTravelStatements
+from adk_psqlpy.sql.memory import MemoryTable
 from adk_psqlpy.sql.paging import PagingStatements
+from contract.events import said
 from servers import Database, run_sql
 
 if TYPE_CHECKING:
@@ -25,10 +35,13 @@ if TYPE_CHECKING:
 
 TABLES = Tables("adk_sessions", "adk_events")
 SQL = DelegatedStatements(TABLES)
-MEMORY = MemoryStatements(MemoryTable("adk_memories"), None)
-ARTIFACTS = ArtifactStatements(ArtifactTables("adk_artifacts"))
+MEMORY = DelegatedMemoryStatements(MemoryTable("adk_memories"), None)
+FILES = ArtifactTables("adk_artifacts")
+ARTIFACTS = ArtifactStatements(FILES)
+TRAVEL = DelegatedTravelStatements(TABLES)
 NOW, NO_EVENT, EMPTY = "now()", "'none'", "'{}'"
 # Revision, create_time, update_time, event seen, session delta, the event's columns, the user's delta.
+ADDED = ["'s'", "'simple'", NOW, *["NULL"] * 8]
 APPEND = ["1", NOW, NOW, NO_EVENT, EMPTY, *("NULL" for _ in _native.EVENT_COLUMNS), EMPTY]
 
 # One statement each, and its parameters from $4 (of memory and artifacts from $3), as SQL.
@@ -48,7 +61,16 @@ OF_ONE_USER: dict[str, tuple[str, list[str]]] = {
     "get page": (SQL.get_session(events="page"), ["1", "9"]),
     "pages": (PagingStatements(TABLES).pages(which="all"), ["9", "1000"]),
     "delete": (SQL.delete_session, []),
+    "state at the head": (TRAVEL.state_at(kind="head"), ["NULL"]),
+    "state at a revision": (TRAVEL.state_at(kind="seq"), ["NULL", "1"]),
+    "state at an event": (TRAVEL.state_at(kind="event"), ["NULL", "'e'"]),
+    "state before an invocation": (TRAVEL.state_at(kind="invocation"), ["NULL", "'i'"]),
+    "fork of all": (TRAVEL.fork(kind="head"), ["NULL", "'f'", NOW]),
+    "fork at a revision": (TRAVEL.fork(kind="seq"), ["NULL", "1", "'f'", NOW]),
+    "fork with artifacts": (TRAVEL.fork(kind="head", artifacts=FILES), ["NULL", "'f'", NOW, "'a'", "'b'"]),
     "user state": (SQL.user_state, []),
+    "memory add": (MEMORY.add(replace=False), ADDED),
+    "memory replace": (MEMORY.add(replace=True), ADDED),
     "memory search": (MEMORY.search(vectors=False), ["'simple'", "ARRAY['a']", "''", NOW, "10", "NULL"]),
     "memory unknown": (MEMORY.unknown, ["'s'", "ARRAY['a']"]),
     "memory delete": (MEMORY.delete, ["'a'"]),
@@ -124,13 +146,16 @@ async def test_a_write_is_one_plain_commit(
     session = await service.create_session(
         app_name="app", user_id="user", session_id="s", state={"user:u": 1}
     )
-    await service.append_event(session, Event(author="user"))
+    await service.append_event(session, said("a red house"))
     delta = EventActions(state_delta={"k": 1, "user:u": 2})
     await service.append_event(session, Event(author="user", actions=delta))
     artifacts = PsqlpyArtifactService(config)
     part = types.Part.from_bytes(data=b"a" * 1000, mime_type="text/plain")
     for _ in range(2):
         await artifacts.save_artifact(app_name="app", user_id="user", filename="f", artifact=part)
+    await service.fork_session(session, artifacts=artifacts)
+    memory = PsqlpyMemoryService(config)
+    await memory.add_session_to_memory(session)
     await artifacts.delete_artifact(app_name="app", user_id="user", filename="f")
     await service.close()
     for worker in cluster.workers:
@@ -144,6 +169,8 @@ async def test_a_write_is_one_plain_commit(
     assert "PREPARE TRANSACTION" not in everything
     assert len([each for each in sent[home.port] if "adk_create_session_" in each and "FROM" in each]) == 1
     assert len([each for each in sent[home.port] if "adk_append_" in each and "FROM" in each]) == 2
+    for name in ("adk_fork_files_head_", "adk_add_memories_"):
+        assert len([each for each in sent[home.port] if name in each and "FROM" in each]) == 1
 
 
 async def test_groups_go_to_the_users_node(

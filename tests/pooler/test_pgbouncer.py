@@ -18,6 +18,7 @@ from faults.deadlines import within
 from poolers import Pooler
 from servers import BinaryServer, Database, run_sql
 
+LIMITS = "read_timeout_sec, list_timeout_sec and write_timeout_sec"
 KEY = {"app_name": "app", "user_id": "user", "session_id": "s"}
 
 
@@ -34,26 +35,36 @@ async def test_it_is_recognised(direct: Database, pooled: Database) -> None:
 async def test_the_doctor_sees_it(
     request: pytest.FixtureRequest, plain_server: BinaryServer, direct: Database, pooled: Database
 ) -> None:
-    """And whether prepared statements work through it."""
+    """And whether prepared statements work through it, and time limits."""
     async with config_of(direct) as config:
         await PsqlpyADKStore(config).create_tables()
 
-    async def found(database: Database) -> tuple[str, str]:
+    async def found(database: Database) -> tuple[str, str, str | None]:
         async with config_of(database) as config:
             report = await examine(config)
         (finding,) = [each for each in report.findings if each.check == "pooler"]
-        return finding.status, finding.text
+        return finding.status, finding.text, finding.advice
 
     assert await found(direct) == (
         "ok",
-        "none in transaction mode: a connection keeps its process of the server",
+        "none in transaction mode: a connection keeps its server process",
+        None,
     )
     assert await found(pooled) == (
         "note",
         "a pooler in transaction mode, and prepared statements work through it",
+        f"{LIMITS} work: each statement then takes three round trips",
     )
-    with Pooler(Path(request.config.getoption("--pooler")), plain_server, prepared_statements=0) as losing:
-        status, text = await found(losing.through(direct))
+    program = Path(request.config.getoption("--pooler"))
+    with Pooler(program, plain_server, ignored="adk_psqlpy.probe") as unknown:
+        status, _, advice = await found(unknown.through(direct))
+    assert (status, advice) == (
+        "note",
+        f"it is not recognised as pgbouncer, so leave out {LIMITS}, which would reach other clients: "
+        "set statement_timeout of the role",
+    )
+    with Pooler(program, plain_server, prepared_statements=0) as losing:
+        status, text, _ = await found(losing.through(direct))
     assert (status, text) == ("todo", "a pooler in transaction mode that loses prepared statements")
 
 

@@ -200,11 +200,15 @@ async def _pooler(config: PsqlpyConfig) -> Finding:
             "set max_prepared_statements above 0 in pgbouncer (1.21 or newer)",
         )
     if swapped or twice:
+        limits = "read_timeout_sec, list_timeout_sec and write_timeout_sec"
         return Finding(
             "pooler",
             "note",
             "a pooler in transaction mode, and prepared statements work through it",
-            "limit statements by statement_timeout of the role, not by read_timeout_sec and the like",
+            f"{limits} work: each statement then takes three round trips"
+            if await config.behind_pooler()
+            else f"it is not recognised as pgbouncer, so leave out {limits}, which would reach other "
+            "clients: set statement_timeout of the role",
         )
     return Finding("pooler", "ok", "none in transaction mode: a connection keeps its server process")
 

@@ -8,14 +8,14 @@ from adk_psqlpy.artifacts import PsqlpyArtifactService
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.memory import PsqlpyMemoryService
+from adk_psqlpy.memory.made_table import distribute_memories
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sql import Tables
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
 from adk_psqlpy.sql.delegated import DelegatedStatements
+from adk_psqlpy.sql.delegated_travel import DelegatedTravelStatements
 from adk_psqlpy.sql.distribution import (
     READY,
-    distribute,
-    drop_local_copies,
     locked,
     recorded_in,
     shards,
@@ -61,13 +61,15 @@ async def distribute_tables(
     await lanes.batch(locked(DelegatedStatements(tables).functions))
     length = int((await _recorded(lanes, artifacts.metadata)).get("key_length", key_length))
     await PsqlpyArtifactService(config, names.artifacts, key_length=length).create_tables(distributed=True)
+    await lanes.batch(locked(DelegatedTravelStatements(tables).functions(artifacts)))
     recorded = await _recorded(lanes, memories.metadata)
     if f"{memories.name}.schema_version" in recorded:
-        # The language and the vectors of the memory table do not matter here.
-        if f"{memories.name}.distributed" not in recorded:
-            prefix = f"{memories.name}."
-            await lanes.batch(distribute(memories.metadata, [memories.memories], [], [], prefix))
-            await lanes.batch(drop_local_copies([memories.memories, memories.metadata]))
+        # The language of the memory table does not matter here.
+        prefix = f"{memories.name}."
+        of_table = {key[len(prefix) :]: value for key, value in recorded.items() if key.startswith(prefix)}
+        dimensions = of_table.get("dimensions")
+        number_of = None if dimensions is None else int(dimensions)
+        await distribute_memories(lanes, memories, number_of, of_table)
     else:
         service = PsqlpyMemoryService(config, names.memories, key_length=key_length)
         await service.create_tables(distributed=True)

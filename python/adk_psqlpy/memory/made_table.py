@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from psqlpy.exceptions import NotSupportedError
 
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.row_security import keep_secured
+from adk_psqlpy.sql.delegated_memory import DelegatedMemoryStatements
 from adk_psqlpy.sql.distribution import distribute, drop_local_copies
 from adk_psqlpy.sql.memory import (
     MEMORY_SCHEMA_VERSION,
@@ -17,6 +20,22 @@ from adk_psqlpy.sql.memory import (
 )
 from adk_psqlpy.sql.recorded import check_made_with, check_server, recorded_version
 from adk_psqlpy.sql.row_security import of_memories
+
+
+async def distribute_memories(
+    lanes: Lanes, table: MemoryTable, dimensions: int | None, recorded: Mapping[str, str]
+) -> DelegatedMemoryStatements:
+    """Distribute a table that is not distributed yet, with its functions, and give the statements for it.
+
+    `recorded` is what the metadata table says, without the prefix of the table.
+    """
+    sql = DelegatedMemoryStatements(table, dimensions)
+    if recorded.get("functions") != sql.version_of_functions:
+        await lanes.batch(
+            distribute(table.metadata, [table.memories], [], sql.functions, prefix=f"{table.name}.")
+        )
+        await lanes.batch(drop_local_copies([table.memories, table.metadata]))
+    return sql
 
 
 class MadeTable:
@@ -77,13 +96,13 @@ class MadeTable:
                 )
             )
             recorded = await self._recorded(sql)
-        if distributed and "distributed" not in recorded:
-            t = self.table
-            await self._lanes.batch(distribute(t.metadata, [t.memories], [], [], prefix=f"{t.name}."))
-            await self._lanes.batch(drop_local_copies([t.memories, t.metadata]))
         await keep_secured(self._lanes, of_memories(self.table), wanted=row_security, made=made)
         dimensions = recorded.get("dimensions")
-        self._sql = MemoryStatements(self.table, None if dimensions is None else int(dimensions))
+        number_of = None if dimensions is None else int(dimensions)
+        if distributed or "distributed" in recorded:
+            self._sql = await distribute_memories(self._lanes, self.table, number_of, recorded)
+        else:
+            self._sql = MemoryStatements(self.table, number_of)
 
     async def _recorded(self, sql: MemoryStatements) -> dict[str, str]:
         """What is recorded about the table, after checking that it was made with this service's settings."""

@@ -20,6 +20,10 @@ from adk_psqlpy.sessions.arguments import micros
 from adk_psqlpy.sessions.points import Point, check_point, point
 from adk_psqlpy.sessions.sealed_travel import SealedTravel
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
+from adk_psqlpy.sql.delegated import DelegatedStatements
+from adk_psqlpy.sql.delegated_artifacts import DelegatedArtifactStatements
+from adk_psqlpy.sql.delegated_travel import DelegatedTravelStatements
+from adk_psqlpy.sql.distribution import locked
 from adk_psqlpy.sql.travel import TravelStatements
 from adk_psqlpy.telemetry import observed
 
@@ -78,6 +82,7 @@ class Travel:
         self._sealed = None if store.seal is None else SealedTravel(store, store.seal)
         self._telemetry = store._telemetry
         self._collections = store._collections
+        self._taking_along: set[ArtifactTables] = set()
 
     def point(
         self,
@@ -104,8 +109,10 @@ class Travel:
         self._store._check_key(*key)
         if self._sealed is not None:
             return await self._sealed_state_at(self._sealed, key, at, create_time)
-        sql = self._sql.state_at(kind=at.kind)
-        (row,) = await self._store._read(sql, [*key, _time(create_time), *at.parameters], _STATES)
+        sql = await self._statements()
+        (row,) = await self._store._read(
+            sql.state_at(kind=at.kind), [*key, _time(create_time), *at.parameters], _STATES
+        )
         revision, created, found, own, unknown, missing, app, user = row
         place = _place(key)
         _check(at, place, revision, found, unknown, missing)
@@ -150,11 +157,13 @@ class Travel:
             return
         parameters: list[Any] = [*key, _time(create_time), *at.parameters]
         parameters += [session_id, parameter(timestamptz(time.time_ns() // 1000))]
+        statements = await self._statements()
         tables = None
         if artifacts is not None:
             tables = await _tables(artifacts, store)
+            statements = await self._with_artifacts(statements, artifacts)
             parameters += [_uri(*key), _uri(key[0], key[1], session_id)]
-        sql = self._sql.fork(kind=at.kind, artifacts=tables)
+        sql = statements.fork(kind=at.kind, artifacts=tables)
         (row,) = await store._write(sql, parameters, _TIMES, repeat=Repeat.AFTER_FAILURE)
         revision, _, found, unknown, missing, made = row
         _check(at, _place(key), revision, found, unknown, missing)
@@ -162,6 +171,26 @@ class Travel:
             raise AlreadyExistsError(
                 f"Session with id {session_id} already exists, or artifacts of one that was deleted do."
             )
+
+    async def _statements(self) -> TravelStatements:
+        """The statements for the tables as they are: distributed, or of one server."""
+        await self._store._made.ready()
+        if isinstance(self._store._sql, DelegatedStatements):
+            return DelegatedTravelStatements(self._store.tables)
+        return self._sql
+
+    async def _with_artifacts(
+        self, statements: TravelStatements, artifacts: PsqlpyArtifactService
+    ) -> TravelStatements:
+        """The statements for forks that take artifacts along. On a cluster, missing functions are made."""
+        if not isinstance(statements, DelegatedTravelStatements):
+            return statements
+        if not isinstance(artifacts._made.sql, DelegatedArtifactStatements):
+            return self._sql
+        if artifacts.tables not in self._taking_along:
+            await self._store._lanes.batch(locked(statements.functions(artifacts.tables)))
+            self._taking_along.add(artifacts.tables)
+        return statements
 
     async def _sealed_state_at(
         self, sealed: SealedTravel, key: Key, at: Point, create_time: float | None

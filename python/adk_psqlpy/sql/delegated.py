@@ -12,8 +12,9 @@ from functools import cache, cached_property
 from typing import Final
 
 from adk_psqlpy import _native
+from adk_psqlpy.sql.delegated_travel import DelegatedTravelStatements
 from adk_psqlpy.sql.distribution import digest
-from adk_psqlpy.sql.functions import Function, define_hold_shards
+from adk_psqlpy.sql.functions import Function
 from adk_psqlpy.sql.reading import CHUNK
 from adk_psqlpy.sql.shard_tables import TablesOfShard
 from adk_psqlpy.sql.statements import Statements
@@ -58,7 +59,9 @@ class DelegatedStatements(Statements):
         """What makes the functions."""
         appending = (self._append(merge=False), self._append(merge=True), self._append_group)
         made = (self._create, *appending, self._update_state, self._read)
-        return [define_hold_shards(self.tables.session_table), *(each.definition for each in made)]
+        # These begin with what holds shards.
+        travel = DelegatedTravelStatements(self.tables).functions()
+        return [*travel, *(each.definition for each in made)]
 
     @cached_property
     def version_of_functions(self) -> str:

@@ -24,7 +24,8 @@ from typing import Final
 
 from adk_psqlpy.sql.names import quoted, split
 
-_MARKED: Final = re.compile("@([^@]+)@")
+# A quoted name between the marks, so that the operator `^@` marks nothing.
+_MARKED: Final = re.compile(r'@((?:"\w+"\.)?"\w+")@')
 _SHARE_LOCK: Final = 5
 
 
