@@ -1,4 +1,4 @@
-"""Row-level security of the tables of a service, kept as it was asked for (docs/security.md)."""
+"""Puts row-level security on the tables of a service, and keeps it there (docs/security.md)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from adk_psqlpy.sql.row_security import ACCESS, LOCK_SEC, STATE, Secured, secure
 
 
 async def state_of(lanes: Lanes, secured: Secured) -> tuple[bool, str]:
-    """Whether `adk_access` is there, and the tables that lack their policies, with commas between.
+    """Whether `adk_access` exists, and which tables lack their policies, separated by commas.
 
     Raises:
-        psqlpy.exceptions.Error: the server could not be asked.
+        psqlpy.exceptions.Error: the server could not be reached.
     """
     tables = [secured.anchor, *(table for table in secured.tables if table != secured.anchor)]
     given = arrays(("text",), ([table.encode()] for table in tables))
@@ -26,12 +26,12 @@ async def state_of(lanes: Lanes, secured: Secured) -> tuple[bool, str]:
 
 
 async def keep_secured(lanes: Lanes, secured: Secured, *, wanted: bool, made: bool = False) -> None:
-    """Secure the tables where it is `wanted`, or where some were `made` beside tables that are secured.
+    """Secure the tables if that is `wanted`, or if some were `made` in a schema whose tables are secured.
 
-    Again is harmless, from many processes too.
+    The call may be repeated, also by many processes at once.
 
     Raises:
-        psqlpy.exceptions.DatabaseError: the server did not let them be secured; nothing was changed.
+        psqlpy.exceptions.DatabaseError: the server refused to secure them. Nothing was changed.
     """
     if not (wanted or made):
         return

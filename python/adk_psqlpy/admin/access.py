@@ -1,4 +1,4 @@
-"""Which role may see which app, or which user of it: given, taken back, listed."""
+"""Gives roles access to an app, or to one user of it, takes it back, and lists it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LONGEST_ROLE: Final = 63
 
 @dataclass(frozen=True, slots=True)
 class SecuredTables:
-    """The names of the tables of all services; those that are not there are passed over."""
+    """The names of the tables of all services. Tables that do not exist are skipped."""
 
     session_table: str = "adk_sessions"
     events_table: str = "adk_events"
@@ -42,14 +42,14 @@ class SecuredTables:
 
     @property
     def sessions(self) -> Tables:
-        """Those of sessions."""
+        """The tables of sessions."""
         return Tables(self.session_table, self.events_table)
 
     def services(self) -> list[sql.Secured]:
         """The tables of each service.
 
         Raises:
-            ValueError: a name is not one.
+            ValueError: a name is not a plain identifier, or too long.
         """
         return [
             sql.of_sessions(self.sessions),
@@ -62,7 +62,7 @@ class SecuredTables:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Access:
-    """What a role is for: an app, or one user of it. `user_id` is empty for all users."""
+    """The access of a role: to an app, or to one user of it. `user_id` is empty for all users."""
 
     role: str
     app_name: str
@@ -79,23 +79,23 @@ async def grant_access(
 ) -> None:
     """Let a role see and write the rows of one app, or of one user of it, and no others.
 
-    The tables that are there get row-level security first, if they lack it. A role may be given several
-    apps. A role of one user reads the app's shared state and does not write it. Again is harmless, from many
-    processes too. Call it as the owner of the tables.
+    Existing tables that lack row-level security get it first. A role may be given several apps. A role of
+    one user reads the app's shared state, but cannot write it. The call may be repeated, also by many
+    processes at once. Call it as the owner of the tables.
 
     Args:
         config: where the tables are.
-        role: a role that is there already, with LOGIN as a service needs it.
+        role: an existing role. A service needs one with LOGIN.
         app_name: the app.
-        user_id: only this user of it; `None` for all.
-        names: the tables, if they are not the usual ones.
+        user_id: one user of the app; `None` for all users.
+        names: the tables, if they do not have the default names.
 
     Raises:
-        ValueError: a name or an id is not possible.
-        psqlpy.exceptions.DatabaseError: there are no tables or no such role; or policies would not bind the
-            role, or it can become another one that is for something else. The message says which and what to
+        ValueError: a name or an id is not valid.
+        psqlpy.exceptions.DatabaseError: the tables or the role do not exist, policies would not bind the
+            role, or the role can become another role with other access. The message says which, and what to
             do.
-        psqlpy.exceptions.Error: the server could not be asked or did not allow it.
+        psqlpy.exceptions.Error: the server could not be reached, or it refused the statement.
     """
     _check(role, app_name, user_id)
     lanes, services = lanes_of(config), await _there(config, names)
@@ -129,15 +129,15 @@ async def revoke_access(
     user_id: str | None = None,
     names: SecuredTables | None = None,
 ) -> None:
-    """Take back what `grant_access` with the same arguments gave; nothing where it was not given.
+    """Take back the access that `grant_access` gave with the same arguments. Without such access, do nothing.
 
-    A role that is left with nothing loses its rights to the tables. Connections that are open notice it at
-    their next statement.
+    A role without any access left loses its rights to the tables. On open connections this takes effect at
+    the next statement.
 
     Raises:
-        ValueError: a name or an id is not possible.
-        psqlpy.exceptions.DatabaseError: there are no tables, or no such role.
-        psqlpy.exceptions.Error: the server could not be asked or did not allow it.
+        ValueError: a name or an id is not valid.
+        psqlpy.exceptions.DatabaseError: the tables or the role do not exist.
+        psqlpy.exceptions.Error: the server could not be reached, or it refused the statement.
     """
     _check(role, app_name, user_id)
     lanes, services = lanes_of(config), await _there(config, names)
@@ -148,12 +148,12 @@ async def revoke_access(
 
 
 async def list_access(config: PsqlpyConfig, names: SecuredTables | None = None) -> list[Access]:
-    """What each role is for. Call it as the owner of the tables.
+    """The access of each role, sorted by role. Call it as the owner of the tables.
 
     Raises:
-        ValueError: a name is not possible.
-        psqlpy.exceptions.DatabaseError: there are no tables.
-        psqlpy.exceptions.Error: the server could not be asked or did not allow it.
+        ValueError: a name is not valid.
+        psqlpy.exceptions.DatabaseError: the tables do not exist.
+        psqlpy.exceptions.Error: the server could not be reached, or it refused the statement.
     """
     lanes = lanes_of(config)
     listed = await _listed(lanes, await _there(config, names))
@@ -163,30 +163,31 @@ async def list_access(config: PsqlpyConfig, names: SecuredTables | None = None) 
 async def ways_around(
     lanes: Lanes, services: Sequence[sql.Secured], role: str, *, to_be: bool = False
 ) -> list[str]:
-    """Why policies do not bind a role, or do not bind it to one thing: a phrase a reason.
+    """Why policies do not bind a role, or why it has the access of several roles. One phrase for each reason.
 
     Args:
-        lanes: what to ask by.
-        services: whose tables.
-        role: a role that is there.
-        to_be: whether the role is to have policies, and not only to be a member of one that has.
+        lanes: the connections to ask on.
+        services: the services whose tables are meant.
+        role: an existing role.
+        to_be: whether the role is to get policies of its own. Otherwise it may be a member of a role with
+            policies.
 
     Raises:
-        psqlpy.exceptions.Error: the server could not be asked.
+        psqlpy.exceptions.Error: the server could not be reached.
     """
     given = [role, *_names(services)]
     reasons = [reason for (reason,) in await lanes.fetch(sql.WAYS_AROUND, given, repeat=Repeat.READ)]
     if reasons and reasons[0].endswith("superuser"):
-        return reasons[:1]  # the others follow from it
+        return reasons[:1]  # a superuser has all other rights, so the other reasons say nothing new
     entangled = await lanes.fetch(sql.ENTANGLED, [*given, to_be], repeat=Repeat.READ)
     return [*reasons, *(reason for (reason,) in entangled)]
 
 
 async def subjects(lanes: Lanes, services: Sequence[sql.Secured]) -> list[str]:
-    """The roles that policies are for, and the members of these.
+    """The roles that policies name, and the members of these roles.
 
     Raises:
-        psqlpy.exceptions.Error: the server could not be asked.
+        psqlpy.exceptions.Error: the server could not be reached.
     """
     rows = await lanes.fetch(sql.SUBJECTS, _names(services), repeat=Repeat.READ)
     return [role for (role,) in rows]
@@ -198,7 +199,7 @@ def _names(services: Sequence[sql.Secured]) -> list[CustomType]:
 
 
 async def _given(lanes: Lanes, services: Sequence[sql.Secured], access: Access) -> bool:
-    """Whether a role has this already, with the policies of all tables."""
+    """Whether a role has this access already, and all tables have their policies."""
     for secured in services:
         there, lacking = await state_of(lanes, secured)
         if lacking or not there:
@@ -207,7 +208,7 @@ async def _given(lanes: Lanes, services: Sequence[sql.Secured], access: Access) 
 
 
 async def _listed(lanes: Lanes, services: Sequence[sql.Secured]) -> list[set[Access]]:
-    """What each `adk_access` says that is there."""
+    """The rows of each `adk_access` that exists."""
     tables: dict[str, None] = {}
     for secured in services:
         ((name, there),) = await lanes.fetch(sql.access_of(secured.anchor), [], repeat=Repeat.READ)
@@ -239,7 +240,7 @@ def _check(role: str, app_name: str, user_id: str | None) -> None:
 
 
 async def _there(config: PsqlpyConfig, names: SecuredTables | None) -> list[sql.Secured]:
-    """The services whose tables are there."""
+    """The services whose tables exist."""
     services = (names or SecuredTables()).services()
     anchors = [secured.anchor for secured in services]
     rows = await lanes_of(config).fetch(present(len(anchors)), list(anchors), repeat=Repeat.READ)
@@ -253,7 +254,7 @@ async def _there(config: PsqlpyConfig, names: SecuredTables | None) -> list[sql.
 
 
 async def _make_partials(lanes: Lanes, tables: Tables) -> None:
-    """Make the table of streamed texts, which is otherwise made by its first use: a service's role cannot."""
+    """Make the table of streamed texts. Its first use makes it too, but the role of a service may not."""
     there = {name for (name,) in await lanes.fetch(present(2), [tables.sessions, tables.partials])}
     if tables.sessions in there and tables.partials not in there:
         ((key_length,),) = await lanes.fetch(recorded(tables.metadata), ["key_length"], repeat=Repeat.READ)

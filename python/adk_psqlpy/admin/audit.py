@@ -1,4 +1,4 @@
-"""The audit: what is recorded of reads and erasures, where the table is there, and read again."""
+"""The audit: records reads and erasures if its table exists, and reads what was recorded."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from adk_psqlpy.sql.audit import COLUMNS, AuditStatements
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """One deed.
+    """One recorded action.
 
-    `login` is who was logged in, `role` as whom it was done (another one after SET ROLE), `client` the
-    address that it came from (`None`: a Unix socket), all as the server knows them. `of_user` is what
-    `digest_of` gives once the user was erased.
+    The server fills three columns: `login` is the role that logged in, `role` the current role (another one
+    after SET ROLE), and `client` the client's address (`None` for a Unix socket). Once the user is erased,
+    `of_user` is the result of `digest_of`.
     """
 
     time: datetime
@@ -40,18 +40,19 @@ class AuditRow:
 
 
 def digest_of(app_name: str, user_id: str) -> str:
-    """What stands for an erased user: whoever knows the id finds the rows, and the rows do not tell the id.
+    """The digest that replaces an erased user's id.
 
-    An id that can be guessed can be tried.
+    If you know the id, you can find the user's rows. The rows do not reveal the id, but somebody who guesses
+    an id can test the guess.
     """
     return f"sha256:{hashlib.sha256(f'{app_name}/{user_id}'.encode()).hexdigest()}"
 
 
 class Audit:
-    """The audit of one set of tables. All of it does nothing where the table is not there."""
+    """The audit of one set of tables. If its table does not exist, the methods do nothing."""
 
     def __init__(self, config: PsqlpyConfig, tables: Tables) -> None:
-        """Nothing is asked yet."""
+        """Does not ask the server yet."""
         self._lanes = lanes_of(config)
         self._tables = tables
         self._sql = AuditStatements(tables)
@@ -65,11 +66,11 @@ class Audit:
         session_id: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
-        """Add a row, before the deed is done.
+        """Add a row. Call it before the action.
 
         Raises:
-            psqlpy.exceptions.DatabaseError: the table is there, and the row could not be added. Then the deed
-                is not to be done.
+            psqlpy.exceptions.DatabaseError: the table exists, but the row could not be added. The caller must
+                not do the action then.
         """
         if not (await self._present())[0]:
             return
@@ -84,9 +85,9 @@ class Audit:
             ) from error
 
     async def forget(self, app_name: str, user_id: str) -> None:
-        """Put a digest in the place of an erased user's id, and take his sessions' ids away.
+        """Replace an erased user's id by a digest, and delete the ids of the user's sessions.
 
-        Nothing where the role may not change rows, as a service's may not.
+        It does nothing if the role may not change rows. The role of a service may not.
         """
         there, may_change = await self._present()
         if there and may_change:
@@ -110,11 +111,11 @@ async def read_audit(
     user_id: str | None = None,
     limit: int = 100,
 ) -> list[AuditRow]:
-    """What was recorded, the newest first; of one app, and of one user of it, erased or not.
+    """The recorded actions, the newest first: all, those of an app, or those of one user, erased or not.
 
     Raises:
-        ValueError: a name or `limit` is not possible, or a user is given without an app.
-        psqlpy.exceptions.Error: there is no audit, or this role may not read it.
+        ValueError: a name or `limit` is not valid, or a user is given without an app.
+        psqlpy.exceptions.Error: the audit table does not exist, or this role may not read it.
     """
     whole("limit", limit, 1_000_000)
     if user_id is not None and app_name is None:

@@ -36,32 +36,32 @@ if TYPE_CHECKING:
     from google.adk.auth.auth_tool import AuthConfig
 
 _DECODERS: Final[Decoders] = {"credential": binary.raw}
-# While somebody else refreshes: first and longest pause between two looks.
+# The first and the longest pause between two reads while another caller refreshes the credential.
 _PAUSE_SEC: Final = (0.05, 0.5)
 
 
 class PsqlpyCredentialService(BaseCredentialService):
     """OAuth tokens and other credentials of tools in PostgreSQL, sealed, by app, user and credential key.
 
-    ADK keeps them in memory, or in clear text in the session's state. Here a restart, or another process,
-    finds them again.
+    ADK keeps credentials in memory, or in clear text in the session's state. This service keeps them over
+    restarts, and other processes can read them.
 
-    A refresh token that rotates may be spent once. ADK's `CredentialManager` loads a credential, refreshes
-    it if it has expired, and saves it. So a credential that has expired is handed to one caller at a time:
-    he holds a lease, which ends when he saves, or after `lease_sec`. Whoever loads it meanwhile waits, in
-    whatever process, and gets the new one.
+    A refresh token that rotates can be used only once. ADK's `CredentialManager` loads a credential,
+    refreshes it if it has expired, and saves it. So `load` gives an expired credential to one caller at a
+    time. That caller holds a lease, which ends with the save or after `lease_sec`. Other callers, in any
+    process, wait until then and get the new credential.
 
     Args:
         config: where the server is.
-        seal: with which keys the credentials are sealed.
+        seal: the keys that seal the credentials.
         credential_table: the table, with its schema if it is not on the search path. It is made on first use.
         key_length: the longest app name or user id, in characters. The table is made with it.
         lease_sec: how long a refresh may take before another process tries it.
-        early_sec: so many seconds before it expires, a credential counts as expired. ADK's refresher
+        early_sec: a credential counts as expired this many seconds before it expires. ADK's refresher
             refreshes 60 seconds early.
 
-    Every method raises `ValueError` for arguments that cannot be stored, `SealError` where a credential
-    does not open, and `psqlpy.exceptions.Error` for what goes wrong between here and the server.
+    Every method raises `ValueError` for arguments that cannot be stored, `SealError` if a credential does not
+    open, and `psqlpy.exceptions.Error` if the connection or the server fails.
     """
 
     def __init__(
@@ -106,16 +106,16 @@ class PsqlpyCredentialService(BaseCredentialService):
     async def load_credential(
         self, auth_config: AuthConfig, callback_context: CallbackContext
     ) -> AuthCredential | None:
-        """The credential of the context's app and user; `None` where there is none.
+        """The credential of the context's app and user; `None` if there is none.
 
-        One that has expired and has a refresh token is given to one caller at a time; the others wait for
-        what he saves, `lease_sec` at most.
+        An expired credential with a refresh token is given to one caller at a time. The other callers wait
+        until that caller has saved the new one, or at most `lease_sec`.
         """
         return await self.load(*self._scope(auth_config, callback_context))
 
     @override
     async def save_credential(self, auth_config: AuthConfig, callback_context: CallbackContext) -> None:
-        """Store `exchanged_auth_credential` in the place of an earlier one; without one, delete that."""
+        """Store `exchanged_auth_credential` in place of the earlier one; `None` deletes the earlier one."""
         await self.save(*self._scope(auth_config, callback_context), auth_config.exchanged_auth_credential)
 
     async def load(self, app_name: str, user_id: str, credential_key: str) -> AuthCredential | None:
@@ -152,7 +152,7 @@ class PsqlpyCredentialService(BaseCredentialService):
         await self._run(self._sql.save, [*key, CustomType(sealed), now], Repeat.AFTER_FAILURE)
 
     async def delete_user(self, app_name: str, user_id: str) -> int:
-        """Delete all credentials of a user in an app; how many there were."""
+        """Delete all credentials of a user in an app. Return their number."""
         key = self._key(app_name, user_id, "-")
         ((gone,),) = await self._run(self._sql.delete_user, key[:2], Repeat.AFTER_FAILURE)
         return int(gone)

@@ -21,7 +21,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @runtime_checkable
 class KeyRing(Protocol):
-    """Hands out keys by their ids. A `Seal` remembers what it is told for `cache_sec`."""
+    """Gives keys by their ids. A `Seal` remembers the answers for its `cache_sec`."""
 
     async def key(self, key_id: str) -> bytes:
         """The 32 bytes of a key.
@@ -32,9 +32,9 @@ class KeyRing(Protocol):
         ...
 
     async def current(self, app_name: str, user_id: str) -> str:
-        """The id of the key that new values of this user are sealed with; of the app itself for `user_id=""`.
+        """The id of the key that seals new values of this user. `user_id=""` means values of the app itself.
 
-        An id is 1 to 64 ASCII letters, digits, dots, underscores or hyphens, and names one key for ever.
+        An id is 1 to 64 ASCII letters, digits, dots, underscores or hyphens. It always names the same key.
         """
         ...
 
@@ -53,9 +53,9 @@ def new_key(key_id: str) -> str:
 
 
 class EnvironmentKeys:
-    """Keys in an environment variable: `id:base64`, several separated by blanks or commas.
+    """Keys in an environment variable, each as `id:base64`, separated by blanks or commas.
 
-    New values are sealed with the first one; the others open older values.
+    The first key seals new values. The other keys open older values.
     """
 
     def __init__(self, variable: str = "ADK_PSQLPY_KEYS") -> None:
@@ -81,10 +81,10 @@ class EnvironmentKeys:
 
 
 class FileKeys:
-    """Keys in a file, a line each: `id:base64`; lines that begin with `#` are left out.
+    """Keys in a file, one `id:base64` a line. Lines that begin with `#` are comments.
 
-    New values are sealed with the first one; the others open older values. The file is read again whenever a
-    `Seal` asks, so a new first line takes effect within `cache_sec`, in every process.
+    The first key seals new values. The other keys open older values. The file is read again whenever a `Seal`
+    asks for a key, so a new first line takes effect within `cache_sec` in every process.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -119,7 +119,7 @@ def _known(keys: dict[str, bytes], key_id: str, where: str) -> bytes:
 
 
 def _parsed(text: str, where: str) -> dict[str, bytes]:
-    """Keys by id, in their order. What is wrong is told by its number: it may be half a key."""
+    """Keys by id, in their order. An error gives an entry's number, since its text may be part of a key."""
     keys: dict[str, bytes] = {}
     for number, entry in enumerate(re.split(r"[\s,]+", text.strip()), start=1):
         key_id, colon, encoded = entry.partition(":")

@@ -12,7 +12,7 @@ from adk_psqlpy.seal.rings import KEY_BYTES, KeyRing
 
 _T = TypeVar("_T")
 _REMEMBERED: Final = 10_000
-# A key may run out between two tries, if `cache_sec` is next to nothing.
+# With a very small `cache_sec`, a key may be forgotten between two tries.
 _TRIES: Final = 5
 
 
@@ -23,11 +23,11 @@ class Seal:
 
     Args:
         keys: where the keys come from.
-        state: patterns of the state keys whose values are sealed, with their prefixes; `*` stands for any
-            characters: `("user:*", "card_number")`. All by default.
-        plain_state: patterns of keys that `state` has and that stay readable in SQL all the same.
-        cache_sec: how long keys, and which of them is current, are remembered, in seconds. A key that was
-            deleted from its ring opens values for as long.
+        state: patterns of the state keys whose values are sealed. Keys are matched with their prefixes, and
+            `*` stands for any characters: `("user:*", "card_number")`. The default seals all values.
+        plain_state: patterns of keys that match `state` but stay readable in SQL.
+        cache_sec: for how many seconds the seal remembers keys, and which key is current. A key that was
+            deleted from its ring still opens values during that time.
 
     Names of state keys, identifiers and timestamps are never sealed.
     """
@@ -53,7 +53,8 @@ class Seal:
         self.cache_sec = cache_sec
         self.keys: Final = _native.Keys()
         """The keys that are remembered, for the crate."""
-        # By key id: when it is to be forgotten. In that order, since all are remembered for the same time.
+        # For each key id, the time at which to forget it. The dict is in the order of these times, since all
+        # keys are remembered equally long.
         self._until: dict[str, float] = {}
         self._current: dict[tuple[str, str], tuple[str, float]] = {}
 
@@ -61,11 +62,11 @@ class Seal:
         return f"Seal({self.ring!r})"
 
     async def current(self, app_name: str, user_id: str) -> str:
-        """The id of the key to seal with, which is among `keys` then.
+        """The id of the key to seal with. The call puts that key into `keys`.
 
         Raises:
             MissingKeyError: the ring names a key that it does not have.
-            ValueError: what the ring gives is no key or no id.
+            ValueError: the ring returned something that is not a key or not an id.
         """
         now = time.monotonic()
         self._forget(now)
@@ -82,7 +83,7 @@ class Seal:
         return key_id
 
     async def searched(self, app_name: str, user_id: str) -> list[str]:
-        """The ids of the keys that a user's search words may be hashed with, all among `keys` then.
+        """The ids of the keys that a user's search words may be hashed with. The call puts them into `keys`.
 
         Raises:
             MissingKeyError: the ring names a key that it does not have.
@@ -95,10 +96,10 @@ class Seal:
         return key_ids
 
     async def opening(self, read: Callable[[], _T]) -> _T:
-        """Call `read`, which opens values with `keys`, until it has all keys that it needs.
+        """Call `read`, which opens values with `keys`, until all keys that it needs are there.
 
         Raises:
-            MissingKeyError: the ring does not have one; with the place where the key is needed.
+            MissingKeyError: the ring lacks one of these keys. The message names the value that needs it.
         """
         self._forget(time.monotonic())
         for _ in range(_TRIES):
@@ -113,7 +114,7 @@ class Seal:
         )
 
     def forget(self) -> None:
-        """Forget all keys, so that the ring is asked again: after a rotation or an erasure."""
+        """Forget all keys, so that the next call asks the ring. Use it after a rotation or an erasure."""
         for key_id in self._until:
             self.keys.discard(key_id)
         self._until.clear()
@@ -145,10 +146,10 @@ class Seal:
 
 
 def checked_seal(seal: Seal | None) -> Seal | None:
-    """Refuse what is no `Seal`.
+    """Return the argument if it is a `Seal` or `None`.
 
     Raises:
-        ValueError: naming what it is.
+        ValueError: it is something else. The message names its type.
     """
     if seal is not None and not isinstance(seal, Seal):
         raise ValueError(f"seal must be a Seal, not {type(seal).__name__}: Seal(EnvironmentKeys())")

@@ -1,4 +1,4 @@
-"""A key of its own for each user, kept in a table under a master key."""
+"""A key ring with a separate key for each user. The keys are in a table, sealed with a master key."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ _DECODERS: Final[Decoders] = {"wrapped": binary.raw}
 
 
 class UserKeys:
-    """A key ring with keys of each user of each app, made when they are first needed.
+    """A key ring with keys for each user of each app. A key is made when it is first needed.
 
-    The keys are random, and kept in a table, each sealed with a key of `master`. Without the row of his key,
-    nothing that was sealed for a user can ever be read again: `erase` deletes it. That holds for backups
-    of the data too, unless they hold the key table: keep it in another database, with backups that are
-    deleted sooner, where erasure has to be final (docs/security.md).
+    The keys are random. The key table holds them, each sealed with a key of `master`. `erase` deletes the
+    rows of a user's keys. After that, nothing that was sealed for this user can be read. The same is true
+    for backups of the data, unless they also contain the key table. If erasure has to be final, keep the key
+    table in another database, and delete the backups of that database sooner (docs/security.md).
 
     Args:
-        config: where the key table is. It need not be the database of the data.
+        config: where the key table is. It may be another database than that of the data.
         master: the ring of the keys that seal users' keys.
         key_table: the table, with its schema if it is not on the search path. It is made on first use.
-        key_length: the longest app name or user id, as of the stores and services that use the ring.
+        key_length: the longest app name or user id in characters. Use the value of the stores and services
+            that use the ring.
     """
 
     def __init__(
@@ -77,8 +78,8 @@ class UserKeys:
         """A user's key, unwrapped.
 
         Raises:
-            MissingKeyError: it was erased, or never was.
-            SealError: it was changed, or wrapped with another master key.
+            MissingKeyError: the key was erased, or never existed.
+            SealError: the wrapped key was changed, or was wrapped with another master key.
         """
         rows = await self._run(self._sql.key, [key_id], Repeat.READ)
         if not rows:
@@ -91,7 +92,7 @@ class UserKeys:
         rows = await self._run(self._sql.current, [app_name, user_id], Repeat.READ)
         if not rows:
             await self._add(self._sql.add_first, app_name, user_id)
-            # Another process may have been faster.
+            # Another process may have added the first key at the same time, so read which one is stored.
             rows = await self._run(self._sql.current, [app_name, user_id], Repeat.READ)
         if not rows:
             raise MissingKeyError(f"the keys of user {user_id!r} of app {app_name!r} were erased just now")
@@ -103,21 +104,21 @@ class UserKeys:
         return [str(key_id) for (key_id,) in rows]
 
     async def rotate(self, app_name: str, user_id: str) -> str:
-        """Give a user a new key, which new values are sealed with from now on; older ones stay readable.
+        """Give a user a new key and return its id. New values are sealed with it; older values stay readable.
 
-        Other processes, and the `Seal`s of this one, notice after their `cache_sec`. Gives the key's id.
+        Other processes, and the `Seal`s of this process, use the new key after their `cache_sec`.
         """
         self._check(app_name=app_name, user_id=user_id)
         rows: list[Row] = []
-        while not rows:  # another one was added at the same time
+        while not rows:  # another process added a key at the same time
             rows = await self._add(self._sql.add_next, app_name, user_id)
         return str(rows[0][0])
 
     async def erase(self, app_name: str, user_id: str) -> int:
-        """Delete a user's keys: whatever was sealed with them cannot be opened any more. Gives how many.
+        """Delete a user's keys and return their number. What was sealed with them cannot be opened again.
 
-        Rows stay; delete them as well, since reading them raises `MissingKeyError`. `Seal`s that remember
-        the keys go on for their `cache_sec`.
+        The user's rows stay. Delete them as well, since reading them raises `MissingKeyError`. A `Seal` that
+        remembers the keys can still use them for its `cache_sec`.
 
         Raises:
             ValueError: `user_id` is empty: that is the key of the app's own state.
@@ -128,9 +129,9 @@ class UserKeys:
         return len(await self._run(self._sql.erase, [app_name, user_id], Repeat.AFTER_FAILURE))
 
     async def rewrap(self, *, portion: int = 1_000) -> int:
-        """Seal users' keys with the master ring's current key, those that have another one. Gives how many.
+        """Seal users' keys that have an old master key with the current master key. Return their number.
 
-        Afterwards the old master key may be deleted. Safe to stop and to call again.
+        Afterwards the old master key may be deleted. The call may be stopped and repeated.
         """
         self._master.forget()
         last, done = "", 0

@@ -1,7 +1,7 @@
-"""The audit: who read or erased which user's data by the command line and the functions behind it.
+"""The audit: who read or erased which user's data with the command line or the functions behind it.
 
-Roles may insert into the columns that tell of the deed, and nothing else. Who it was and when are defaults of the
-server, in columns that they may not write.
+Roles may insert into the columns that describe the action, and nothing else. The columns that say who did it and when
+have defaults that the server fills in. Roles may not write these columns.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ COLUMNS: Final = ("action", "of_app", "of_user", "of_session", "details")
 """The columns that a role may insert."""
 
 RECORD: Final = "audit.schema_version"
-"""The key of `adk_metadata` that says that the table was made."""
+"""The key in `adk_metadata` that records that the table was made."""
 
 
 def create_audit(tables: Tables) -> str:
-    """A batch that makes the table where it is missing.
+    """A batch that makes the table if it is missing.
 
-    Its columns are not called `app_name` and `user_id`, so the search for what is left of an erased user passes it
-    over: it has statements of its own.
+    Its columns are not called `app_name` and `user_id`. So the search for what is left of an erased user skips this
+    table, which has a statement of its own for that (`AuditStatements.forget`).
     """
     table = f"""
     CREATE TABLE {tables.audit} (
@@ -53,7 +53,7 @@ class AuditStatements:
 
     @cached_property
     def present(self) -> str:
-        """`$1` the table, quoted: whether it is there, and whether the role may change and read its rows."""
+        """`$1` the table, quoted. Gives whether it exists, and whether the role may change and read its rows."""
         return """
         SELECT to_regclass($1) IS NOT NULL,
             coalesce(has_column_privilege(to_regclass($1), 'of_user', 'UPDATE')
@@ -63,7 +63,7 @@ class AuditStatements:
 
     @cached_property
     def add(self) -> str:
-        """`$1` action, `$2 $3 $4` app, user and session (each NULL: of no one), `$5` details as JSON."""
+        """`$1` action, `$2 $3 $4` app, user and session (NULL if the action is of none), `$5` details as JSON."""
         return f"""
         INSERT INTO {self.tables.audit} ({", ".join(COLUMNS)})
         VALUES ($1::text, $2::text, $3::text, $4::text, $5::text::jsonb)
@@ -71,8 +71,8 @@ class AuditStatements:
 
     @cached_property
     def forget(self) -> str:
-        """`$1 $2` app and user, `$3` what stands for the user from now on: his earlier rows name neither him nor
-        his sessions any more. Gives how many there were."""
+        """`$1 $2` app and user, `$3` the digest that replaces the user's id. Puts it into the user's earlier rows, and
+        takes the ids of sessions out of them. Gives the number of these rows."""
         return f"""
         WITH changed AS (
             UPDATE {self.tables.audit} SET of_user = $3, of_session = NULL WHERE of_app = $1 AND of_user = $2 RETURNING 1
@@ -82,7 +82,7 @@ class AuditStatements:
 
     @cached_property
     def read(self) -> str:
-        """`$1` app, `$2 $3` user and what stands for him (each NULL for any), `$4` how many: the newest first."""
+        """`$1` app, `$2 $3` the user's id and its digest (each NULL for any), `$4` the number of rows. Newest first."""
         return f"""
         SELECT time, login::text, role::text, host(client), action, of_app, of_user, of_session, details::text
         FROM {self.tables.audit}

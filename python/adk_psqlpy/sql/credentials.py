@@ -27,8 +27,8 @@ class CredentialTable(SingleTable):
 
 
 def _first_table(table: CredentialTable, key_length: int) -> str:
-    """Credentials by app, user and ADK's credential key. Whoever refreshes one has a lease on it until
-    `lease_until`.
+    """Credentials by app, user and ADK's credential key. The caller that refreshes a credential holds a lease on it
+    until `lease_until`.
     """
     return f"""
     CREATE TABLE {table.credentials} (
@@ -58,7 +58,7 @@ def create_credentials(table: CredentialTable, key_length: int) -> str:
 
 @dataclass(frozen=True)
 class CredentialStatements:
-    """The statements for one table. `$1 $2 $3` are app name, user id and credential key throughout."""
+    """The statements for one table. `$1 $2 $3` are always app name, user id and credential key."""
 
     table: CredentialTable
 
@@ -72,9 +72,9 @@ class CredentialStatements:
 
     @cached_property
     def lease(self) -> str:
-        """`$4` the revision that was read, `$5` now, `$6` until when: the right to refresh that revision.
+        """`$4` the revision that was read, `$5` now, `$6` the end of the lease. Takes the lease to refresh that revision.
 
-        There is a row if the lease is given, and none if somebody has it or the credential was changed.
+        Gives a row if the lease was taken, and none if another caller has it or the credential was changed.
         """
         return f"""
         UPDATE {self.table.credentials} SET lease_until = $6
@@ -85,7 +85,7 @@ class CredentialStatements:
 
     @cached_property
     def save(self) -> str:
-        """`$4` the credential, `$5` now: stores it in place of an earlier one, and ends the lease."""
+        """`$4` the credential, `$5` now. Stores the credential in place of the earlier one, and ends the lease."""
         return f"""
         INSERT INTO {self.table.credentials} AS stored
             (app_name, user_id, credential_key, credential, revision, update_time)
@@ -98,7 +98,7 @@ class CredentialStatements:
 
     @cached_property
     def delete(self) -> str:
-        """Deletes one credential; there is a row if it existed."""
+        """Deletes one credential. Gives a row if it existed."""
         return f"""
         DELETE FROM {self.table.credentials}
         WHERE app_name = $1 AND user_id = $2 AND credential_key = $3 RETURNING credential_key
@@ -106,7 +106,7 @@ class CredentialStatements:
 
     @cached_property
     def delete_user(self) -> str:
-        """`$1 $2`: deletes all credentials of a user, and returns their number."""
+        """`$1 $2` app name and user id. Deletes all credentials of the user, and returns their number."""
         return f"""
         WITH gone AS (
             DELETE FROM {self.table.credentials} WHERE app_name = $1 AND user_id = $2 RETURNING credential_key

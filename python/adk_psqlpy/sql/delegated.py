@@ -1,8 +1,8 @@
-"""The statements of one user as functions, which Citus hands whole to the node that has the user's rows.
+"""The statements of one user as functions. Citus delegates a call to the node that has the user's rows.
 
-Why functions: Citus executes each data-modifying CTE by itself, as a round trip to the worker, and commits in two
-phases where nodes differ. A call of a distributed function, alone in its statement, is one round trip to one node and
-one plain commit there. `sql.functions` says what happens on that node.
+Why functions: Citus executes each data-modifying CTE separately, with a round trip to the worker, and commits in two
+phases if several nodes take part. A call of a distributed function that is alone in its statement is one round trip
+to one node, with one plain commit there. `sql.functions` describes what happens on that node.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SEEN: Final = (
 )
 _EVENT: Final = tuple((f"event_{name}", kind) for name, kind in _native.EVENT_COLUMNS)
 _APPEND: Final = (*_KEY, *_SEEN, ("delta", "jsonb"), *_EVENT)
-# Variants of `get_session`: after which `seq`, from which time on, how many of the newest.
+# The variants of `get_session`. Values: the `seq` after which to read, the earliest time, the number of newest events.
 _READ: Final = {
     "all": ("NULL", "NULL", "NULL"),
     "since": ("$4", "NULL", "NULL"),
@@ -56,7 +56,7 @@ class DelegatedStatements(Statements):
 
     @property
     def functions(self) -> list[str]:
-        """What makes the functions."""
+        """The batches that create the functions."""
         appending = (self._append(merge=False), self._append(merge=True), self._append_group)
         made = (self._create, *appending, self._update_state, self._read)
         # These begin with what holds shards.
@@ -65,12 +65,12 @@ class DelegatedStatements(Statements):
 
     @cached_property
     def version_of_functions(self) -> str:
-        """What `adk_metadata` records under `functions` where the tables and these functions are distributed."""
+        """The value of `functions` in `adk_metadata` if the tables and these functions are distributed."""
         return digest((*self.functions, *self.tables.by_user))
 
     @cached_property
     def node_of_users(self) -> str:
-        """`$1` user ids: for each, in their order, the group of nodes that has the user's rows, and the shard."""
+        """`$1` user ids. Gives, for each id in their order, the node group that has the user's rows, and the shard."""
         return f"""
         SELECT p.groupid, p.shardid FROM unnest($1::varchar[]) WITH ORDINALITY AS u (user_id, place)
         JOIN pg_dist_placement AS p
@@ -90,9 +90,9 @@ class DelegatedStatements(Statements):
         app: bool,
         user: bool,
         merge: bool = False,
-        versions: bool = False,  # noqa: ARG002 - for histories that are kept, which are those of one server
+        versions: bool = False,  # noqa: ARG002 - for kept histories, which need tables on one server
     ) -> str:
-        """As `Statements.append_event`, but the row's version is never given."""
+        """As `Statements.append_event`, but it never returns the row's version."""
         values = [f"${place}" for place in range(1, len(_APPEND) + 1)]
         further = len(values) + 1
         of_app = f"${further}" if app else "NULL"
@@ -106,21 +106,22 @@ class DelegatedStatements(Statements):
 
     @cached_property
     def append_group(self) -> str:
-        """As `Statements.append_group`, for users of one node, best in the order of shards: the first user's node
-        gets the call."""
+        """As `Statements.append_group`, for users of one node. Citus sends the call to the node of the first user.
+        The call is fastest if the users are in the order of their shards."""
         return self._append_group.call
 
     @cache  # noqa: B019 - a store has one of these, for as long as it lives
     def get_session(self, *, events: str) -> str:
-        """As `Statements.get_session`. Citus plans that statement anew at each read, on both nodes (10 ms of 100
-        events), so the reads of many events are calls too."""
+        """As `Statements.get_session`. Reads of many events are calls too: Citus would plan the plain statement anew
+        at each read on both nodes, which takes 10 ms for 100 events."""
         further = _READ.get(events)
         if further is None:
             return super().get_session(events=events)
         return self._read.call_with(["$1", "$2", "$3", *further])
 
     def _limit(self, place: int) -> str:
-        # "subquery in LIMIT is not supported in multi-shard queries"; nor would each shard know where to stop.
+        # Citus refuses others: "subquery in LIMIT is not supported in multi-shard queries". With a subquery, a
+        # shard would not know where to stop either.
         return f"LIMIT ${place}::bigint"
 
     # The functions.
@@ -214,8 +215,8 @@ class DelegatedStatements(Statements):
 
     @cached_property
     def _read(self) -> Function:
-        """A row a chunk, as `Statements.get_session` gives them. All of it is of one moment: a function that is
-        STABLE sees what the statement that calls it sees."""
+        """One row for each chunk, as in `Statements.get_session`. All rows are of one snapshot, since a STABLE
+        function uses the snapshot of the statement that calls it."""
         t = self._on_shard.tables
         own = [(name, kind) for name, kind in _native.EVENT_COLUMNS[: _native.OWN_ARRAYS]]
         arrays = ", ".join(f'array_agg(e."{name}" ORDER BY e.seq)' for name, _ in own)
@@ -278,7 +279,7 @@ class DelegatedStatements(Statements):
         return Statements(TablesOfShard(self.tables.session_table, self.tables.events_table))
 
     def _then_app_state(self, statement: str, at: str) -> str:
-        """A body: a statement that writes to the shard, and the app's delta where that wrote anything."""
+        """A function body: a statement that writes to the shard. If it wrote a row, the app's delta is stored too."""
         return f"""
             BEGIN
                 RETURN QUERY {statement};
@@ -289,7 +290,7 @@ class DelegatedStatements(Statements):
             """
 
     def _store_app_delta(self, at: str) -> str:
-        """Last in every function: it is the one thing that other nodes take part in."""
+        """Comes last in every function, since it is the only statement in which other nodes take part."""
         return f"""
                     INSERT INTO {self.tables.app_states} AS stored (app_name, state, update_time)
                     VALUES (p_app, p_app_delta, {at})

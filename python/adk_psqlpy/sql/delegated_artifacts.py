@@ -1,7 +1,7 @@
-"""The writing statements of artifacts as functions for distributed tables, in the manner of `sql.delegated`.
+"""The writing statements of artifacts as functions for distributed tables, as in `sql.delegated`.
 
-Each is one transaction, so what `sql.artifacts` says of locks holds: blob, content, artifact; and a save counts
-`uses` up in the transaction that adds the version.
+Each call is one transaction, so the rules of `sql.artifacts` hold. Locks are taken in the order blob, content,
+artifact. A save increments `uses` in the transaction that adds the version.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class DelegatedArtifactStatements(ArtifactStatements):
 
     @property
     def functions(self) -> list[str]:
-        """What makes the functions."""
+        """The batches that create the functions."""
         made = (self._reference, self._one_chunk, self._known, self._uploaded)
         return [
             each.definition for each in (*made, self._begin, self._chunk, self._delete, self._collect_some)
@@ -46,7 +46,7 @@ class DelegatedArtifactStatements(ArtifactStatements):
 
     @cached_property
     def version_of_functions(self) -> str:
-        """What is recorded under `functions` where the tables and these functions are distributed."""
+        """The recorded value of `functions` if the tables and these functions are distributed."""
         return digest((*self.functions, *self.tables.by_user))
 
     @cached_property
@@ -81,7 +81,7 @@ class DelegatedArtifactStatements(ArtifactStatements):
 
     @cached_property
     def delete(self) -> str:
-        """As `ArtifactStatements.delete`; it misses no hash, since it locks the artifact before it looks."""
+        """As `ArtifactStatements.delete`. It misses no hash, since it locks the artifact before it reads them."""
         return self._delete.call
 
     @cached_property
@@ -155,7 +155,7 @@ class DelegatedArtifactStatements(ArtifactStatements):
         return self._function("save_uploaded", (*_CONTENT, _BLOB), _VERSION, body)
 
     def _count_use(self) -> str:
-        """Adds a content, or counts one more use of the equal one that is there: `used` is its blob."""
+        """Adds a content. If an equal one exists, increments its `uses` instead. `used` is the blob of the content."""
         return f"""
                 INSERT INTO {self.tables.contents} AS stored (app_name, user_id, hash, blob_id, size, uses)
                 VALUES (p_app, p_usr, p_hash, p_blob, p_size, 1)
@@ -163,7 +163,7 @@ class DelegatedArtifactStatements(ArtifactStatements):
                 RETURNING blob_id INTO used;"""
 
     def _add_version_row(self, content: str, size: str) -> str:
-        """The next number of this name, and the version's row; gives the number."""
+        """Takes the next version number of this name, inserts the version's row, and returns the number."""
         t = self.tables
         return f"""
                 INSERT INTO {t.names} AS stored (app_name, user_id, session_id, name_hash, filename, versions)

@@ -1,7 +1,7 @@
-"""Retention where tables are distributed: the statements of `sql.prune`, for one shard after another.
+"""Retention for distributed tables: the statements of `sql.prune`, for one shard after another.
 
-Each is one task on the node of the shard, and all that is said of one server holds there: what somebody has locked is
-passed over, and portions take turns.
+Each statement is one task on the node of the shard. There it behaves as on a single server: it skips locked rows, and
+portions take turns.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _PLACE: Final = (("place", "bigint"),)
 
 
 def shard_keys(table: str) -> str:
-    """For each shard of a table (quoted) a user id that belongs there. Of 50 for each shard none is missed."""
+    """A user id for each shard of a table (quoted). The ids are found by trying 50 for each shard, which is enough
+    to find one for every shard."""
     shards = f"SELECT count(*) FROM pg_dist_shard WHERE logicalrelid = '{table}'::regclass"
     return f"""
     SELECT DISTINCT ON (get_shard_id_for_distribution_column('{table}', n::text)) n::text, ({shards})
@@ -40,7 +41,7 @@ def shard_keys(table: str) -> str:
 
 
 def definitions(statements: Iterable[ShardStatement], table: str) -> str:
-    """A batch that makes the functions which are missing, beside `table`."""
+    """A batch that creates the missing functions in the schema of `table`."""
     return locked((define_hold_shards(table), *(each.definition for each in statements)))
 
 

@@ -1,18 +1,19 @@
 """Functions that Citus delegates to the node of a user's rows, and that work on the shards there.
 
 On that node Citus would plan every statement of a function for the distributed table, write it out as text for the
-shard, and have it parsed again: 0.2 ms of CPU each. So a function has variants. The one that is called looks which
-shard has the user's rows. If the shard is on this node, it calls the shard's variant, whose statements name the
-tables of the shard: PostgreSQL plans them once a connection. Otherwise (the shard was moved or split a moment ago) it
-calls the variant `any`, whose statements name the distributed tables.
+shard, and parse it again. That takes 0.2 ms of CPU for each statement. So a function has variants. The function that
+is called finds out which shard has the user's rows. If the shard is on this node, it calls the shard's variant. The
+statements of that variant name the tables of the shard, so PostgreSQL plans them once a connection. If the shard is
+not on this node, because it was moved or split a moment ago, the function calls the variant `any`. The statements of
+`any` name the distributed tables.
 
-What is written past Citus holds the lock on the shard's metadata that Citus itself takes to write, and looks for the
-shard after that. So a shard that moves waits for it, and nothing is written to a shard that has moved away.
+A function that writes to a shard without Citus first takes the lock on the shard's metadata that Citus takes for its
+own writes. Then it looks for the shard. So moving a shard waits for these writes, and no write goes to a shard that
+has moved away.
 
-A statement that is rare needs no variants: it is put together at each call, for the tables of the shard
-(`ShardStatement`).
+A rare statement needs no variants. It is put together at each call, for the tables of the shard (`ShardStatement`).
 
-A function's name ends in a digest of its definition, so that processes of two versions each find their own.
+A function's name ends in a digest of its definition. So processes of two versions each find their own functions.
 """
 
 from __future__ import annotations
@@ -30,17 +31,18 @@ _SHARE_LOCK: Final = 5
 
 
 def on_shard(table: str) -> str:
-    """A table, quoted, in the body of a function: each variant has its own in that place."""
+    """The placeholder of a table (quoted) in a function's body. Each variant replaces it with its own table."""
     return f"@{table}@"
 
 
 def hold_shards(table: str) -> str:
-    """The function that takes Citus' lock on shards, in the schema of `table`."""
+    """The name of the function that takes Citus' lock on shards. It is in the schema of `table`."""
     return _named(table, "hold_shards", "1")
 
 
 def define_hold_shards(table: str) -> str:
-    """A batch that makes it. It has the rights of who makes it, as Citus asks for the owner of a shard."""
+    """A batch that creates that function. It runs with its owner's rights, since only the owner of a shard may take
+    the lock."""
     name = hold_shards(table)
     return f"""
     DO $function$ BEGIN
@@ -64,14 +66,14 @@ def _named(table: str, purpose: str, told: str) -> str:
 
 @dataclass(frozen=True)
 class Function:
-    """A function whose first or named argument says on which node it runs.
+    """A function that runs on the node of a user. One of its parameters has the user id.
 
     Attributes:
-        table: one of the co-located tables, as it is given.
-        body: PL/pgSQL. Tables in `on_shard()` are those of the shard where there is such a variant.
-        by: the parameter with the user id.
-        over_group: the body is for a part of the arrays that are given, all of users of one shard. It gives the
-            `place` in its part first.
+        table: one of the co-located tables, as the caller names it.
+        body: PL/pgSQL. In a shard's variant, tables in `on_shard()` are the tables of the shard.
+        by: the name of the parameter with the user id.
+        over_group: the body handles a part of the given arrays, which has users of one shard only. Its first
+            result column is the `place` in that part.
     """
 
     table: str
@@ -85,7 +87,7 @@ class Function:
 
     @property
     def name(self) -> str:
-        """Its quoted name, in the schema of the table."""
+        """The quoted name of the function, in the schema of the table."""
         return self._variant("")
 
     def _variant(self, which: str) -> str:
@@ -95,11 +97,11 @@ class Function:
 
     @property
     def call(self) -> str:
-        """A statement that does nothing but call it, with `$1...` for its parameters."""
+        """A statement that only calls the function, with `$1...` for its parameters."""
         return self.call_with([f"${place}" for place in range(1, len(self.parameters) + 1)])
 
     def call_with(self, values: list[str]) -> str:
-        """The same with these values, of which some may be NULL."""
+        """As `call`, with these SQL values as arguments. Some may be NULL."""
         columns = ", ".join(f'"{name}"' for name, _ in self.returns)
         given = zip(values, self.parameters, strict=True)
         arguments = ", ".join(f"{value}::{kind}" for value, (_, kind) in given)
@@ -107,7 +109,7 @@ class Function:
 
     @property
     def definition(self) -> str:
-        """A batch that makes and distributes it, unless it is there, and the variants of shards that have none."""
+        """A batch that creates and distributes the function if it is missing, and the missing variants of shards."""
         kinds = ", ".join(kind for _, kind in self.parameters)
         tables = dict.fromkeys(_MARKED.findall(self.body))
         variants = ""
@@ -198,8 +200,9 @@ class Function:
 
     @property
     def _dispatch_group(self) -> str:
-        """Each shard's part of the arrays, which are best in the order of shards. Parts may overlap: a variant finds
-        no rows for users of other shards. Users whose shards are not on this node get no result."""
+        """Calls the variant of each shard with that shard's part of the arrays. Parts are smallest if the arrays are
+        in the order of shards. Parts may overlap, since a variant finds no rows for users of other shards. Users whose
+        shards are not on this node get no result."""
         arrays = [name for name, kind in self.parameters if kind.endswith("[]")]
         arguments = ", ".join(
             f"${place}" if kind.endswith("[]") else "NULL"
@@ -239,18 +242,21 @@ class Function:
 
 @dataclass(frozen=True)
 class ShardStatement(Function):
-    """A function that executes its body, one statement with `$1...` for the parameters, on the shard.
+    """A function that executes its body on the shard. The body is one statement, with `$1...` for the parameters.
 
-    It is planned at each call. `elsewhere` says what happens where the shard is not on the node: the statement is
-    executed for the distributed tables, or (`False`, for statements that Citus would refuse or that are meant for
-    one shard) the call fails.
+    The statement is planned at each call.
+
+    Attributes:
+        elsewhere: what happens if the shard is not on the node. `True`: the statement is executed for the
+            distributed tables. `False`: the call fails. Use `False` for statements that Citus would refuse, or that
+            are meant for one shard.
     """
 
     elsewhere: bool = True
 
     @property
     def definition(self) -> str:
-        """A batch that makes and distributes it, unless it is there."""
+        """A batch that creates and distributes the function if it is missing."""
         kinds = ", ".join(kind for _, kind in self.parameters)
         tables = dict.fromkeys(_MARKED.findall(self.body))
         on_shard_of = "".join(

@@ -1,4 +1,4 @@
-"""Reading a session when a part of it is known already."""
+"""Reading a session of which the caller knows a part already."""
 
 from __future__ import annotations
 
@@ -30,38 +30,45 @@ class KeptStatements(ReadStatements):
     def get_unknown(self) -> str:
         """The session, both shared states, and those of its events that are not known yet.
 
-        The caller knows events as chunks of consecutive `seq`s. `$4` (bigint[]) has the first `seq` of each
-        chunk, the lowest bigint for the first chunk, and behind them the `seq` after which nothing is known.
-        `$5` (bigint[], one element less) has the digest of each. No row where the session does not exist.
-        Else a row with `number` 0, which alone carries the states and, as `first_seq` and `digest`, what an
-        append takes to say which version its row has (`server` and `seed`), and then a row for each chunk that is not
-        as known: `number` from 1 in the order of `$4`, then on with what comes after, `CHUNK` values of
-        `seq` a row. Such a row has the first `seq` of the chunk, the last that there is, its digest, and arrays as in
-        `Statements.get_session`; all but the first are NULL where the chunk has no events any more.
+        The caller knows events as chunks of consecutive `seq`s. The parameters describe these chunks:
 
-        The digests, the comparison, the events and the states are of one snapshot, as it is one statement.
+        - `$4` (bigint[]) has the first `seq` of each chunk, which for the first chunk is the lowest bigint. Its last
+          element is the first `seq` of which the caller knows nothing.
+        - `$5` (bigint[], one element less) has the digest of each chunk.
+
+        If the session does not exist, there is no row. Otherwise the first row has `number` 0. Only this row has
+        the states. Its `first_seq` and `digest` are the `server` and `seed` that an append needs to tell the version
+        of its row. Then comes a row for each chunk that has changed, with `number` counting from 1 in the order of
+        `$4`. Rows for what comes after the known chunks continue the numbers, with `CHUNK` values of `seq` in each.
+        A row of a chunk has its first `seq`, the last `seq` of its events, its digest, and arrays as in
+        `Statements.get_session`. If the chunk has no events any more, all these but the first are NULL.
+
+        It is one statement, so the digests, the comparison, the events and the states are of one snapshot.
 
         Equal digests mean equal events, for this reason. A version of a row never changes, and `xmin` is the
         transaction that made it. All rows of a transaction become visible at once. So if every `xmin` that is
         seen now was seen before, nothing new has come since. If nothing is missing either, everything is as
         before. This holds as long as transaction numbers are not used again, and all reads are on one server
-        that does not go back in time. Every digest depends on `origin.seed`, which differs when that is in
-        doubt:
+        that does not go back in time. Every digest depends on `origin.seed`, so that digests differ in the cases
+        where this may not hold:
 
-        - another server, or the same after a start (a restore, a failover, pg_resetwal): `pg_postmaster_start_time`,
-        - a restart after a crash without a new postmaster, which may lose commits that were not flushed
-          (`synchronous_commit = off`): the server begins its statistics anew, `pg_stat_get_bgwriter_stat_reset_time`,
-        - another quarter of the 2^32 numbers of transactions: the next one's upper bits,
-        - columns dropped, added or renamed, which changes what rows say without writing them: the rows of
-          `pg_attribute`.
+        - The server is another one, or was started since (a restore, a failover, pg_resetwal). The seed has
+          `pg_postmaster_start_time`.
+        - The server recovered from a crash without a new postmaster. It may have lost commits that were not flushed
+          (`synchronous_commit = off`). Recovery begins the statistics anew, and the seed has
+          `pg_stat_get_bgwriter_stat_reset_time`.
+        - Transaction numbers have reached another quarter of the 2^32. The seed has the upper bits of the next one.
+        - Columns were dropped, added or renamed, which changes what rows say without writing them. The seed has the
+          versions of the table's rows in `pg_attribute`.
 
         `ctid` and `tableoid` are in the digest for two further cases: a row whose `xmin` is billions of
         transactions old, and a table that replaces another one. VACUUM FULL and CLUSTER move rows, so the
         next read after them is a full one.
 
-        No index holds `xmin`, so the rows are read: 0.2 ms of the server's time for 1,000 rows, 0.05 ms of
-        which is hashing. docs/design.md has the alternatives. Known chunks are read again only if the digests
-        differ (a one-time filter in the plan). New chunks are hashed while their columns are read.
+        No index holds `xmin`, so the statement has to read the rows. For 1,000 rows that takes 0.2 ms of the server's
+        time, of which hashing takes 0.05 ms. docs/design.md has the alternatives. The events of a known chunk are
+        read only if its digest differs (a one-time filter in the plan). New chunks are hashed while their columns
+        are read.
         """
         states = {
             name: f"CASE WHEN chunk.number > 0 THEN NULL ELSE {value} END"

@@ -1,15 +1,17 @@
 """Row-level security: which rows a role may see and write.
 
-Each table has a policy for each app, of which the roles of that app are the subject (`CREATE POLICY ... TO role`).
-So the name that a service logged in with decides what it may see, and nothing that it sends does. The app's name is a
-constant in the policy: a statement has one more comparison of texts, which is leakproof, and keeps its indexes.
+Each table has one policy for each app, for the roles of that app (`CREATE POLICY ... TO role`). So the role that a
+service logged in with decides which rows it sees. No statement that the service sends can change that. The app's name
+is a constant in the policy. It adds one comparison of texts to a statement. That comparison is leakproof, so the
+statement keeps its indexes.
 
-`adk_access`, in the schema of the tables, records which role is for which app, or for which user of it; policies are
-made from it. Roles of one user share a policy that looks into `adk_access`: there may be many, and the ids of users do
-not belong into a catalog that everybody reads. A role sees its own rows of it only, and writes none.
+The table `adk_access`, in the schema of the tables, records which role has which app, or which user of it. The policies
+are made from it. Roles of one user share one policy, which looks the user up in `adk_access`. There may be many such
+roles, and ids of users should not be in a catalog that everybody can read. A role sees only its own rows of
+`adk_access`, and may not write it.
 
-Owners, superusers and roles with BYPASSRLS are not bound (manual, 5.9). FORCE ROW LEVEL SECURITY is not used: the
-owner runs migrations and the administration, and could switch it off.
+Policies do not bind owners, superusers and roles with BYPASSRLS (PostgreSQL's manual, 5.9). FORCE ROW LEVEL SECURITY is
+not used: the owner runs migrations and the administration, and could switch it off.
 """
 
 from __future__ import annotations
@@ -29,29 +31,29 @@ from adk_psqlpy.sql.user_keys import UserKeyTable
 from adk_psqlpy.sql.views import Views
 
 ACCESS: Final = "adk_access"
-"""The table of roles, in the schema of the tables. Where it is, tables made later are secured too."""
+"""The table of roles, in the schema of the tables. If it exists, tables that are made later are secured too."""
 
 POLICIES: Final = "adk_"
-"""How the names of the package's policies begin."""
+"""The prefix of the names of the package's policies."""
 
 LOCK_SEC: Final = 5
-"""How long a change waits for transactions that hold a table. Then none of it happens."""
+"""How long a change waits for transactions that have locked a table. After that it fails, and changes nothing."""
 
-# Quoted as an identifier, since a regrole is read as one.
+# Quoted, since the input of regrole is read as an identifier.
 _ME: Final = "quote_ident(current_user)::regrole"
 
 
 @dataclass(frozen=True)
 class Secured:
-    """The tables of one service. Names are quoted; those that are not there are passed over.
+    """The tables of one service. Names are quoted. Tables that do not exist are skipped.
 
     Args:
-        anchor: the table in whose schema `adk_access` stands.
+        anchor: the table whose schema has `adk_access`.
         by_user: tables with `app_name` and `user_id`.
-        by_app: tables with `app_name` alone, which users of the app share.
-        read: what tells of no user: a role may read it.
-        views: views with `security_invoker`, which show what the tables show.
-        audit: the table that a role adds to, and neither reads nor changes.
+        by_app: tables with `app_name` only, which the users of the app share.
+        read: tables without data of users. A role may read them.
+        views: views with `security_invoker`. They show a role the rows that the tables show it.
+        audit: the table to which a role may add rows. It may not read or change them.
     """
 
     anchor: str
@@ -68,29 +70,29 @@ class Secured:
 
 
 def of_sessions(tables: Tables) -> Secured:
-    """Those of sessions, with the texts that are streamed and the words of events."""
+    """The tables of sessions, with those of streamed texts and of the words of events."""
     by_user = [*tables.by_user, tables.partials, tables.event_words, tables.event_marks]
     views = list(Views(tables).names.values())
     return Secured(tables.sessions, by_user, [tables.app_states], [tables.metadata], views, [tables.audit])
 
 
 def of_memories(table: MemoryTable) -> Secured:
-    """That of memories."""
+    """The table of memories."""
     return Secured(table.memories, [table.memories], read=[table.metadata])
 
 
 def of_artifacts(tables: ArtifactTables) -> Secured:
-    """Those of artifacts."""
+    """The tables of artifacts."""
     return Secured(tables.artifacts, tables.by_user, read=[tables.metadata])
 
 
 def of_credentials(table: CredentialTable) -> Secured:
-    """That of tools' credentials."""
+    """The table of tools' credentials."""
     return Secured(table.credentials, [table.credentials], read=[table.metadata])
 
 
 def of_user_keys(table: UserKeyTable) -> Secured:
-    """That of users' keys."""
+    """The table of users' keys."""
     return Secured(table.keys, [table.keys], read=[table.metadata])
 
 
@@ -107,20 +109,19 @@ STATE: Final = f"""
     ), '')
     FROM anchor
     """
-"""`$1` the tables that should have policies, quoted, the anchor first: whether `adk_access` is there, and which of the
-tables that are there have no row-level security, or other policies than the anchor has. No row without the anchor."""
+"""`$1` the tables that should have policies, quoted, the anchor first. Gives whether `adk_access` exists, and which of
+the existing tables have no row-level security or other policies than the anchor. No row if the anchor does not exist."""
 
 
 def secure(secured: Secured, *, wanted: bool, change: str = "") -> str:
-    """A batch that makes `adk_access`, the policies of the tables that are there, and the grants of its roles.
+    """A batch that makes `adk_access`, the policies of the existing tables, and the grants of the roles.
 
-    Without `wanted`, nothing where there is no `adk_access`. Readers and writers wait for it: a policy takes the
-    table as ALTER TABLE does.
+    Readers and writers wait for it, since making a policy locks the table as ALTER TABLE does.
 
     Args:
         secured: the tables.
-        wanted: whether `adk_access` is made if it is missing.
-        change: PL/pgSQL that changes `adk_access`, whose name is in `access`, before policies are made.
+        wanted: whether to make `adk_access` if it is missing. If not, the batch does nothing without `adk_access`.
+        change: PL/pgSQL that changes `adk_access` before the policies are made. The variable `access` has its name.
     """
     return f"""
     SET LOCAL client_min_messages = warning;
@@ -148,7 +149,7 @@ def secure(secured: Secured, *, wanted: bool, change: str = "") -> str:
                 CREATE POLICY {POLICIES}own ON %1$s FOR SELECT USING (role = {_ME});
             $sql$, access);
         END IF;
-        -- A role that was dropped: its number may be another one's some day.
+        -- Forget dropped roles: a later role may get the same OID.
         EXECUTE format('DELETE FROM %s WHERE role NOT IN (SELECT oid FROM pg_roles)', access);
         {change}
         {_policies(secured)}
@@ -158,7 +159,7 @@ def secure(secured: Secured, *, wanted: bool, change: str = "") -> str:
 
 
 def _access(anchor: str) -> str:
-    """The name of `adk_access` beside a table; NULL where the table is not there."""
+    """The name of `adk_access` in the schema of a table; NULL if the table does not exist."""
     return (
         f"(SELECT c.relnamespace::regnamespace::text || '.{ACCESS}' FROM pg_class AS c "
         f"WHERE c.oid = to_regclass('{anchor}'))"
@@ -184,7 +185,7 @@ def _refuse_distributed(tables: Iterable[str]) -> str:
 
 
 def _policies(secured: Secured) -> str:
-    """Makes the policies anew. A role of one user reads what the app's users share, and does not write it."""
+    """Makes the policies anew. A role of one user may read, but not write, what the users of the app share."""
     return f"""
         FOR secured, shared IN
             SELECT name, name = ANY ({_texts(secured.by_app)}) FROM unnest({_texts(secured.tables)}) AS name
@@ -219,7 +220,7 @@ def _policies(secured: Secured) -> str:
 
 
 def _grants(secured: Secured) -> str:
-    """Grants the roles of `adk_access` what they need of the tables."""
+    """Grants the roles of `adk_access` the rights to the tables that they need."""
     every = f"{_texts((*secured.tables, *secured.read, *secured.views))} || access"
     return f"""
         FOR secured, roles IN EXECUTE format($sql$
@@ -248,7 +249,7 @@ def _grants(secured: Secured) -> str:
 
 
 def give(secured: Secured, role: str, app_name: str, user_id: str | None) -> str:
-    """A batch that says that a role is for an app, or for one user of it, and makes it so."""
+    """A batch that records that a role has an app, or one user of it, and makes the policies and grants."""
     user = "NULL" if user_id is None else _literal(user_id)
     change = f"""
         EXECUTE format('INSERT INTO %s (role, app_name, user_id) VALUES (%L, %L, %L) ON CONFLICT DO NOTHING',
@@ -257,7 +258,7 @@ def give(secured: Secured, role: str, app_name: str, user_id: str | None) -> str
 
 
 def take(secured: Secured, role: str, app_name: str, user_id: str | None) -> str:
-    """A batch that takes this back; a role that is left with nothing loses its rights to the tables too."""
+    """A batch that takes back what `give` gave. A role without any access left also loses its rights to the tables."""
     user = "NULL" if user_id is None else _literal(user_id)
     names = _texts((*secured.tables, *secured.read, *secured.views, *secured.audit))
     change = f"""
@@ -278,9 +279,9 @@ def _regrole(role: str) -> str:
 
 
 def _literal(text: str) -> str:
-    """A text as SQL takes it, whatever `standard_conforming_strings` says.
+    """A text as an SQL expression that does not depend on `standard_conforming_strings`.
 
-    A batch takes no parameters. Base64 holds no quote and no dollar sign, whatever an app's name does.
+    A batch takes no parameters, and an app's name may have quotes and dollar signs. Base64 has neither.
     """
     return f"convert_from(decode('{b64encode(text.encode()).decode()}', 'base64'), 'UTF8')"
 
@@ -325,8 +326,8 @@ WAYS_AROUND: Final = f"""
             WHERE has_table_privilege(him.oid, a.oid, 'INSERT') OR has_table_privilege(him.oid, a.oid, 'UPDATE')
     ) AS r ORDER BY place, reason
     """
-"""`$1` a role, `$2` quoted names of tables: why policies do not bind the role, a reason a row. Of membership any kind
-counts, since SET ROLE needs no other."""
+"""`$1` a role, `$2` quoted names of tables. Gives the reasons why policies do not bind the role, one in each row. Every
+kind of membership counts, since any is enough for SET ROLE."""
 
 SUBJECTS: Final = f"""
     SELECT DISTINCT r.rolname::text
@@ -336,7 +337,7 @@ SUBJECTS: Final = f"""
         AND starts_with(p.polname, '{POLICIES}') AND subject.oid <> 0
     ORDER BY 1
     """
-"""`$1` quoted names of tables: the roles that their policies name, and the members of these."""
+"""`$1` quoted names of tables. Gives the roles that their policies name, and the members of these roles."""
 
 ENTANGLED: Final = f"""
     WITH subjects AS (
@@ -355,13 +356,14 @@ ENTANGLED: Final = f"""
     SELECT format('%I, which is for something else, is a member of it', o.rolname)
     FROM him, others AS o WHERE $3::boolean AND pg_has_role(o.oid, him.oid, 'MEMBER')
     """
-"""`$1` a role, `$2` quoted names of tables, `$3` whether it is to be the subject of policies: why it would see what several
-roles may see, a reason a row. A member of one subject alone is an ordinary login of that role."""
+"""`$1` a role, `$2` quoted names of tables, `$3` whether the role is to get policies of its own. Gives the reasons why the
+role would see the rows of several roles, one in each row. A role that is a member of only one role with policies is an
+ordinary login of that role."""
 
 ROLE_EXISTS: Final = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1::text), current_user::text"
-"""`$1` a role: whether it is there, and who asks."""
+"""`$1` a role. Gives whether it exists, and the current role."""
 
 
 def access_of(anchor: str) -> str:
-    """The name of the `adk_access` beside a table, if it is there, else NULL: one row."""
+    """One row: the name of `adk_access` in the schema of a table (NULL without that table), and whether it exists."""
     return f"SELECT {_access(anchor)}, to_regclass({_access(anchor)}) IS NOT NULL"

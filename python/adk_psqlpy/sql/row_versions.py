@@ -1,4 +1,4 @@
-"""What tells the versions of rows apart, as SQL expressions of 64 bits: `sql/kept.py` says why they do."""
+"""SQL expressions of 64 bits that differ between versions of rows. `sql/kept.py` explains why they do."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ SERVER: Final = f"""hash_record_extended(ROW(
                 pg_postmaster_start_time(), pg_stat_get_bgwriter_stat_reset_time(),
                 pg_snapshot_xmax(pg_current_snapshot())::text::bigint >> {_XIDS_BITS}
             ), 0)"""
-"""The server since it was started, and the quarter of the 2^32 numbers of transactions that it is in."""
+"""Identifies one run of the server, and which quarter of the 2^32 transaction numbers it has reached."""
 
 
 def seed_of(server: str, events: str) -> str:
-    """What the versions of all rows of the table `events` depend on: `SERVER`'s value, and the columns."""
+    """The seed of the versions of all rows of the table `events`: a hash of `SERVER`'s value and of the columns."""
     return f"""hash_record_extended(ROW({server},
                 (SELECT bit_xor(hashtidextended(a.ctid, hash_array_extended(ARRAY[a.xmin], a.attnum)))
                  FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = '{events}'::regclass)
@@ -23,5 +23,5 @@ def seed_of(server: str, events: str) -> str:
 
 
 def version_of(ctid: str, xmin: str, tableoid: str, seed: str) -> str:
-    """One version of one row."""
+    """The hash of one version of one row."""
     return f"hashtidextended({ctid}, hash_array_extended(ARRAY[{xmin}], hashoidextended({tableoid}, {seed})))"

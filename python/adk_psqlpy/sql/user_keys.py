@@ -1,4 +1,4 @@
-"""The table of wrapped keys, a key or more for each user: its migrations and statements."""
+"""The table of wrapped keys, with one or more keys for each user: its migrations and statements."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class UserKeyTable(SingleTable):
 
 
 def _first_table(table: UserKeyTable, key_length: int) -> str:
-    """Keys by user. `user_id` is empty for the key of what belongs to an app."""
+    """The keys of each user. `user_id` is empty for the key of the app's own values."""
     return f"""
     CREATE TABLE {table.keys} (
         app_name varchar({key_length}) NOT NULL,
@@ -39,7 +39,7 @@ def _first_table(table: UserKeyTable, key_length: int) -> str:
 
 
 MIGRATIONS: Final[tuple[Callable[[UserKeyTable, int], str], ...]] = (_first_table,)
-"""In order; the first is version 1."""
+"""The migrations in order; the first one makes version 1."""
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 """The version that this package reads and writes."""
@@ -52,13 +52,13 @@ def create_user_keys(table: UserKeyTable, key_length: int) -> str:
 
 @dataclass(frozen=True)
 class UserKeyStatements:
-    """The statements for one table of keys. `$1 $2` are app name and user id where nothing else is said."""
+    """The statements for one table of keys. Unless a docstring says otherwise, `$1 $2` are app name and user id."""
 
     table: UserKeyTable
 
     @cached_property
     def current(self) -> str:
-        """The id of the user's newest key; no row where there is none."""
+        """The id of the user's newest key; no row if there is none."""
         return f"""
         SELECT key_id FROM {self.table.keys} WHERE app_name = $1 AND user_id = $2
         ORDER BY generation DESC LIMIT 1
@@ -73,12 +73,12 @@ class UserKeyStatements:
 
     @cached_property
     def key(self) -> str:
-        """`$1` a key's id: whose it is, and the wrapped key."""
+        """`$1` a key's id. Gives app name and user id of its user, and the wrapped key."""
         return f"SELECT app_name, user_id, wrapped FROM {self.table.keys} WHERE key_id = $1"
 
     @cached_property
     def add_first(self) -> str:
-        """`$3` id, `$4` wrapped key, `$5` now: the user's first key. No row where there is one already."""
+        """`$3` id, `$4` wrapped key, `$5` now. Adds the user's first key; no row if the user has a key already."""
         return f"""
         INSERT INTO {self.table.keys} (app_name, user_id, generation, key_id, wrapped, create_time)
         VALUES ($1, $2, 1, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING key_id
@@ -86,7 +86,7 @@ class UserKeyStatements:
 
     @cached_property
     def add_next(self) -> str:
-        """The same as the user's newest key. No row where another one was added at the same time."""
+        """As `add_first`, for the user's newest key. No row if another key was added at the same time."""
         return f"""
         INSERT INTO {self.table.keys} (app_name, user_id, generation, key_id, wrapped, create_time)
         SELECT $1::varchar, $2::varchar, coalesce(max(k.generation), 0) + 1, $3, $4, $5 FROM {self.table.keys} AS k
@@ -96,12 +96,13 @@ class UserKeyStatements:
 
     @cached_property
     def erase(self) -> str:
-        """Deletes all keys of the user; gives their ids."""
+        """Deletes all keys of the user, and returns their ids."""
         return f"DELETE FROM {self.table.keys} WHERE app_name = $1 AND user_id = $2 RETURNING key_id"
 
     @cached_property
     def page(self) -> str:
-        """`$1` the last id seen, `$2` how many: id, app name, user id, wrapped key, in the order of ids."""
+        """`$1` the last id of the page before, `$2` the number of rows. Gives id, app name, user id and wrapped key,
+        ordered by id."""
         return f"""
         SELECT key_id, app_name, user_id, wrapped FROM {self.table.keys}
         WHERE key_id > $1 ORDER BY key_id LIMIT $2
@@ -109,7 +110,7 @@ class UserKeyStatements:
 
     @cached_property
     def rewrap(self) -> str:
-        """`$1` a key's id, `$2` the key as it was wrapped, `$3` as it is wrapped now."""
+        """`$1` a key's id, `$2` the old wrapped key, `$3` the new one. No row if the stored one is not `$2`."""
         return (
             f"UPDATE {self.table.keys} SET wrapped = $3 WHERE key_id = $1 AND wrapped = $2 RETURNING key_id"
         )

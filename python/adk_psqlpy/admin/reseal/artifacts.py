@@ -1,4 +1,4 @@
-"""Artifacts, sealed anew: contents, stored anew under a hash of the current key, and what versions say."""
+"""Artifacts, sealed anew: their versions, and their contents, which get a new hash with the current key."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _VERSION: Final = (("hash", "bytea"), ("filename", "text"), ("part", "jsonb"), (
 
 
 async def is_distributed(lanes: Lanes, tables: ArtifactTables) -> bool:
-    """Whether the tables are distributed over a Citus cluster, where no statement here may change them."""
+    """Whether the tables are distributed by Citus. The statements of this module cannot change those."""
     recorded = await lanes.fetch(ArtifactStatements(tables).metadata, [], repeat=Repeat.READ)
     return "distributed" in dict(recorded)
 
@@ -37,7 +37,7 @@ async def is_distributed(lanes: Lanes, tables: ArtifactTables) -> bool:
 def versions_of(tables: ArtifactTables, seal: Seal) -> Work:
     """The table of versions: the part without its bytes, and custom metadata."""
     key = (*KEY, ("session_id", "varchar"), ("name_hash", "bytea"), ("version", "bigint"))
-    # The hash is written as it was read: a part is bound to it, so the two must belong together.
+    # The part is bound to the hash, so the statement must match both. It writes the hash back unchanged.
     table = SealedTable(tables.artifacts, key, _VERSION)
     return Work("artifacts", table, lambda key, values: _version(Sealing(seal), seal, key, values))
 
@@ -58,9 +58,9 @@ async def _version(sealing: Sealing, seal: Seal, key: tuple[Any, ...], values: V
 
 
 class Contents:
-    """What versions have their bytes in.
+    """The contents, which hold the bytes of versions.
 
-    Each is uploaded anew, a chunk at a time, and takes the old one's place.
+    Each content is uploaded anew, one chunk at a time. Then it replaces the old content.
     """
 
     def __init__(self, lanes: Lanes, tables: ArtifactTables, seal: Seal) -> None:
@@ -72,12 +72,12 @@ class Contents:
         self._statements = ArtifactStatements(tables)
 
     async def again(self, row: Row) -> bool:
-        """Store a content anew, if its key is not the current one, and tell whether that was done."""
+        """Store a content anew if its key is not the current one. Return whether it was stored."""
         app_name, user_id, content = row
         uploaded: tuple[bytes, bytes, CustomType] | None = None
         while True:
             versions = await self._fetch(self._sql.versions, [app_name, user_id, CustomType(content)])
-            if not versions:  # deleted, or stored anew by somebody else, or without a version
+            if not versions:  # deleted, stored anew by another process, or without a version
                 return False
             uses, blob_id, size = versions[0][:3]
             names = [
@@ -96,14 +96,15 @@ class Contents:
                 rows.append([session.encode(), name_hash, number, await self._sealing.part(name, new, plain)])
             given = [app_name, user_id, CustomType(content), uses, CustomType(new), new_blob]
             given += arrays(("varchar", "bytea", "bigint", "jsonb"), rows)
-            # The old content has more uses where somebody saved it meanwhile: its versions are read again.
+            # If somebody has saved the same content meanwhile, it has more uses. Then read its versions
+            # again.
             if await self._fetch(self._sql.replace, given, Repeat.NEVER):
                 return True
 
     async def _upload(
         self, name: Name, content: bytes, blob_id: bytes, size: int
     ) -> tuple[bytes, CustomType] | None:
-        """The new hash and the new blob, which nobody sees yet; `None` where the key is the current one."""
+        """The new hash and the new blob, which no version uses yet; `None` if the key is the current one."""
         owner = [name.app_name, name.user_id]
         current = await self._seal.current(*owner)
         leads = await self._fetch(self._sql.leads, [*owner, CustomType(blob_id)])

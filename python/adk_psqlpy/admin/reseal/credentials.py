@@ -14,7 +14,7 @@ from adk_psqlpy.sql.reseal import SealedTable
 
 
 def table_of(table: CredentialTable, seal: Seal) -> Work:
-    """The table of one credential service. A lease stays: the credential is the same."""
+    """The table of one credential service. Leases stay, since the credentials are the same."""
     key = (*KEY, ("credential_key", "varchar"))
     sealed = SealedTable(table.credentials, key, (("credential", "jsonb"),))
     return Work("credentials", sealed, lambda key, values: _again(seal, key, values))

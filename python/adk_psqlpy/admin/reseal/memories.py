@@ -35,7 +35,7 @@ def table_of(table: MemoryTable, seal: Seal) -> Work:
 
 
 async def _again(seal: Seal, key: tuple[Any, ...], values: Values) -> Values | None:
-    """The columns as they are to be, and the words that belong to them."""
+    """The newly sealed columns and the words for them; `None` if nothing has to be written."""
     app_name, user_id, identity, session_id = key
     time_text, content, metadata = values
     if content is None or metadata is None:  # deleted

@@ -15,19 +15,25 @@ from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.sql.reseal import SealedTable
 
 KEY: Final = (("app_name", "varchar"), ("user_id", "varchar"))
-"""How every primary key begins, but that of the apps' states."""
+"""The first columns of every primary key, except that of the apps' states."""
 
 _AT_ONCE: Final = 16
 _LOWEST: Final = {"bigint": -1, "bytea": b""}
 
 Values = tuple[bytes | None, ...]
 Resealing = Callable[[tuple[Any, ...], Values], Awaitable["Values | None"]]
-"""Takes a row's key and sealed columns; gives what is to be written in their place, or `None` for nothing."""
+"""Takes a row's key and sealed columns. Returns the columns to write instead, or `None` for no change."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """A table to go over: what its rows are called in `Resealed`, and how one is sealed anew."""
+    """A table to go over.
+
+    Attributes:
+        what: the field of `Resealed` that counts its rows.
+        table: its columns and statements.
+        resealing: how one row is sealed anew.
+    """
 
     what: str
     table: SealedTable
@@ -37,10 +43,10 @@ class Work:
 async def go_over(
     lanes: Lanes, table: SealedTable, portion: int, work: Callable[[Row], Awaitable[bool]]
 ) -> AsyncIterator[tuple[int, int]]:
-    """Do `work` for each row that is there, about a portion at a time; gives rows looked at and rows written.
+    """Do `work` for each row, about `portion` rows at a time. Yield how many rows were read and written.
 
-    The portions are ranges of keys that are chosen when it begins, so it ends, however fast others write. A
-    row that is added meanwhile is looked at if its key lies in a range that comes later.
+    The portions are ranges of keys. They are chosen at the beginning, so the function ends, however fast
+    others add rows. A row that is added meanwhile is read only if its key lies in a later range.
     """
     turns = asyncio.Semaphore(_AT_ONCE)
 
@@ -60,7 +66,7 @@ async def go_over(
 
 
 def rewriting(lanes: Lanes, table: SealedTable, resealing: Resealing) -> Callable[[Row], Awaitable[bool]]:
-    """The work that seals a row of the table anew, and tells whether it wrote it."""
+    """The `work` for `go_over` that seals a row of the table anew. It returns whether it wrote the row."""
     decoders: Decoders = dict.fromkeys((name for name, _ in table.columns), raw)
     width = len(table.key)
 
@@ -74,7 +80,7 @@ def rewriting(lanes: Lanes, table: SealedTable, resealing: Resealing) -> Callabl
             given = [*parameters(key), *map(parameter, values), *map(parameter, sealed)]
             if await lanes.fetch(table.rewrite, given, repeat=Repeat.AFTER_FAILURE):
                 return True
-            # It was deleted, or another one that seals anew was faster, perhaps with another key.
+            # The row was deleted, or another process sealed it anew first, perhaps with another key.
             rows = await lanes.fetch(table.row, parameters(key), decoders, kind="list", repeat=Repeat.READ)
             if not rows:
                 return False

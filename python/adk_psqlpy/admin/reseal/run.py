@@ -22,10 +22,10 @@ from adk_psqlpy.sql.recorded import read_metadata
 
 @dataclass(frozen=True, slots=True)
 class Resealed:
-    """How many rows were looked at, and how many were written anew, by what they hold.
+    """How many rows were read (`seen`), and how many of each kind were written anew.
 
-    `artifacts` are versions, `contents` what versions have their bytes in, `texts` those that are being
-    streamed. `left` says which tables were left as they are, and why.
+    `artifacts` counts versions, `contents` the rows that hold the bytes of versions, and `texts` the texts
+    that are being streamed. `left` names the tables that were not changed, and says why.
     """
 
     seen: int = 0
@@ -39,7 +39,7 @@ class Resealed:
     left: tuple[str, ...] = ()
 
     def plus(self, **more: int) -> Resealed:
-        """With more of these."""
+        """A copy with these numbers added."""
         return replace(self, **{name: getattr(self, name) + value for name, value in more.items()})
 
 
@@ -55,41 +55,44 @@ async def reseal(
     portion: int = 500,
     progress: Callable[[Resealed], None] | None = None,
 ) -> Resealed:
-    """Seal what is plain, or has another key, with the current key; give how many rows.
+    """Seal values with the current key if they are plain or sealed with another key.
 
-    That is events and states, texts that are being streamed, and memories, artifacts and credentials where
-    their tables are there. Search words of memories are hashed anew, and contents of artifacts are stored
-    anew under their new hash.
+    The function covers events, states and texts that are being streamed. It also covers memories, artifacts
+    and credentials if their tables exist. It hashes the search words of memories anew, and stores contents
+    of artifacts anew under a new hash.
 
-    Each row is one statement. A row that somebody else changed meanwhile is read again. Of a state, only
-    those members are replaced that are still what was read, in the row as it is by then. So agents may work
-    while this runs, it may run twice at once, and it may be cut off and begun anew at any time. It goes over
-    the ranges of keys that are there when it begins, so it ends, however fast others write.
+    Each row is written by one statement. A row that somebody else has changed meanwhile is read again. In a
+    state, the statement replaces only members that still have the value that was read. So agents may work
+    while this runs, two runs may overlap, and a run may be stopped and started again at any time. The ranges
+    of keys are chosen at the beginning, so a run ends, however fast others write.
 
-    Begin when all processes seal with the current key, which is `Seal.cache_sec` after the rotation. When it
-    is done, the other keys are not needed any more. Exceptions: uploads of artifacts that were never finished
-    and contents without a version keep their keys, and nobody reads them: `PsqlpyArtifactService.purge`
-    deletes them. The keys of users themselves are sealed with a master key: `UserKeys.rewrap`.
+    Start it when all processes seal with the current key, which is `Seal.cache_sec` after the rotation. When
+    it is done, the other keys are not needed any more, with two exceptions. Unfinished uploads of artifacts
+    and contents without a version keep their keys; nobody reads them, and `PsqlpyArtifactService.purge`
+    deletes them. The keys of users are sealed with a master key, which `UserKeys.rewrap` replaces.
 
-    A member of a state that is sealed stays sealed, also where the patterns of `seal` do not name it. Left as
-    they are, which `Resealed.left` tells: a table of memories that was made without a seal, since its index
-    holds plain words, the index of a search over events, and artifacts in the distributed tables of a Citus
-    cluster.
+    A sealed member of a state stays sealed, even if the patterns of `seal` do not match it. Three things are
+    not changed, and `Resealed.left` names them: a table of memories that was made without a seal, since its
+    index holds plain words; the index of a search over events; and artifacts in the distributed tables of a
+    Citus cluster.
 
     Args:
         config: the server.
-        seal: the keys: the current one, and those that values are sealed with.
+        seal: its ring has the current key, and the keys that values are sealed with.
         session_table, events_table, memory_table, artifact_table, credential_table: names of tables.
         portion: about how many rows are read at a time.
-        progress: called after each portion with what was done so far.
+        progress: called after each portion with the numbers so far.
+
+    Returns:
+        How many rows were read and written.
 
     Raises:
-        MissingKeyError: the ring does not have a key that a value is sealed with; what comes before it in the
-            order of keys is done.
+        MissingKeyError: the ring lacks a key that a value is sealed with. Rows before that value, in the
+            order of keys, are done.
         SealError: a value does not open.
         ValueError: `portion` is not 1 or more.
-        psqlpy.exceptions.Error: the tables of sessions are missing, or the server could not be asked or did
-            not allow it.
+        psqlpy.exceptions.Error: the tables of sessions are missing, the server could not be reached, or it
+            refused the statement.
     """
     if isinstance(portion, bool) or not isinstance(portion, int) or portion < 1:
         raise ValueError(f"portion must be an integer of 1 or more, not {portion!r}")
@@ -121,7 +124,7 @@ async def reseal(
             done = _left(done, files.artifacts, "it is distributed")
         else:
             await lanes.batch(record_sealed(files.metadata))
-            # First, since a content that is stored anew changes its versions.
+            # Contents come before versions, since storing a content anew changes its versions.
             contents = artifacts.Contents(lanes, files, seal)
             async for seen, written in go_over(lanes, contents.table, portion, contents.again):
                 done = _told(done.plus(seen=seen, contents=written), progress)

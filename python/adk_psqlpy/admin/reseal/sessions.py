@@ -69,7 +69,7 @@ def tables_of(tables: Tables, seal: Seal) -> list[Work]:
 
 
 async def _event(seal: Seal, key: tuple[Any, ...], values: Values) -> Values | None:
-    """An event's columns sealed with the current key; `None` where they are."""
+    """An event's columns sealed with the current key; `None` if they have that key already."""
     app_name, user_id, session_id, event_id = key
     *columns, message = values
     key_id = await seal.current(app_name, user_id)
@@ -91,7 +91,7 @@ async def _event(seal: Seal, key: tuple[Any, ...], values: Values) -> Values | N
 
 
 async def _states(seal: Seal, scope: _Scope, key: tuple[str, str, str], values: Values) -> Values | None:
-    """For each state, an object of the members that are to be other ones; `None` where there are none."""
+    """For each state, an object with the members to replace; `None` if there are none in any state."""
     key_id = await seal.current(key[0], key[1])
     changed = [await _members(seal, scope, key, value, key_id) for value in values]
     return tuple(changed) if any(changed) else None
@@ -100,7 +100,7 @@ async def _states(seal: Seal, scope: _Scope, key: tuple[str, str, str], values: 
 async def _members(
     seal: Seal, scope: _Scope, key: tuple[str, str, str], value: bytes | None, key_id: str
 ) -> bytes | None:
-    """The members that are sealed with another key, or are plain and should not be, as sealed now."""
+    """The members to replace, sealed with the current key: those with another key, and plain ones to seal."""
     if value is None:
         return None
     names = _wanting(seal, scope.prefix, value, key_id)
@@ -111,22 +111,23 @@ async def _members(
     opened = await seal.opening(
         lambda: _native.decode_shared_state(value, scope=scope.name, place=place, seal=within)
     )
-    # One prefix for all scopes: it is taken off again, and no name is taken for one of another scope.
+    # `encode_state` splits keys by prefix. Every name gets the same prefix, so that none is taken for a key
+    # of another scope. `encode_state` removes it again.
     encoded = _native.encode_state({f"app:{name}": each for name, each in opened.items()})
     assert encoded is not None, "what was decoded is JSON"
     plain = encoded[1]
     assert plain is not None, "there are names"
-    key_id = await seal.current(key[0], key[1])  # again, as above
+    key_id = await seal.current(key[0], key[1])  # again: the key may have been forgotten during the opening
     sealed = _native.seal_state(plain, key_id, within, scope=scope.name, patterns=["*"], plain=[])
     members = json.loads(sealed[1:])
     return b"\x01" + json.dumps({name: members[name] for name in names}).encode()
 
 
 def _wanting(seal: Seal, prefix: str, value: bytes, key_id: str) -> list[str]:
-    """The names of those members. What is sealed already stays sealed, whatever the patterns are."""
+    """The names of the members to replace. A sealed member stays sealed, whatever the patterns are."""
     current = f"{_LEAD}{key_id}:"
     found = []
-    # Numbers stay text: Python refuses those of more than 4,300 digits.
+    # Numbers are read as text, since Python refuses integers of more than 4,300 digits.
     for name, each in json.loads(value[1:], parse_int=str, parse_float=str).items():
         if isinstance(each, str) and each.startswith(_LEAD):
             if not each.startswith(current):

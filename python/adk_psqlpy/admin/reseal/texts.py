@@ -13,12 +13,12 @@ from adk_psqlpy.sql.reseal import SealedTable
 from adk_psqlpy.streaming.partials import sealed_place
 
 _COLUMNS: Final = (("content", "text"), ("error", "text"))
-# What the columns are called where they are bound.
+# The names of the columns in the associated data.
 _NAMES: Final = ("text", "error")
 
 
 def table_of(tables: Tables, seal: Seal) -> Work:
-    """The table of one store. The texts keep their version, so nobody who watches them is woken."""
+    """The table of one store. The texts keep their version, so sealing them anew wakes no reader."""
     stream = (("invocation_id", "text"), ("author", "text"), ("branch", "text"))
     key = (*KEY, ("session_id", "varchar"), *stream)
     table = SealedTable(tables.partials, key, _COLUMNS)
