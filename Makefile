@@ -84,7 +84,7 @@ test-python: $(STAMPS)/build $(STAMPS)/tools ## pytest on the embedded server (o
 	$(BIN)/python -m pytest --row-security $(UNDER_ROW_SECURITY) -k psqlpy
 
 # One environment and one build a version, in .make/pythons; PYTHONS="python3.12 /path/to/python" for others.
-test-pythons: $(STAMPS)/tools $(STAMPS)/cargo ## contract, fidelity, lanes and unit suites on each Python that is here
+test-pythons: $(STAMPS)/tools $(STAMPS)/cargo ## contract, fidelity, lanes, reads and unit suites on each Python that is here
 	$(BIN)/python tools/test_pythons.py
 
 torture: $(STAMPS)/build $(STAMPS)/tools ## servers killed, connections cut, tasks cancelled, a large migration, at length (25 minutes)

@@ -27,7 +27,7 @@ else:
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENTS = ROOT / ".make" / "pythons"
-SUITES = ["tests/contract", "tests/fidelity", "tests/lanes", "tests/unit"]
+SUITES = ["tests/contract", "tests/fidelity", "tests/lanes", "tests/reads", "tests/unit"]
 ASK = "import sys; print('%d.%d.%d' % sys.version_info[:3], 'free-threading' in sys.version)"
 
 

@@ -95,7 +95,7 @@ async def test_no_row_shows_the_token_or_the_talk(program: ModuleType, database:
 async def test_without_a_key_it_does_not_start(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the variable."""
     monkeypatch.delenv("ADK_PSQLPY_KEYS")
-    with pytest.raises(ValueError, match="ADK_PSQLPY_KEYS is no key"):
+    with pytest.raises(ValueError, match="ADK_PSQLPY_KEYS is not set"):
         async with served(program.app):
             pass
 

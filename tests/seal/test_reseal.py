@@ -241,7 +241,7 @@ async def test_the_command(
     assert keys_used(sealed.database) == {"cli"}
     monkeypatch.setenv("KEYS", "")
     assert await asyncio.to_thread(main, arguments) == 2
-    assert "the environment variable KEYS is no key" in capsys.readouterr().err.replace("\n", " ")
+    assert "the environment variable KEYS is not set" in capsys.readouterr().err.replace("\n", " ")
     arguments[1:3] = ["--key-file", "/nowhere/keys"]
     assert await asyncio.to_thread(main, arguments) == 2
     assert "/nowhere/keys" in capsys.readouterr().err

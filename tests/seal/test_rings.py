@@ -40,7 +40,7 @@ async def test_keys_of_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "entry 1 .* is no key"),
+        ("", "KEYS is not set, or is empty"),
         ("a:c2hvcnQ=", "entry 1 .* is no key"),
         ("a b", "entry 1 .* is no key"),
         ("é:" + "A" * 43 + "=", "entry 1 .* is no key"),

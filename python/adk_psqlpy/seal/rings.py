@@ -77,7 +77,13 @@ class EnvironmentKeys:
         return list(self._read())
 
     def _read(self) -> dict[str, bytes]:
-        return _parsed(os.environ.get(self.variable, ""), f"the environment variable {self.variable}")
+        text = os.environ.get(self.variable, "")
+        if not text.strip():
+            raise ValueError(
+                f"the environment variable {self.variable} is not set, or is empty: it must hold the keys, "
+                "as adk_psqlpy.seal.new_key makes them"
+            )
+        return _parsed(text, f"the environment variable {self.variable}")
 
 
 class FileKeys:
