@@ -17,6 +17,8 @@ from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sessions.points import Point
 from adk_psqlpy.sessions.sealed_events import opened_column, opened_event, sealed_event
 from adk_psqlpy.sessions.state import scoped
+from adk_psqlpy.sql.delegated import DelegatedStatements
+from adk_psqlpy.sql.delegated_travel import DelegatedTravelStatements
 from adk_psqlpy.sql.sealed_travel import SealedTravelStatements
 from adk_psqlpy.sql.travel import CUT
 
@@ -155,8 +157,14 @@ class SealedTravel:
         given: list[Any] = [key[0], key[1], key[2], parameter(past.create_time), session_id, now]
         given += [parameter(state), parameter(initial), past.point]
         given += [*arrays(("bigint", "jsonb", "timestamptz"), changes), *arrays(types, events)]
-        rows = await self._store._write(self._sql.write_fork, given, repeat=Repeat.AFTER_FAILURE)
+        rows = await self._store._write(self._write_fork(), given, repeat=Repeat.AFTER_FAILURE)
         return bool(rows[0][0])
+
+    def _write_fork(self) -> str:
+        """The statement for the tables as they are: distributed, or of one server."""
+        if isinstance(self._store._sql, DelegatedStatements):
+            return DelegatedTravelStatements(self._store.tables).write_fork
+        return self._sql.write_fork
 
     async def _sealed(self, key: Key, state: dict[str, Any]) -> bytes:
         """A session's own state, or a delta of it, as it is stored."""

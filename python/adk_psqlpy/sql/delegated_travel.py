@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
+from adk_psqlpy import _native
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
 from adk_psqlpy.sql.functions import ShardStatement, define_hold_shards
+from adk_psqlpy.sql.sealed_travel import SealedTravelStatements
 from adk_psqlpy.sql.shard_tables import ArtifactTablesOfShard, TablesOfShard
 from adk_psqlpy.sql.travel import POINT_KINDS, PointKind, TravelStatements
 
@@ -22,6 +24,12 @@ _NEW: Final = (("fork", "varchar"), ("now", "timestamptz"))
 _URIS: Final = (("old_uri", "text"), ("new_uri", "text"))
 _HEAD: Final = (("revision", "bigint"), ("create_time", "timestamptz"), ("point", "bigint"))
 _REPLAYED: Final = (("unknown", "boolean"), ("missing", "bigint"))
+# Of a fork that is written of values, in the order of `SealedTravelStatements.write_fork`.
+_VALUES: Final = (
+    *(*_KEY, *_NEW, ("state", "jsonb"), ("initial", "jsonb"), ("at_revision", "bigint")),
+    *(("revisions", "bigint[]"), ("deltas", "jsonb[]"), ("times", "timestamptz[]"), ("seqs", "bigint[]")),
+    *((f"event_{name}", f"{kind}[]") for name, kind in _native.EVENT_COLUMNS),
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,13 @@ class DelegatedTravelStatements(TravelStatements):
         return [
             define_hold_shards(self.tables.session_table),
             *(each.definition for each in (*states, *forks)),
+            *([] if artifacts is not None else [self._write_fork.definition]),
         ]
+
+    @property
+    def write_fork(self) -> str:
+        """As `SealedTravelStatements.write_fork`."""
+        return self._write_fork.call
 
     @cache  # noqa: B019 - as in `TravelStatements`
     def state_at(self, *, kind: PointKind) -> str:
@@ -68,6 +82,17 @@ class DelegatedTravelStatements(TravelStatements):
             parameters=(*_KEY, *_POINT[kind], *_NEW, *(() if artifacts is None else _URIS)),
             returns=(*_HEAD, *_REPLAYED, ("made", "boolean")),
             body=self._on_shard.fork(kind=kind, artifacts=of_shard),
+        )
+
+    @property
+    def _write_fork(self) -> ShardStatement:
+        of_shard = TablesOfShard(self.tables.session_table, self.tables.events_table)
+        return ShardStatement(
+            table=self.tables.session_table,
+            purpose="write_fork",
+            parameters=_VALUES,
+            returns=(("made", "boolean"),),
+            body=SealedTravelStatements(of_shard).write_fork,
         )
 
     @property
