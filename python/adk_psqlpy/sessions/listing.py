@@ -16,6 +16,7 @@ from adk_psqlpy.sessions import arguments
 from adk_psqlpy.sessions.decoders import LIST
 from adk_psqlpy.sessions.state import scoped
 from adk_psqlpy.sessions.stored import StoredSession
+from adk_psqlpy.sql.delegated import DelegatedStatements
 from adk_psqlpy.sql.listing import ListingStatements
 from adk_psqlpy.telemetry import observed
 
@@ -102,7 +103,8 @@ class Listing:
     def __init__(self, store: Operations) -> None:
         """Use the tables and connections of `store`."""
         self._store = store
-        self._sql = ListingStatements(store.tables)
+        self._one_server = ListingStatements(store.tables)
+        self._distributed = ListingStatements(store.tables, distributed=True)
         self._telemetry = store._telemetry
         self._collections = store._collections
 
@@ -138,7 +140,7 @@ class Listing:
         parameters += filters.times()
         if limit is not None:
             parameters.append(arguments.count("limit", limit))
-        sql = self._sql.list_sessions(
+        sql = (await self._statements()).list_sessions(
             one_user=user_id is not None,
             after=after is not None,
             limited=limit is not None,
@@ -184,12 +186,18 @@ class Listing:
             parameters += [at, after.user_id, after.session_id, after.seq, after.call_id]
         if limit is not None:
             parameters.append(arguments.count("limit", limit))
-        sql = self._sql.waiting_calls(
+        sql = (await self._statements()).waiting_calls(
             one_user=user_id is not None, after=after is not None, limited=limit is not None
         )
         rows = await store._read(sql, parameters, _CALLS, kind="list")
         place = f"events of app {app_name!r}"
         return [WaitingCall(*row[:5], **_native.decode_json(row[5], place=place)) for row in rows]
+
+    async def _statements(self) -> ListingStatements:
+        """The statements for the tables as they are: distributed, or of one server."""
+        await self._store._made.ready()
+        distributed = isinstance(self._store._sql, DelegatedStatements)
+        return self._distributed if distributed else self._one_server
 
     def _refuse_sealed(self) -> None:
         """Refuse with a seal: the server compares contents, and cannot read sealed ones."""

@@ -13,9 +13,13 @@ _HAS_LONG_CALLS = "long_running_tool_ids_json <> '[]'"
 
 @dataclass(frozen=True)
 class ListingStatements:
-    """The statements for one set of tables. `$1` is the app."""
+    """The statements for one set of tables. `$1` is the app.
+
+    Of `distributed` tables, a limit is a parameter by itself: Citus refuses a subquery there.
+    """
 
     tables: Tables
+    distributed: bool = False
 
     @cache  # noqa: B019 - a store has one of these, for as long as it lives
     def list_sessions(
@@ -69,7 +73,7 @@ class ListingStatements:
             keys = f"SELECT c.user_id, c.session_id FROM ({self._waiting('$1', '$2' if one_user else None)}) AS c"
             conditions.append(f"(s.user_id, s.id) {'IN' if waiting else 'NOT IN'} ({keys})")
         order = " DESC" if newest_first else ""
-        limit = f"LIMIT (SELECT {given()[0]}::bigint)" if limited else ""
+        limit = self._limit(given()[0]) if limited else ""
         return f"""
         WITH page AS MATERIALIZED (
             SELECT row_number() OVER (
@@ -107,7 +111,7 @@ class ListingStatements:
             values = ", ".join(f"${place + number}" for number in range(5))
             seen = f"WHERE w.timestamp >= ${place} AND ({order}) > ({values})"
             place += 5
-        limit = f"LIMIT (SELECT ${place}::bigint)" if limited else ""
+        limit = self._limit(f"${place}") if limited else ""
         return f"""
         SELECT w.user_id, w.session_id, w.event_id, w.seq, w.timestamp, jsonb_build_object(
                    'invocation_id', w.invocation_id, 'call_id', w.call_id,
@@ -116,6 +120,9 @@ class ListingStatements:
         {seen}
         ORDER BY {order} {limit}
         """
+
+    def _limit(self, parameter: str) -> str:
+        return f"LIMIT {parameter}::bigint" if self.distributed else f"LIMIT (SELECT {parameter}::bigint)"
 
     @cached_property
     def index_name(self) -> str:
