@@ -13,6 +13,7 @@ from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from adk_psqlpy.sessions.listing import WaitingCall
 from contract.events import at, said
 from servers import Database, run_sql
+from where import one_server
 
 if TYPE_CHECKING:
     from google.adk.sessions import Session
@@ -261,6 +262,7 @@ async def test_pages_that_cannot_be(service: PsqlpySessionService, given: dict[s
         await service.list_paused(app_name="app", **given)
 
 
+@one_server("it looks at one server's plan")
 async def test_the_index(config: PsqlpyConfig, database: Database) -> None:
     """The partial index is made on demand, again is harmless, and what waits is found by it alone."""
     store = PsqlpyADKStore(config)
@@ -275,7 +277,7 @@ async def test_the_index(config: PsqlpyConfig, database: Database) -> None:
            SELECT 'e' || n, 's', 'app', 'u', n, 'agent' FROM generate_series(2, 20000) AS n""",
         "ANALYZE adk_events",
     )
-    sql = service.listing._sql.waiting_calls(one_user=False).replace("$1", "'app'")
+    sql = service.listing._one_server.waiting_calls(one_user=False).replace("$1", "'app'")
     plan = "\n".join(row["QUERY PLAN"] for row in run_sql(database.dsn, f"EXPLAIN {sql}")[0])
     assert "Index Scan using idx_adk_events_long_calls on adk_events e" in plan
     assert len(await service.list_paused(app_name="app")) == 1

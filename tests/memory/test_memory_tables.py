@@ -147,7 +147,7 @@ async def test_a_newer_table_is_refused(
 async def test_an_unknown_language_is_refused(config: PsqlpyConfig, database: Database) -> None:
     """With the names of those that there are; nothing is made. One of the user's own is fine."""
     for language in ("klingon", "nowhere.simple"):
-        with pytest.raises(ValueError, match=rf"language '{language}' is no text .*arabic, .*simple"):
+        with pytest.raises(ValueError, match=rf"language '{language}' is not a .*arabic, .*simple"):
             await PsqlpyMemoryService(config, language=language).create_tables()
     assert run_sql(database.dsn, "SELECT to_regclass('adk_metadata') IS NULL AS none")[0][0]["none"]
     run_sql(database.dsn, 'CREATE TEXT SEARCH CONFIGURATION "MyOwn" (COPY = english)')

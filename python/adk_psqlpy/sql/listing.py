@@ -152,7 +152,8 @@ class ListingStatements:
         the question was asked.
         """
         t = self.tables
-        key = "{0}.app_name = e.app_name AND {0}.user_id = e.user_id AND {0}.session_id = e.session_id"
+        # With the user himself, Citus sees that it is all on one shard.
+        key = f"{{0}}.app_name = e.app_name AND {{0}}.user_id = {user or 'e.user_id'} AND {{0}}.session_id = e.session_id"
         of_user = f" AND e.user_id = {user}" if user else ""
         return f"""
             SELECT e.user_id, e.session_id, e.id AS event_id, e.seq, e.timestamp,
