@@ -81,8 +81,8 @@ def test_by_git(tmp_path: Path) -> None:
 def test_cargo_package(cargo_manifest: dict[str, Any]) -> None:
     """It packs, and what it packs builds without the files that are left out, as docs.rs builds it."""
     docs_rs = cargo_manifest["package"]["metadata"]["docs"]["rs"]
-    assert docs_rs == {"no-default-features": True, "features": ["serde"]}
-    features = ["--no-default-features", "--features", "serde"]
+    assert docs_rs == {"no-default-features": True, "features": ["serde", "seal"]}
+    features = ["--no-default-features", "--features", "serde,seal"]
     run("cargo", "package", "--quiet", "--allow-dirty", *features, cwd=ROOT, CARGO_TARGET_DIR=str(TARGET))
     (packed,) = (TARGET / "package").glob("adk-psqlpy-*.crate")
     assert packed.stat().st_size < 10_000_000  # what crates.io takes
