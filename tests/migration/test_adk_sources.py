@@ -224,7 +224,7 @@ async def test_migrated_sessions_go_on(
     report = await migrate(url, target)
     assert (report.sessions.equal, report.sessions.different) == (7, 1)
     (problem,) = report.problems
-    assert "the target holds another session of this id" in problem.reason
+    assert "the target has another session with this id" in problem.reason
     assert not report.complete
 
 

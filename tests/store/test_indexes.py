@@ -323,7 +323,7 @@ async def test_a_long_transaction(database: Database, monkeypatch: pytest.Monkey
             await connection.execute_batch(f"BEGIN; {touch}")
             with pytest.raises(psqlpy.Error, match="lock timeout") as refused:
                 await store.create_tables(index_set="appending")
-            assert "no other transaction holds it" in str(refused.value)
+            assert "no other transaction may hold it" in str(refused.value)
             assert (snapshot(database.dsn), recorded(database.dsn)) == before
             assert await store.create_session(*KEY) is not None
         await store.create_tables(index_set="appending")
@@ -342,7 +342,7 @@ async def test_a_role_that_does_not_own_the_table(store: PsqlpyADKStore, databas
     try:
         async with store_at(dsn, create=False) as reader:
             await reader.create_tables(index_set="reading")
-            with pytest.raises(DatabaseError, match="owner of the table"):
+            with pytest.raises(DatabaseError, match="the table's owner can do it"):
                 await reader.create_tables(index_set="appending")
         assert indexes(database.dsn, "adk_sessions") == EXPECTED["reading"]
         assert recorded(database.dsn) == made()
