@@ -176,3 +176,76 @@ async def test_the_commands(
         code, told = await run("show", "s", *dsn, "--keys", wrong)
         assert code == 2
         assert "the keys cannot be read" in told
+
+
+async def test_keys_of_users_are_read_from_the_source(
+    target: PsqlpyConfig, database: Database, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """FROM's table of users' keys opens what FROM holds; the target has keys of its own, or none."""
+    file = place / "keys"
+    file.write_text(new_key("k1") + "\n", encoding="ascii")
+    ring, name = FileKeys(file), f"{database.name}_source"
+    database.server.create_database(name)
+    try:
+        dsn = database.server.database_dsn(name)
+        async with PsqlpyConfig({"dsn": dsn, "max_db_pool_size": 2}) as config:
+            store = PsqlpyADKStore(config, seal=Seal(UserKeys(config, ring, "their_keys")))
+            service = PsqlpySessionService(store)
+            await store.create_tables()
+            session = await service.create_session(
+                app_name="cafe", user_id="ada", session_id="s", state={"k": "secret state"}
+            )
+            await service.append_event(session, said("secret words"))
+            session = await service.get_session(app_name="cafe", user_id="ada", session_id="s")
+
+        async def run(*arguments: str) -> tuple[int, str]:
+            given = ["migrate", dsn, database.dsn, "--source-keys", f"users+file:{file}", *arguments]
+            code = await asyncio.to_thread(main, given)
+            told = capsys.readouterr()
+            return code, " ".join((told.out + told.err).split())
+
+        code, told = await run()
+        assert code == 2
+        assert 'FROM has no table "adk_user_keys" of users\' keys: name it (--source-key-table)' in told
+        # It was only read.
+        ((none,),) = run_sql(dsn, "SELECT to_regclass('adk_user_keys') IS NULL AS none")
+        assert none["none"]
+        code, told = await run("--source-key-table", "their_keys")
+        assert code == 0, told
+        plain = PsqlpySessionService(PsqlpyADKStore(target))
+        assert await plain.get_session(app_name="cafe", user_id="ada", session_id="s") == session
+        copy = ("--session-table", "copy.adk_sessions", "--events-table", "copy.adk_events")
+        code, told = await run("--key-table", "their_keys", "--keys", f"users+file:{file}", *copy)
+        assert code == 0, told
+    finally:
+        database.server.drop_database(name)
+    sealed = PsqlpyADKStore(target, *copy[1::2], seal=Seal(UserKeys(target, ring, "their_keys")))
+    found = await PsqlpySessionService(sealed).get_session(app_name="cafe", user_id="ada", session_id="s")
+    assert found == session
+
+
+@pytest.mark.usefixtures("filled")
+async def test_keys_of_users_need_a_source_in_postgresql(
+    target: PsqlpyConfig, database: Database, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file has no such table, and the target's is not taken for it."""
+    (place / "keys").write_text(new_key("k1") + "\n", encoding="ascii")
+    await export(target, place / "all.jsonl")
+    given = [
+        "migrate",
+        str(place / "all.jsonl"),
+        database.dsn,
+        "--source-keys",
+        f"users+file:{place / 'keys'}",
+    ]
+    assert await asyncio.to_thread(main, given) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "the keys of users are in a table of FROM, and FROM is no postgresql:// URL" in told
+
+
+def test_what_the_help_says_of_the_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is read for the target's keys, and not for the source's."""
+    assert main(["migrate", "--help"]) == 0
+    of_target, of_source = " ".join(capsys.readouterr().out.split()).split("--source-keys WHERE")
+    assert "Else the variable ADK_PSQLPY_KEYS" in of_target
+    assert "ADK_PSQLPY_KEYS" not in of_source

@@ -22,13 +22,23 @@ VARIABLE: Final = "ADK_PSQLPY_KEYS"
 _FORMS: Final = "file:PATH or env:NAME; users+file:PATH or users+env:NAME where each user has keys of his own"
 
 
-def keys_option(name: str = "--keys", *, of: str = "what is sealed") -> Callable[[_Function], _Function]:
-    """The option `name`, as the argument of that name."""
-    return click.option(
-        name,
-        metavar="WHERE",
-        help=f"The keys of {of}: {_FORMS}. Else the variable {VARIABLE}, if it is set.",
-    )
+_OF_USERS: Final = "users+"
+
+
+def keys_option(
+    name: str = "--keys", *, of: str = "what is sealed", else_variable: bool = True
+) -> Callable[[_Function], _Function]:
+    """The option `name`, as the argument of that name.
+
+    `else_variable` says whether `VARIABLE` is used where the option is not given.
+    """
+    otherwise = f" Else the variable {VARIABLE}, if it is set." if else_variable else ""
+    return click.option(name, metavar="WHERE", help=f"The keys of {of}: {_FORMS}.{otherwise}")
+
+
+def are_of_users(where: str) -> bool:
+    """Whether `where`, the value of such an option, asks for the table of users' keys."""
+    return where.startswith(_OF_USERS)
 
 
 async def seal_of(where: str | None, target: Target, config: PsqlpyConfig, **settings: Any) -> Seal | None:
@@ -50,7 +60,7 @@ async def seal_of(where: str | None, target: Target, config: PsqlpyConfig, **set
             return None
         where = f"env:{VARIABLE}"
     form, colon, rest = where.partition(":")
-    of_users, form = form.startswith("users+"), form.removeprefix("users+")
+    form = form.removeprefix(_OF_USERS)
     if not colon or not rest or form not in ("file", "env"):
         raise click.UsageError(f"the keys cannot be read from {where!r}: write {_FORMS}")
     ring: KeyRing = FileKeys(rest) if form == "file" else EnvironmentKeys(rest)
@@ -58,4 +68,6 @@ async def seal_of(where: str | None, target: Target, config: PsqlpyConfig, **set
         await ring.key_ids("", "")
     except (ValueError, OSError) as error:
         raise click.UsageError(f"the keys cannot be read: {error}") from None
-    return Seal(UserKeys(config, ring, target.table("key_table")) if of_users else ring, **settings)
+    return Seal(
+        UserKeys(config, ring, target.table("key_table")) if are_of_users(where) else ring, **settings
+    )

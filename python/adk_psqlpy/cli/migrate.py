@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from adk_psqlpy.cli.keys import keys_option, seal_of
+from adk_psqlpy.cli.keys import are_of_users, keys_option, seal_of
 from adk_psqlpy.cli.options import Target, carry_options, examples, json_option, server_options
 from adk_psqlpy.cli.output import note, printable, table, write, write_json
 
 if TYPE_CHECKING:
     from adk_psqlpy.admin.migrate import MigrationReport, SourceOptions
+    from adk_psqlpy.config import PsqlpyConfig
 
 SHOWN: Final = 20
 """How many problems are printed; `--problems` has all."""
@@ -33,11 +36,16 @@ SHOWN: Final = 20
 @click.option(
     "--kind", type=click.Choice(["adk", "sqlspec", "adk-psqlpy"]), help="Whose tables FROM has, if several."
 )
-@keys_option("--source-keys", of="what is sealed in FROM, if it has tables of adk-psqlpy")
+@keys_option(
+    "--source-keys", of="what is sealed in FROM, if it has tables of adk-psqlpy", else_variable=False
+)
 @click.option(
     "--source-session-table", metavar="NAME", help="Of SQLSpec or adk-psqlpy, if not the usual one."
 )
 @click.option("--source-events-table", metavar="NAME", help="Of SQLSpec or adk-psqlpy, if not the usual one.")
+@click.option(
+    "--source-key-table", metavar="NAME", help="The table of users' keys in FROM, if not that of --key-table."
+)
 @click.option(
     "--source-timezone",
     metavar="ZONE",
@@ -81,6 +89,7 @@ async def carry(
     problems: Path | None,
     keys: str | None = None,
     source_keys: str | None = None,
+    source_key_table: str | None = None,
     key_length: int | None = None,
     language: str = "simple",
     dry_run: bool = False,
@@ -106,7 +115,11 @@ async def carry(
 
         config = await stack.enter_async_context(target.config())
         if source_keys is not None:
-            source_options = replace(source_options, seal=await seal_of(source_keys, target, config))
+            in_source = Target(given={"key_table": source_key_table or target.table("key_table")})
+            holds_keys = config
+            if are_of_users(source_keys):
+                holds_keys = await stack.enter_async_context(_with_keys_of_users(source, in_source))
+            source_options = replace(source_options, seal=await seal_of(source_keys, in_source, holds_keys))
         options = MigrationOptions(
             source=source_options,
             seal=await seal_of(keys, target, config),
@@ -126,6 +139,35 @@ async def carry(
             raise
     _show(report, as_json=as_json)
     return 0 if report.complete else 1
+
+
+@asynccontextmanager
+async def _with_keys_of_users(source: str | Path, keys: Target) -> AsyncIterator[PsqlpyConfig]:
+    """The database FROM, for the table of users' keys there.
+
+    Raises:
+        click.UsageError: FROM is not in PostgreSQL, or has no such table.
+    """
+    from adk_psqlpy.admin.migrate.sources import postgresql_dsn
+    from adk_psqlpy.admin.tables import present_tables
+    from adk_psqlpy.config import PsqlpyConfig
+    from adk_psqlpy.sql.user_keys import UserKeyTable
+
+    dsn = postgresql_dsn(source)
+    if dsn is None:
+        raise click.UsageError(
+            "--source-keys users+...: the keys of users are in a table of FROM, and FROM is no postgresql:// "
+            "URL: leave the option out"
+        )
+    table = UserKeyTable(keys.table("key_table")).keys
+    async with PsqlpyConfig({"dsn": dsn, "max_db_pool_size": 2}) as config:
+        # Asked first, since `UserKeys` would make the table, and FROM is only read.
+        if not await present_tables(config, table):
+            raise click.UsageError(
+                f"--source-keys users+...: FROM has no table {table} of users' keys: name it "
+                "(--source-key-table)"
+            )
+        yield config
 
 
 def _show(report: MigrationReport, *, as_json: bool) -> None:

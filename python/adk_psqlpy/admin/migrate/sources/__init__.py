@@ -29,7 +29,7 @@ from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sql.sqlspec_source import IDENTITY
 
-__all__ = ["KINDS", "Kind", "Source", "SourceError", "SourceOptions", "open_source"]
+__all__ = ["KINDS", "Kind", "Source", "SourceError", "SourceOptions", "open_source", "postgresql_dsn"]
 
 Kind = Literal["adk", "sqlspec", "adk-psqlpy"]
 KINDS: Final[tuple[Kind, ...]] = ("adk", "sqlspec", "adk-psqlpy")
@@ -71,9 +71,9 @@ async def open_source(
     text = str(source)
     if text == "-":
         return JsonlSource(Path("standard input"), sys.stdin.buffer)
-    scheme = urlsplit(text).scheme.partition("+")[0].lower() if "://" in text else ""
-    if scheme in ("postgresql", "postgres"):
-        return await _postgresql(text, options, target, target_table)
+    if (dsn := postgresql_dsn(text)) is not None:
+        return await _postgresql(text, dsn, options, target, target_table)
+    scheme = _scheme(text)
     if scheme == "sqlite":
         path = text.partition("://")[2].partition("?")[0].removeprefix("/")
         return await asyncio.to_thread(_file, Path(unquote(path)), options)
@@ -82,6 +82,21 @@ async def open_source(
     if scheme:
         return DatabaseSource(_with_driver(text, scheme), naive_zone=options.naive_zone)
     return await asyncio.to_thread(_place, Path(source), options)
+
+
+def postgresql_dsn(source: str | Path) -> str | None:
+    """The connection string of a source in PostgreSQL; `None` for another source.
+
+    Its URL may name a driver of SQLAlchemy.
+    """
+    text = str(source)
+    if _scheme(text) not in ("postgresql", "postgres"):
+        return None
+    return f"postgresql://{text.partition('://')[2]}"
+
+
+def _scheme(text: str) -> str:
+    return urlsplit(text).scheme.partition("+")[0].lower() if "://" in text else ""
 
 
 def _place(path: Path, options: SourceOptions) -> Source:
@@ -124,9 +139,8 @@ def _file(path: Path, options: SourceOptions) -> Source:
 
 
 async def _postgresql(
-    url: str, options: SourceOptions, target: PsqlpyConfig | None, target_table: str
+    url: str, dsn: str, options: SourceOptions, target: PsqlpyConfig | None, target_table: str
 ) -> Source:
-    dsn = f"postgresql://{url.partition('://')[2]}"
     names = TableNames(options.session_table or "adk_sessions", options.events_table or "adk_events")
     kind = options.kind
     if kind is None:
