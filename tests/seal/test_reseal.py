@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -245,3 +246,34 @@ async def test_the_command(
     arguments[1:3] = ["--key-file", "/nowhere/keys"]
     assert await asyncio.to_thread(main, arguments) == 2
     assert "/nowhere/keys" in capsys.readouterr().err
+
+
+WAYS = {"--keys": "env:KEYS", "--key-file": "/nowhere/keys", "--keys-variable": "KEYS"}
+
+
+@pytest.mark.parametrize("given", [*itertools.combinations(WAYS, 2), tuple(WAYS)], ids="".join)
+async def test_keys_given_twice(
+    sealed: Sealed,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: tuple[str, ...],
+) -> None:
+    """None of them is ignored: the command refuses, and names those that were given."""
+    monkeypatch.setenv("KEYS", new_key("cli"))
+    options = [part for option in given for part in (option, WAYS[option])]
+    assert await asyncio.to_thread(main, ["reseal", *options, "--dsn", sealed.database.dsn]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"{', '.join(given)} each say where the keys are: give one of them" in told
+
+
+async def test_the_variable_if_no_keys_are_given(
+    sealed: Sealed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`ADK_PSQLPY_KEYS`, as of the other verbs."""
+    await service_with(sealed, None).create_session(**KEY, state={"a": 1})
+    monkeypatch.setenv("ADK_PSQLPY_KEYS", new_key("cli"))
+    assert await asyncio.to_thread(main, ["reseal", "--dsn", sealed.database.dsn]) == 0
+    assert keys_used(sealed.database) == {"cli"}
+    monkeypatch.delenv("ADK_PSQLPY_KEYS")
+    assert await asyncio.to_thread(main, ["reseal", "--dsn", sealed.database.dsn]) == 2
+    assert "the environment variable ADK_PSQLPY_KEYS is not set" in " ".join(capsys.readouterr().err.split())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from adk_psqlpy.cli.keys import keys_option, seal_of
+from adk_psqlpy.cli.keys import VARIABLE, keys_option, seal_of
 from adk_psqlpy.cli.options import Target, examples, json_option, server_options
 from adk_psqlpy.cli.output import note, write, write_json
 
@@ -34,13 +34,11 @@ _COUNTED: Final = {
 )
 @click.option(
     "--keys-variable",
-    default="ADK_PSQLPY_KEYS",
-    show_default=True,
     metavar="NAME",
-    help="The environment variable that holds the keys.",
+    help=f"The environment variable that holds the keys, if not {VARIABLE}.",
 )
 @click.option("--key-file", type=click.Path(path_type=Path), help="A file of keys instead.")
-@keys_option()
+@keys_option(else_variable=False)
 @click.option(
     "--state", "state", multiple=True, metavar="PATTERN", help="State keys to seal; all if not given."
 )
@@ -59,7 +57,7 @@ _COUNTED: Final = {
 @json_option
 def command(
     target: Target,
-    keys_variable: str,
+    keys_variable: str | None,
     key_file: Path | None,
     keys: str | None,
     state: tuple[str, ...],
@@ -77,8 +75,7 @@ def command(
 
     from adk_psqlpy.admin.reseal import Resealed, reseal
 
-    if keys is None:
-        keys = f"env:{keys_variable}" if key_file is None else f"file:{key_file}"
+    where = _where(keys, key_file, keys_variable)
     done = Resealed()
 
     def progress(so_far: Resealed) -> None:
@@ -87,7 +84,7 @@ def command(
 
     async def run() -> Resealed:
         async with target.config() as config:
-            seal = await seal_of(keys, target, config, state=state or ("*",), plain_state=plain_state)
+            seal = await seal_of(where, target, config, state=state or ("*",), plain_state=plain_state)
             assert seal is not None, "it is said where the keys are"
             return await reseal(
                 config,
@@ -112,6 +109,23 @@ def command(
         write(_told(done))
     for table in done.left:
         note(f"left as it is: {table}")
+
+
+def _where(keys: str | None, key_file: Path | None, keys_variable: str | None) -> str:
+    """Where the keys are, in the form of `--keys`.
+
+    Raises:
+        click.UsageError: more than one option says so.
+    """
+    given = {
+        "--keys": keys,
+        "--key-file": None if key_file is None else f"file:{key_file}",
+        "--keys-variable": None if keys_variable is None else f"env:{keys_variable}",
+    }
+    ways = {option: where for option, where in given.items() if where is not None}
+    if len(ways) > 1:
+        raise click.UsageError(f"{', '.join(ways)} each say where the keys are: give one of them")
+    return next(iter(ways.values()), f"env:{VARIABLE}")
 
 
 def _told(done: Resealed) -> str:
