@@ -1,11 +1,12 @@
-//! The steps by which events were made, kept so that equal ones can be made again.
+//! The steps that made events. They are kept so that equal events can be made again.
 //!
-//! A read that finds a history unchanged would otherwise decode the same text again. Three ways were
-//! measured: keeping the text and decoding it again, keeping the instances and copying them, and this one. A
-//! recording has a step for each value, after the steps of its parts. The step of a leaf pushes the Python
-//! object itself, which nobody can change. The step of a container or an instance takes its parts from a
-//! stack. No step parses, looks up a name, or makes a string. A recording takes a fifth of the memory of the
-//! instances, and the garbage collector does not walk it.
+//! Without a recording, a read that finds a history unchanged would decode the same text again. Three ways
+//! were measured: to keep the text and decode it again, to keep the instances and copy them, and a recording.
+//!
+//! A recording has a step for each value, after the steps of the value's parts. The step of a leaf pushes the
+//! Python object itself, since nobody can change a leaf. The step of a container or an instance takes its
+//! parts from a stack. No step parses, looks up a name, or makes a string. A recording takes a fifth of the
+//! memory of the instances. The garbage collector does not visit it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -20,35 +21,35 @@ use super::lent::{Found, Lent, Recipe, noted};
 use super::objects;
 use super::plan::Plan;
 
-/// A step, which works on a stack of values.
+/// One step. It works on a stack of values.
 pub enum Step {
     /// Push a value that cannot be changed.
     Value(Py<PyAny>),
     /// Push a deep copy of what pydantic made.
     Copy(Py<PyAny>),
-    /// Pop so many items, push their list.
+    /// Pop this many items, push a list of them.
     List(u32),
-    /// Pop so many items, push their set.
+    /// Pop this many items, push a set of them.
     Set(u32),
-    /// Pop so many keys and values, push their dict.
+    /// Pop this many keys and their values, push a dict of them.
     Dict(u32),
-    /// The same, for the order in which the members are put in.
+    /// The same, but the members are inserted in another order: an index into `Recorder::orders`.
     OrderedDict(u32),
-    /// Pop the values of some fields, push an instance.
+    /// Pop the values of some fields, push an instance: an index into `Recorder::shapes`.
     Instance(u32),
-    /// Pop an event, which is complete.
+    /// Pop an event. It is complete.
     Event,
 }
 
-/// Which model an instance is of, and which fields its values are for.
+/// The model of an instance, and the fields that have values.
 pub struct Shape {
-    /// Its index in the plan.
+    /// The model's index in the plan.
     pub model: usize,
-    /// In the order in which their values were read.
+    /// The fields, in the order in which their values were read.
     pub fields: Box<[u8]>,
-    /// The same as bits.
+    /// The same fields as bits.
     pub set: u64,
-    /// The same by name.
+    /// The same fields by name.
     pub names: Py<PySet>,
 }
 
@@ -63,20 +64,20 @@ impl Shape {
     }
 }
 
-/// A recording in the making.
+/// A recording that is being made.
 #[derive(Default)]
 pub struct Recorder {
     steps: Vec<Step>,
     shapes: Vec<Shape>,
     orders: Vec<Box<[u32]>>,
-    /// For each event, the step behind its last one.
+    /// For each event, the index after its last step.
     ends: Vec<usize>,
     bytes: usize,
-    /// The memory of the events made of it.
+    /// The bytes of memory that one set of its events takes.
     event_bytes: usize,
 }
 
-/// A place in a recording to go back to.
+/// A position in a recording, to which [`Recorder::rewind`] goes back.
 #[derive(Clone, Copy)]
 pub struct Mark {
     steps: usize,
@@ -84,34 +85,35 @@ pub struct Mark {
     event_bytes: usize,
 }
 
-/// What an object that pydantic made weighs beside its texts: that of an event with nothing in it was 4,700.
+/// Bytes of an object that pydantic made, without its texts. An event with nothing in it took 4,700.
 const COPIED_BYTES: usize = 6_000;
-/// How often the parts of such an object weigh what they would weigh here.
+/// The parts of such an object take this many times the bytes that they take in a recording.
 const COPIED_FACTOR: usize = 4;
-/// A shape with its set of names.
+/// Bytes of a shape with its set of names.
 const SHAPE_BYTES: usize = 900;
 
 impl Recorder {
-    /// The end, so far.
+    /// The current end of the recording.
     pub fn mark(&self) -> Mark {
         Mark { steps: self.steps.len(), bytes: self.bytes, event_bytes: self.event_bytes }
     }
 
-    /// Forgets what came after a mark.
+    /// Removes what was recorded after a mark.
     pub fn rewind(&mut self, mark: Mark) {
         self.steps.truncate(mark.steps);
         self.bytes = mark.bytes;
         self.event_bytes = mark.event_bytes;
     }
 
-    /// A value that cannot be changed: a string, number, bytes, boolean, `None`, member of an enumeration.
+    /// Records a value that cannot be changed: a string, number, bytes, boolean, `None`, or a member of an
+    /// enumeration.
     #[inline]
     pub fn value(&mut self, value: &Bound<'_, PyAny>) {
         self.bytes += objects::leaf_bytes(value);
         self.steps.push(Step::Value(value.clone().unbind()));
     }
 
-    /// What was recorded since a mark is an object that pydantic made.
+    /// Replaces what was recorded since a mark by a copy of an object that pydantic made.
     pub fn copied(&mut self, since: Mark, made: &Bound<'_, PyAny>) -> PyResult<()> {
         let bytes = COPIED_BYTES + COPIED_FACTOR * (self.bytes - since.bytes);
         self.rewind(since);
@@ -122,26 +124,26 @@ impl Recorder {
         Ok(())
     }
 
-    /// The list of the last items.
+    /// Records a list of the last items.
     pub fn list(&mut self, items: usize) {
         self.event_bytes += 96 + 16 * items;
         self.steps.push(Step::List(count(items)));
     }
 
-    /// The last step was a list; it is a set.
+    /// Turns the last step from a list into a set.
     pub fn list_is_set(&mut self) {
         if let Some(Step::List(items)) = self.steps.pop() {
             self.steps.push(Step::Set(items));
         }
     }
 
-    /// The dict of the last members.
+    /// Records a dict of the last members.
     pub fn dict(&mut self, members: usize) {
         self.event_bytes += dict_bytes(members);
         self.steps.push(Step::Dict(count(members)));
     }
 
-    /// The dict of the last members, put in in this order.
+    /// Records a dict of the last members, which are inserted in this order.
     pub fn ordered_dict(&mut self, order: &[usize]) {
         self.event_bytes += dict_bytes(order.len());
         let order: Box<[u32]> = order.iter().copied().map(count).collect();
@@ -153,16 +155,16 @@ impl Recorder {
         self.steps.push(Step::OrderedDict(count(known)));
     }
 
-    /// The instance whose fields the last values are.
+    /// Records an instance. The last values are those of its fields.
     pub fn instance(
         &mut self,
         (model, of_model): (usize, usize),
         fields: &[u8],
         names: &Bound<'_, PySet>,
     ) -> PyResult<()> {
-        // The object, its dict, its set of names.
+        // The sum of the object, its dict, and its set of names.
         self.event_bytes += 120 + dict_bytes(of_model) + if fields.len() > 4 { 760 } else { 240 };
-        // Most instances have one of a few shapes, mostly that of a recent event.
+        // Most instances have one of a few shapes, often the shape of a recent event.
         let shapes = &self.shapes;
         let known = shapes.iter().position(|shape| shape.model == model && *shape.fields == *fields);
         let shape = if let Some(shape) = known {
@@ -182,13 +184,13 @@ impl Recorder {
         self.shapes.len() - 1
     }
 
-    /// An event is done.
+    /// Records that an event is complete.
     pub fn event(&mut self) {
         self.steps.push(Step::Event);
         self.ends.push(self.steps.len());
     }
 
-    /// The recording, without spare capacity.
+    /// Returns the recording, without spare capacity.
     pub fn finish(mut self) -> Recording {
         self.steps.shrink_to_fit();
         self.ends.shrink_to_fit();
@@ -196,7 +198,7 @@ impl Recorder {
         Recording { recorder: self, lent: Mutex::default() }
     }
 
-    /// Adds the steps of another recording.
+    /// Appends the steps of another recording.
     fn extend(&mut self, py: Python<'_>, other: &Self) {
         let (steps, orders) = (self.steps.len(), self.orders.len());
         self.orders.extend(other.orders.iter().cloned());
@@ -225,7 +227,7 @@ impl Recorder {
         self.bytes += other.bytes.saturating_sub(SHAPE_BYTES * other.shapes.len());
     }
 
-    /// Makes an event.
+    /// Makes one event from its steps.
     fn play<'py>(
         &self,
         py: Python<'py>,
@@ -281,7 +283,8 @@ impl Recorder {
         Ok(stack.pop().ok_or_else(damaged)?)
     }
 
-    /// The events, of those that were lent what is untouched.
+    /// Appends the events to a list. An event that was handed out before is used again if it is untouched;
+    /// any other event is made.
     fn events<'py>(
         &self,
         py: Python<'py>,
@@ -325,7 +328,7 @@ impl Recorder {
     }
 }
 
-/// The last values of the stack.
+/// Takes the last values off the stack.
 fn top<T>(stack: &mut Vec<T>, count: usize) -> PyResult<std::vec::Drain<'_, T>> {
     let from = stack.len().checked_sub(count).ok_or_else(damaged)?;
     Ok(stack.drain(from..))
@@ -335,44 +338,48 @@ fn damaged() -> PyErr {
     PyRuntimeError::new_err("a recording of events takes more values than it has made: a bug in adk-psqlpy")
 }
 
-/// What a dict of so many members weighs in memory: a power of two of places, of which two thirds are used.
+/// Bytes of a dict with this many members. It has a power of two of places, and uses two thirds of them at
+/// most.
 fn dict_bytes(members: usize) -> usize {
     if members == 0 { 80 } else { 120 + 20 * (members * 3 / 2 + 1).next_power_of_two().max(8) }
 }
 
-/// A text has fewer items than this, since PostgreSQL's values are below 1 GB.
+/// A count of items as 32 bits. No text has more items, since values of PostgreSQL are below 1 GB.
 fn count(items: usize) -> u32 {
     u32::try_from(items).unwrap_or(u32::MAX)
 }
 
-/// Events as the steps that make them. Nothing that it hands out is shared with it or with what it hands out
-/// at another time, apart from values that cannot be changed.
+/// Events, kept as the steps that make them.
+///
+/// Two events that it hands out share no object, and an event shares none with the recording. The exception
+/// is values that cannot be changed.
 #[pyclass(frozen, module = "adk_psqlpy._native")]
 pub struct Recording {
     recorder: Recorder,
-    /// For each event, those handed out last, for `super::lent`: the latest one, and one that somebody still
-    /// had when that was handed out. Whoever keeps a session until he has read it again, as `session = await
-    /// get_session(...)` does, so gets the two in turns. Empty while they are looked at.
+    /// For each event, up to two instances that were handed out, for `super::lent`. The first is the latest
+    /// one. The second is an earlier one that somebody still had when the latest one was handed out. Some
+    /// callers keep a session until they have read it again: `session = await get_session(...)` in a loop.
+    /// They get the two instances in turns. The list is empty while it is being checked.
     lent: Mutex<Vec<[Option<Lent>; 2]>>,
 }
 
 impl Recording {
-    /// Appends the events to a list: made anew, or taken back from whoever had them before.
+    /// Appends the events to a list. Each is made anew, or was handed out before and is used again.
     pub fn play<'py>(&self, py: Python<'py>, plan: &Plan, events: &Bound<'py, PyList>) -> PyResult<()> {
-        // Not locked meanwhile: pydantic may run Python code, which may let another thread in.
+        // The mutex is not held during this: pydantic may run Python code, and then another thread may come.
         let mut lent = std::mem::take(&mut *self.lent());
         lent.resize_with(self.recorder.ends.len(), Default::default);
         self.recorder.events(py, plan, &mut lent, events).map_err(|failure| match failure {
             Failure::Raised(error) => error,
             _ => damaged(),
         })?;
-        // What another thread has put there is let go without the lock: that may run code.
+        // What another thread has put there is dropped without the mutex: that may run Python code.
         let others = std::mem::replace(&mut *self.lent(), lent);
         drop(others);
         Ok(())
     }
 
-    /// Notes events that were made along with the recording.
+    /// Keeps the events that were made together with the recording.
     pub fn lend<'py>(&self, events: impl Iterator<Item = Bound<'py, PyAny>>) {
         *self.lent() = events.map(|event| [Some(Lent::new(&event, None)), None]).collect();
     }
@@ -384,12 +391,12 @@ impl Recording {
 
 #[pymethods]
 impl Recording {
-    /// How many events.
+    /// The number of events.
     fn __len__(&self) -> usize {
         self.recorder.ends.len()
     }
 
-    /// What it weighs, at least: a string that it shares with others counts for each.
+    /// Bytes of memory, at least. A string that several recordings share counts for each of them.
     #[getter]
     fn nbytes(&self) -> usize {
         const STEP: usize = size_of::<Step>();
@@ -397,7 +404,7 @@ impl Recording {
         size_of::<Self>() + bytes + steps.capacity() * STEP + ends.capacity() * size_of::<usize>()
     }
 
-    /// The memory of the events that it handed out, which it keeps until they are taken back.
+    /// Bytes of the events that it handed out and keeps.
     #[getter]
     fn lent_nbytes(&self) -> usize {
         let count = self.recorder.ends.len();
@@ -408,13 +415,13 @@ impl Recording {
         events + noted + size_of::<[Option<Lent>; 2]>() * count
     }
 
-    /// Releases the events that it handed out.
+    /// Releases the events that it handed out and keeps.
     fn release(&self) {
         let lent = std::mem::take(&mut *self.lent());
         drop(lent);
     }
 
-    /// One recording of the events of several, which give their lent events to it.
+    /// Joins several recordings to one. The events that they handed out move to it.
     #[staticmethod]
     #[pyo3(signature = (*recordings))]
     fn joined(py: Python<'_>, recordings: &Bound<'_, PyTuple>) -> PyResult<Self> {
@@ -425,7 +432,7 @@ impl Recording {
             lent.append(&mut recording.lent());
         }
         let joined = joined.finish();
-        // Each has its place: a part of them would be taken for other events.
+        // An event is found by its place. If some were missing, the others would be taken for wrong events.
         if lent.len() == joined.recorder.ends.len() {
             *joined.lent() = lent;
         }

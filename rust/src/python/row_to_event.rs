@@ -20,10 +20,11 @@ use crate::order::Hint;
 use crate::row::{self, COLUMNS, EXACT_TIMESTAMP, EXTRA, ORDER, OWN_ARRAYS, TOOL_IDS, Type, WHOLE_TEXTS};
 use crate::write;
 
-/// The events of one session, chunk after chunk. A chunk has one array for each column.
+/// The events of one session, chunk after chunk.
 ///
-/// The arrays of a chunk are the first [`OWN_ARRAYS`] of [`COLUMNS`] and then one of JSON objects with the
-/// others, as text or jsonb, each `array_agg`'s value in binary or `None` where there was no row.
+/// A chunk has one array for each of the first [`OWN_ARRAYS`] of [`COLUMNS`]. Its last array has JSON objects
+/// with the other columns, as text or jsonb. Each array is the value of `array_agg` in binary, or `None` if
+/// there was no row.
 #[pyfunction]
 #[pyo3(signature = (*chunks, place, seal=None))]
 #[expect(clippy::needless_pass_by_value, reason = "what Python passes is extracted by value")]
@@ -45,8 +46,8 @@ pub fn decode_events<'py>(
     Ok(events)
 }
 
-/// The events of chunks, and a recording of each. A chunk is a recording already, a tuple of arrays as in
-/// [`decode_events`], or a list of rows as [`super::event_to_row::encode_event`] gives them.
+/// The events of chunks, and a recording of each chunk. A chunk is one of these: a recording, a tuple of
+/// arrays as in [`decode_events`], or a list of rows as [`super::event_to_row::encode_event`] gives them.
 #[pyfunction]
 #[pyo3(signature = (*chunks, place))]
 pub fn record_events<'py>(
@@ -125,7 +126,7 @@ fn decode_chunk<'py>(
             plain.replace(&mut values);
         }
         if opener.is_some_and(Opener::lacks_keys) {
-            continue; // from now on, only missing keys of other rows are looked for
+            continue; // from now on, the loop only collects the missing keys of the other rows
         }
         events.append(event(decoder, &values, place)?)?;
         if let Some(recorder) = &mut decoder.recorder {
@@ -141,7 +142,8 @@ fn decode_chunk<'py>(
     }
 }
 
-/// Rows as they were sent to the server. It keeps JSON in other words, of which the same values are made.
+/// The events of rows as they were sent to the server. The server writes the JSON differently, but the same
+/// values are read from it.
 fn decode_rows<'py>(
     decoder: &mut Decoder<'py, '_>,
     rows: &Bound<'py, PyList>,
@@ -164,7 +166,7 @@ fn decode_rows<'py>(
     Ok(())
 }
 
-/// The rare columns of a row as one JSON object, as the server gives them.
+/// The rare columns of a row as one JSON object, in the form in which the server gives them.
 fn rare(row: &[Option<&[u8]>; COLUMNS.len()]) -> At<Option<Vec<u8>>> {
     let mut object = Vec::new();
     for (column, value) in COLUMNS.iter().zip(row).skip(OWN_ARRAYS) {
@@ -191,7 +193,7 @@ fn column_name(index: usize) -> &'static str {
     COLUMNS.get(index).filter(|_| index < OWN_ARRAYS).map_or("rare", |column| column.name)
 }
 
-/// The id of the event whose values these are, for messages; empty while it has not been read.
+/// The id of the event with these values, for messages. It is empty before the id was read.
 fn event_id<'b>(values: &[Option<&'b [u8]>; OWN_ARRAYS + 1]) -> std::borrow::Cow<'b, str> {
     String::from_utf8_lossy(values[0].unwrap_or_default())
 }
@@ -200,9 +202,9 @@ fn malformed(place: &str, event: &str, column: &str, error: Error) -> PyErr {
     PyValueError::new_err(format!("{place}, event {event:?}, column {column}: {error}"))
 }
 
-/// A row as it is stored: values borrowed from the arrays, and what `extra` says about them.
+/// A row as it is stored. The values are borrowed from the arrays; the rest comes from `extra`.
 struct StoredEvent<'b> {
-    /// Binary values of the columns with arrays of their own, JSON texts of the others; without `extra`.
+    /// Columns with an array of their own have binary values, the others JSON texts. `extra` is not here.
     values: [Option<&'b [u8]>; COLUMNS.len()],
     extra: Option<&'b str>,
     timestamp: Option<f64>,
@@ -235,7 +237,7 @@ fn event<'py>(
     Ok(made)
 }
 
-/// A failure and the column it happened in.
+/// A result; a failure comes with the column in which it happened.
 type At<T> = Result<T, (&'static str, Failure)>;
 
 impl<'b> StoredEvent<'b> {
@@ -268,10 +270,10 @@ impl<'b> StoredEvent<'b> {
         })
     }
 
-    /// Takes the hints out of `extra` beforehand, where it has some; the rest is read along with the fields.
+    /// Takes the order hints out of `extra`, if there are any. The rest of `extra` is read with the fields.
     fn read_extra(&mut self, extra: &'b [u8]) -> Converted<()> {
         let text = utf8(columns::jsonb(extra)?)?;
-        // A byte that few of them hold, found faster than the whole name.
+        // Few of them have this byte, and searching for one byte is faster than searching for the name.
         if memchr::memchr(b'$', text.as_bytes()).is_some() {
             members(text, |name, value| {
                 if name == ORDER {
@@ -289,7 +291,7 @@ impl<'b> StoredEvent<'b> {
         hint.map_or_else(Hint::default, |(_, hint)| Hint::parse(hint))
     }
 
-    /// The event, made directly. `extra` is read first, because it says how to read some of the columns.
+    /// Makes the event without pydantic. `extra` is read first: it says how to read some of the columns.
     fn instance<'py>(&mut self, decoder: &mut Decoder<'py, '_>) -> At<Bound<'py, PyAny>> {
         let plan = decoder.plan();
         let model = &plan.models[plan.event];
@@ -348,7 +350,7 @@ impl<'b> StoredEvent<'b> {
         Ok(reader.finish()?)
     }
 
-    /// Takes note of one of the storage's own keys in `extra`.
+    /// Reads one of the keys that the storage itself wrote in `extra`.
     fn note(&mut self, name: &str, text: &str) -> Converted<()> {
         match name {
             EXACT_TIMESTAMP => self.timestamp = row::exact_timestamp(text),
@@ -372,7 +374,7 @@ impl<'b> StoredEvent<'b> {
         match column.kind {
             Type::Timestamptz => {
                 let micros = columns::unix_micros(value)?;
-                // The exact value is valid unless somebody has changed the column since.
+                // If somebody changed the column after the append, the exact value is not valid any more.
                 let exact =
                     self.timestamp.filter(|exact| columns::micros_from_seconds(*exact) == Some(micros));
                 let seconds = exact.unwrap_or_else(|| columns::seconds_from_micros(micros));
@@ -402,7 +404,7 @@ impl<'b> StoredEvent<'b> {
         }
     }
 
-    /// The same fields as plain JSON values, for pydantic.
+    /// The fields of the event as plain JSON values, for pydantic.
     fn plain<'py>(&mut self, decoder: &mut Decoder<'py, '_>) -> At<Bound<'py, PyDict>> {
         let dict = PyDict::new(decoder.py());
         if let Some(extra) = self.extra {
@@ -433,7 +435,7 @@ fn utf8(bytes: &[u8]) -> crate::error::Result<&str> {
         .map_err(|error| Error { kind: ErrorKind::InvalidUtf8, at: error.valid_up_to() })
 }
 
-/// The members of a JSON object as texts.
+/// Calls `each` with the name and the JSON text of each member of an object.
 fn members<'b>(text: &'b str, mut each: impl FnMut(&str, &'b str) -> Converted<()>) -> Converted<()> {
     let mut reader = Reader::new(text);
     if reader.peek()? != Kind::Object {
@@ -447,7 +449,7 @@ fn members<'b>(text: &'b str, mut each: impl FnMut(&str, &'b str) -> Converted<(
     Ok(reader.finish()?)
 }
 
-/// The members of an object of strings.
+/// The members of an object whose values are strings.
 fn texts(text: &str) -> Converted<Vec<(String, String)>> {
     let mut found = Vec::new();
     members(text, |name, value| {

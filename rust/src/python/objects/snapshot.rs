@@ -1,7 +1,7 @@
-//! What the parts of an event were when it was handed out, to tell later whether they still are.
+//! A snapshot of an event: what its parts were when it was handed out. A later check compares.
 //!
-//! A dict has a number that is another one after every change (PEP 509), so a dict of 25 fields is looked at
-//! in one place. Walking its members took ten times as long.
+//! Every change gives a dict a new version number (PEP 509). So one number is enough to compare a dict of 25
+//! fields. Comparing its members one by one took ten times as long.
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -9,30 +9,30 @@ use pyo3::types::{PyDict, PyList, PySet};
 
 use super::{SlotOffsets, has_weak_references};
 
-/// What is noted of an object, told apart by the lowest bits of its first word.
+/// The kinds of entries of a snapshot. The lowest bits of an entry's first word are its kind.
 const DICT: usize = 0;
 const LIST: usize = 1;
 const INSTANCE: usize = 2;
 const KIND_BITS: u32 = 2;
 
-/// The objects of an event that can be changed, each behind the one that refers to it.
+/// The objects of an event that can be changed. Each comes after the object that refers to it.
 ///
-/// An address is followed only after the object that refers to it was found unchanged: that object's
-/// reference keeps the address valid.
+/// An address is followed only after the object that refers to it was found unchanged. The reference of that
+/// object keeps the address valid.
 pub struct Snapshot(Box<[usize]>);
 
-/// A snapshot in the making.
+/// A snapshot that is being made.
 #[derive(Default)]
 pub struct Notes(Vec<usize>);
 
-/// Whether dicts of this interpreter say when they were changed.
+/// Whether the dicts of this interpreter have version numbers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct DictVersions {
     is_known: bool,
 }
 
 impl DictVersions {
-    /// Tries it. Python 3.14 has no such number any more.
+    /// Tries whether each change gives a new number. Python 3.14 has no such numbers any more.
     pub fn of(py: Python<'_>) -> PyResult<Self> {
         let version = py.version_info();
         let mut is_known = version.major == 3 && version.minor < 14;
@@ -56,7 +56,7 @@ impl DictVersions {
     }
 }
 
-/// The number that a dict has until it is changed; 0 where it has none.
+/// The version number of a dict. It stays the same until the dict is changed; 0 means that there is none.
 fn version_of(dict: &Bound<'_, PyDict>) -> u64 {
     // SAFETY: a live dict.
     unsafe { version(dict.as_ptr()) }
@@ -72,7 +72,7 @@ struct DictHead {
 
 /// # Safety
 ///
-/// `dict` is a live dict. In 3.14 the number means something else.
+/// `dict` is a live dict. From 3.14 on, these bytes mean something else.
 unsafe fn version(dict: *mut ffi::PyObject) -> u64 {
     unsafe { (*dict.cast::<DictHead>()).version }
 }
@@ -83,7 +83,7 @@ impl Notes {
         self.0.extend([DICT, address(dict), word(version_of(dict))]);
     }
 
-    /// Notes a list and which items it has.
+    /// Notes a list and the addresses of its items.
     pub fn list(&mut self, list: &Bound<'_, PyList>) {
         self.0.extend([LIST | list.len() << KIND_BITS, address(list)]);
         self.0.extend(list.iter().map(|item| address(&item)));
@@ -108,29 +108,30 @@ impl Notes {
             address(private),
             word(private_version),
         ]);
-        // SAFETY: a live set, of which only the addresses of the elements are taken.
+        // SAFETY: the set is alive, and only the addresses of its elements are read.
         self.0.extend(unsafe { elements(names.as_ptr()) });
     }
 
-    /// What was noted, unless this interpreter's dicts do not tell.
+    /// The snapshot; `None` if the dicts of this interpreter have no version numbers.
     pub fn finish(self, versions: DictVersions) -> Option<Snapshot> {
         versions.is_known.then(|| Snapshot(self.0.into()))
     }
 }
 
 impl Snapshot {
-    /// What it weighs.
+    /// Bytes of memory.
     pub fn nbytes(&self) -> usize {
         size_of_val(&*self.0)
     }
 
-    /// Whether the event of which this was taken is as it was, and nobody else has it or a part of it.
+    /// Whether the event is as it was when the snapshot was made, and nobody else has it or a part of it.
     pub fn is_true_of(&self, event: &Bound<'_, PyAny>, slots: &SlotOffsets) -> bool {
         let mut words = &*self.0;
-        // SAFETY: the first object is the event, which is alive. Every other one was noted behind the object
-        // that refers to it, and that one has been found as it was: the same members of the same dict, or the
-        // same items of the same list. So its reference still keeps the object alive, and its type is the one
-        // that was noted. Only instances may change theirs, and that is looked at first.
+        // SAFETY: the first object is the event, and it is alive. Every other object was noted after the
+        // object that refers to it. That object was already found unchanged: it has the same members of the
+        // same dict, or the same items of the same list. So it still refers to the object and keeps it alive,
+        // and the object has the type that was noted. Only instances can change their type, and the check of
+        // an instance compares the type first.
         unsafe {
             debug_assert_eq!(words.get(1).copied(), Some(address(event)));
             while let Some((&kind, rest)) = words.split_first() {
@@ -168,7 +169,7 @@ fn address<T>(object: &Bound<'_, T>) -> usize {
     object.as_ptr() as usize
 }
 
-/// A version as a word; on 32 bits its lower half.
+/// A version number as a word. On targets of 32 bits it is the lower half.
 #[expect(clippy::cast_possible_truncation, reason = "a target has at least 32 bits")]
 fn word(version: u64) -> usize {
     version as usize
@@ -228,7 +229,7 @@ unsafe fn is_instance(
     }
 }
 
-/// Whether an object is a set that has the noted elements in the same places, and nobody else has it.
+/// Whether an object is a set with the noted elements in the same places, and nobody else has it.
 ///
 /// # Safety
 ///
@@ -242,11 +243,12 @@ unsafe fn is_set(set: *mut ffi::PyObject, names: &[usize]) -> bool {
     }
 }
 
-/// The addresses of the elements of a set in the order of its table, and of what marks removed ones.
+/// The addresses of the elements of a set, in the order of its table. The marks of removed elements are
+/// among them.
 ///
 /// # Safety
 ///
-/// `set` is a set that lives, and is not changed, as long as the result is used.
+/// `set` is a live set. It is not changed as long as the result is used.
 unsafe fn elements(set: *mut ffi::PyObject) -> impl Iterator<Item = usize> {
     // SAFETY: a table has one entry more than its mask.
     let entries = unsafe {
