@@ -14,9 +14,9 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -60,6 +60,18 @@ def run_sql(dsn: str, *statements: str) -> list[list[dict[str, Any]]]:
     # A thread of its own: here a loop may be running, and asyncio.run would unset this thread's current one.
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(lambda: asyncio.run(run())).result()
+
+
+@asynccontextmanager
+async def held(database: Database, lock: str) -> AsyncIterator[None]:
+    """Another client's transaction has taken a lock."""
+    connection = await psqlpy.connect(dsn=database.dsn)
+    try:
+        await connection.execute_batch(f"BEGIN; {lock}")
+        yield
+        await connection.execute_batch("ROLLBACK")
+    finally:
+        connection.close()
 
 
 class Server(ABC):

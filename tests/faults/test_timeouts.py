@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 import psqlpy
 import pytest
@@ -13,7 +12,7 @@ from google.adk.events.event_actions import EventActions
 
 from adk_psqlpy import PsqlpySessionService
 from adk_psqlpy.errors import OperationTimeoutError
-from servers import Database
+from servers import Database, held
 
 from .deadlines import within
 from .quiet import whole
@@ -22,18 +21,6 @@ Open = Callable[..., PsqlpySessionService]
 KEY = {"app_name": "app", "user_id": "u"}
 ROW = "SELECT FROM adk_sessions WHERE id = 's-0' FOR UPDATE"
 TABLE = "LOCK TABLE adk_sessions IN ACCESS EXCLUSIVE MODE"
-
-
-@asynccontextmanager
-async def held(database: Database, lock: str) -> AsyncIterator[None]:
-    """Another client's transaction has taken a lock."""
-    connection = await psqlpy.connect(dsn=database.dsn)
-    try:
-        await connection.execute_batch(f"BEGIN; {lock}")
-        yield
-        await connection.execute_batch("ROLLBACK")
-    finally:
-        connection.close()
 
 
 @pytest.mark.parametrize("sessions", [1, 8], ids=["alone", "among others"])

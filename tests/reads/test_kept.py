@@ -16,8 +16,11 @@ from psqlpy.exceptions import Error
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from adk_psqlpy.sessions.histories import Histories
 from contract.events import said, varied
+from servers import Database, held
 
-from .conftest import KEY, Reads
+from .conftest import KEY, Reads, observed_reads
+
+ROW = "SELECT FROM adk_sessions WHERE id = 's' FOR UPDATE"
 
 
 def spoken(count: int, first: int = 0) -> list[Event]:
@@ -127,6 +130,71 @@ async def test_others_appended_before(config: PsqlpyConfig, reads: Reads) -> Non
     assert await reads.store.append_event(*KEY, said("own", seconds=9), expected=last[0])
     await reads.read()
     assert reads.last == (3, 3)
+
+
+async def test_others_appended_between(reads: Reads) -> None:
+    """What came before the gap is not sent again."""
+    await reads.create(spoken(3))
+    await reads.read()
+
+    async def own() -> None:
+        last = await reads.store.last_event(*KEY)
+        assert last is not None
+        assert await reads.store.append_event(*KEY, said("own", seconds=9), expected=last[0])
+
+    await own()
+    await reads.append(spoken(1, 4))
+    await own()
+    await reads.read()
+    assert reads.last == (4, 2)
+
+
+@pytest.mark.parametrize("merge", [False, True])
+async def test_an_append_that_fails(reads: Reads, merge: bool) -> None:
+    """Only if it asked for the version of its row, the read that follows is a full one."""
+    await reads.create(spoken(3))
+    await reads.read()
+    last = await reads.store.last_event(*KEY)
+    assert last is not None
+    reads.sql(
+        "CREATE FUNCTION refused() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$",
+        "CREATE TRIGGER refused BEFORE INSERT ON adk_events FOR EACH ROW EXECUTE FUNCTION refused()",
+    )
+    with pytest.raises(Error):
+        await reads.store.append_event(*KEY, said("a", seconds=9), expected=last[0], merge=merge)
+    await reads.read()
+    assert reads.last == ((3, 0) if merge else (0, 3))
+
+
+async def test_an_append_that_took_too_long(database: Database, reads: Reads) -> None:
+    """It says nothing about the table."""
+    await reads.create(spoken(3))
+    await reads.read()
+    last = await reads.store.last_event(*KEY)
+    assert last is not None
+    impatient = PsqlpyConfig({"dsn": database.dsn, "max_db_pool_size": 2, "write_timeout_sec": 0.2})
+    store = PsqlpyADKStore(impatient)
+    counted = observed_reads(store, reads.plain, database.dsn)
+    await counted.read()
+    async with held(database, ROW):
+        with pytest.raises(TimeoutError):
+            await store.append_event(*KEY, said("a", seconds=9), expected=last[0])
+    await counted.read()
+    assert counted.last == (3, 0)
+    await impatient.close_pool()
+
+
+async def test_turned_off(reads: Reads) -> None:
+    await reads.create(spoken(3))
+    await reads.read()
+    histories = reads.store._histories
+    history = histories.get(KEY)
+    assert history is not None
+    histories.turn_off()
+    histories.put(KEY, history)
+    assert (len(histories), histories.nbytes) == (0, 0)
+    await reads.read()
+    assert len(histories) == 0
 
 
 async def test_what_a_trigger_changes_is_read(service: PsqlpySessionService, reads: Reads) -> None:

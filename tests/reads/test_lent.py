@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from google.adk.events.event import Event
 from pydantic import BaseModel
 
 from adk_psqlpy import _native
+from adk_psqlpy.sessions.histories import Chunk, History
 from contract.events import said, varied
 
 from .conftest import KEY, Reads, dumped
@@ -234,6 +236,86 @@ async def test_what_was_put_into_an_event_is_let_go(arrays: Any) -> None:
         assert gone() is None
 
 
+async def test_an_item_of_another_type_at_the_same_address(reads: Reads) -> None:
+    """A list's item is known by its address, and what lies there now may be something else."""
+
+    class Other:  # as large as a list
+        __slots__ = ("a", "b", "c", "d")
+
+    event = said("rows")
+    event.custom_metadata = {"rows": [[], []]}
+    await reads.create([event])
+    await reads.read()
+    history = reads.store._histories.get(KEY)
+    assert history is not None
+    _, (recording,) = _native.record_events(history.chunks[0].events, place="")
+    (found,) = read(recording)
+    assert found.custom_metadata is not None
+    rows = found.custom_metadata["rows"]
+    spare: list[Any] = [[] for _ in range(200)]
+    spare = []  # these fill what CPython keeps for new lists, so that the next one is freed
+    address, rows[0] = id(rows[0]), None
+    while not spare or id(spare[-1]) != address:
+        assert len(spare) < 100_000, "no object came to lie there"
+        spare.append(Other())
+    rows[0] = spare.pop()
+    del rows, found
+    (found,) = read(recording)
+    assert found.custom_metadata == {"rows": [[], []]}
+
+
+async def test_what_is_released_weighs_nothing(arrays: Any) -> None:
+    events, (recording,) = _native.record_events(arrays, place="")
+    once = recording.lent_nbytes
+    others = read(recording)
+    assert recording.lent_nbytes > 1.5 * once, "two of each"
+    del events, others
+    recording.release()
+    assert recording.lent_nbytes == 0
+
+
+@pytest.mark.parametrize("freed_by", ["discard", "clear", "turn_off", "another", "room"])
+async def test_what_is_freed_may_use_the_store(reads: Reads, freed_by: str) -> None:
+    """An object that somebody put into an event runs code of theirs when it goes."""
+    histories = reads.store._histories
+    finished = []
+
+    class Finisher:
+        def __del__(self) -> None:
+            histories.get(KEY)
+            finished.append(True)
+
+    await reads.create([said("event")])
+    for _ in range(3):
+        found = await reads.store.get_session(*KEY)
+    assert found is not None
+    found.events[0].custom_metadata = {"finisher": Finisher()}
+    del found
+    history = histories.get(KEY)
+    assert history is not None
+    if freed_by == "room":
+        # The next history takes all the room that there is.
+        histories._lent.clear()
+        histories.nbytes = history.nbytes
+        other = History.of([Chunk(1, 1, [(bytes(histories.max_bytes - 5_000),)])], 2, history.origin)
+    else:
+        other = History.of([], 2, history.origin)
+    del history
+
+    def free() -> None:
+        if freed_by in ("another", "room"):
+            histories.put(KEY if freed_by == "another" else ("app", "user", "other"), other)
+        else:
+            getattr(histories, freed_by)(*([KEY] if freed_by == "discard" else []))
+
+    thread = threading.Thread(target=free, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive(), "the lock is held meanwhile"
+    gc.collect()
+    assert finished
+
+
 async def test_joined_recordings_keep_what_was_lent(arrays: Any) -> None:
     events, (one,) = _native.record_events(arrays, place="")
     others, (other,) = _native.record_events(arrays, place="")
@@ -262,3 +344,10 @@ async def test_lent_events_go_before_histories(reads: Reads) -> None:
     assert len(histories) == 4
     assert list(histories._lent) == [keys[3]]
     assert histories.nbytes <= histories.max_bytes
+    released = histories.get(keys[0])
+    assert released is not None
+    histories.max_bytes += 2_000
+    histories.extend(keys[0], released.origin, released.next_seq, 1, (b"id",))
+    assert list(histories._lent) == [keys[3]], "what was released was counted again"
+    weighed = [histories._kept[key].nbytes + histories._lent.get(key, 0) for key in histories._kept]
+    assert histories.nbytes == sum(weighed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from google.adk.events.event import Event
-from psqlpy.exceptions import Error
+from psqlpy.exceptions import BaseConnectionPoolError, Error
 
 from adk_psqlpy import _native
 from adk_psqlpy.checks import whole
@@ -65,6 +65,7 @@ class EventOperations(Operations):
             columns = await self._values.sealed_event(key, columns)
             delta = await self._values.sealed_state(key, delta)
         seen = arguments.seen(expected, self._check)
+        await self._made.ready()
         # A sealed row is not what is kept, and an event that is merged has others before it.
         origin = self._histories.origin(key) if self.seal is None and not merge else None
         append = Append(key, expected.revision, [*seen, delta.session, *columns], origin)
@@ -72,7 +73,6 @@ class EventOperations(Operations):
             check_event(event.id, columns, (delta.session, delta.app, delta.user))
         self._state_sizes.look(append.key, delta.session)
         shared = [parameter(scope) for scope in (delta.app, delta.user) if scope is not None]
-        await self._made.ready()
         groups = self._groups(user_id) if self.group_appends and not shared and not merge else None
         try:
             if groups is not None:
@@ -89,9 +89,12 @@ class EventOperations(Operations):
                 )
                 parameters = [*append.parameters(), *shared, *(origin or ())]
                 revision = append.stored(await self._write(sql, parameters, repeat=Repeat.GUARDED))
+        except (TimeoutError, BaseConnectionPoolError):
+            raise
         except Error:
             # Of a table that has become a view, say, there are no versions to ask for.
-            self._histories.discard(key)
+            if origin is not None:
+                self._histories.discard(key)
             raise
         if revision is not None:
             self.following.appended(key)

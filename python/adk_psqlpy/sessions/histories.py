@@ -87,9 +87,10 @@ class History:
         return cls(chunks, next_seq, origin, nbytes, lent)
 
     def extended(self, seq: int, version: int, row: Row) -> History:
-        """With one more event. If others appended between, the digest of its chunk tells."""
+        """With one more event. If others appended between, it begins a chunk, whose digest tells."""
         *chunks, last = self.chunks or (None,)
-        if last is not None and isinstance(last.events, list) and len(last.events) < CHUNK:
+        follows = seq == self.next_seq
+        if last is not None and follows and isinstance(last.events, list) and len(last.events) < CHUNK:
             added = Chunk(last.first_seq, last.digest ^ version, [*last.events, row])
             more = _row_bytes(row)
             chunks = [*chunks, added]
@@ -108,6 +109,9 @@ class History:
 
 class Histories:
     """The histories that were read last, as many as fit. Several threads may use it.
+
+    No history is freed while the lock is held: that may free what somebody put into an event, and so run code
+    that uses the store.
 
     If memory is short, lent events are released first, beginning with the least recently used history. The
     steps that make them take a quarter of their memory.
@@ -139,10 +143,8 @@ class Histories:
     def put(self, key: Key, history: History) -> None:
         """Keep a history in place of the session's last one; let go of the least recently used."""
         with self._lock:
-            released = self._put(key, history)
-        # Not under the lock: this may free what somebody put into an event, and so run their code.
-        for each in released:
-            each.release()
+            released, _replaced = self._put(key, history)
+        _release(released)
 
     def origin(self, key: Key) -> Origin | None:
         """What an append to a session needs to say by which version its row is known; `None`: not kept."""
@@ -163,19 +165,19 @@ class Histories:
         with self._lock:
             history = self._kept.get(key)
             if history is not None and history.origin == origin and seq >= history.next_seq:
-                released = self._put(key, history.extended(seq, version, row))
-        for each in released:
-            each.release()
+                released, _replaced = self._put(key, history.extended(seq, version, row))
+        _release(released)
 
-    def _put(self, key: Key, history: History) -> list[History]:
-        self._discard(key)
+    def _put(self, key: Key, history: History) -> tuple[list[History], History | None]:
+        """Returns those to release, and what was replaced. Both are freed without the lock."""
+        replaced = self._discard(key)
         if history.nbytes <= self.max_bytes:
             self._keep(key, history)
-            return self._let_go()
+            return self._let_go(), replaced
         self._too_large[key] = None
         if len(self._too_large) > _REMEMBERED:
             self._too_large.popitem(last=False)
-        return []
+        return [], replaced
 
     def _keep(self, key: Key, history: History) -> None:
         self._kept[key] = history
@@ -185,38 +187,53 @@ class Histories:
             self.nbytes += history.lent_nbytes
 
     def _let_go(self) -> list[History]:
-        """Forget histories until the rest fits. Returns those whose lent events must be released."""
+        """Forget histories until the rest fits. Returns them and those whose lent events must be released."""
         released = []
         while self.nbytes > self.max_bytes:
             if self._lent:
                 key, lent = self._lent.popitem(last=False)
                 self.nbytes -= lent
                 released.append(self._kept[key])
+                self._kept[key] = replace(self._kept[key], lent_nbytes=0)
             else:
                 _, oldest = self._kept.popitem(last=False)
                 self.nbytes -= oldest.nbytes
+                released.append(oldest)
         return released
 
     def discard(self, key: Key) -> None:
         """Let go of a session."""
         with self._lock:
-            self._discard(key)
+            _dropped = self._discard(key)
 
     def clear(self) -> None:
         """Let go of all."""
         with self._lock:
-            self._kept.clear()
+            _dropped, self._kept = self._kept, OrderedDict()
             self._lent.clear()
             self._too_large.clear()
             self.nbytes = 0
+
+    def turn_off(self) -> None:
+        """Let go of all, and keep nothing from now on."""
+        self.max_bytes = 0
+        self.clear()
 
     def is_too_large(self, key: Key) -> bool:
         """Whether the session was too large when it was last kept."""
         return key in self._too_large
 
-    def _discard(self, key: Key) -> None:
+    def _discard(self, key: Key) -> History | None:
+        """Returns what was kept, for the caller to free without the lock."""
         self._too_large.pop(key, None)
         self.nbytes -= self._lent.pop(key, 0)
         history = self._kept.pop(key, None)
         if history is not None:
             self.nbytes -= history.nbytes
+        return history
+
+
+def _release(histories: list[History]) -> None:
+    """Release lent events, without the lock."""
+    for history in histories:
+        history.release()

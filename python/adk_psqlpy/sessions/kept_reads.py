@@ -16,7 +16,7 @@ from adk_psqlpy import _native
 from adk_psqlpy._native import Recording
 from adk_psqlpy.connections import binary
 from adk_psqlpy.connections.lanes import Decoders, Row
-from adk_psqlpy.sessions.histories import Chunk, Histories, History, Key, Origin
+from adk_psqlpy.sessions.histories import Chunk, Histories, History, Key
 from adk_psqlpy.sessions.paging import HEAD, Pages, Read
 from adk_psqlpy.sql.kept import FIRST_SEQ, LAST_SEQ, KeptStatements
 from adk_psqlpy.sql.reading import CHUNK, ReadStatements
@@ -92,10 +92,8 @@ class KeptReads:
         server, _, seed = head[HEAD : HEAD + 3]
         if known is not None:
             known = replace(known, chunks=asked)
-        history, events, sent = _assembled(known, changed, (server, seed), place)
-        if before:
-            history = History.of((*before, *history.chunks), history.next_seq, history.origin)
-        self._histories.put(key, history)
+        chunks, next_seq, events, sent = _assembled(known, changed, place)
+        self._histories.put(key, History.of((*before, *chunks), next_seq, (server, seed)))
         if newest is not None and len(events) < newest and before:
             # Some of the newest were deleted, so others are among the newest now.
             found = await self.get(key, place)
@@ -122,9 +120,9 @@ class KeptReads:
 
 
 def _assembled(
-    known: History | None, changed: list[Row], origin: Origin, place: str
-) -> tuple[History, list[Event], int]:
-    """The history as it is now, its events, and how many of them the server sent.
+    known: History | None, changed: list[Row], place: str
+) -> tuple[list[Chunk], int, list[Event], int]:
+    """The chunks as they are now, the `seq` after them, their events, and how many of these the server sent.
 
     `changed` are the answer's rows of chunks.
     """
@@ -144,11 +142,10 @@ def _assembled(
     if known is None:
         arrays_only = (chunk.events for chunk in chunks if isinstance(chunk.events, tuple))
         events = _native.decode_events(*arrays_only, place=place)
-        return History.of(chunks, next_seq, origin), events, len(events)
+        return chunks, next_seq, events, len(events)
     events, recordings = _native.record_events(*(chunk.events for chunk in chunks), place=place)
     sizes = dict(zip(numbers, map(len, recordings), strict=True))
-    history = History.of(_joined(chunks, recordings), next_seq, origin)
-    return history, events, sum(sizes[number] for number in sent)
+    return _joined(chunks, recordings), next_seq, events, sum(sizes[number] for number in sent)
 
 
 def _joined(chunks: list[Chunk], recordings: list[Recording]) -> list[Chunk]:

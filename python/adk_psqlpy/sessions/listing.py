@@ -151,11 +151,7 @@ class Listing:
             waiting=filters.waiting,
         )
         (row,) = await store._read(sql, parameters, LIST, kind="list")
-        listed = await store._values.sessions(app_name, row, f"sessions of app {app_name!r}")
-        return [
-            StoredSession(app_name, user, identity, state, create_time, update_time, revision)
-            for user, identity, state, create_time, update_time, revision in listed
-        ]
+        return await store._values.sessions(app_name, row)
 
     @observed("events")
     async def waiting_calls(

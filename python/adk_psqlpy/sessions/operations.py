@@ -97,7 +97,7 @@ class Operations:
         self._sql = sql
         self._pages = self._pages_of(sql)
         # Kept histories are compared by the places of rows on one server, and a shard may move to another.
-        self._histories = Histories(0)
+        self._histories.turn_off()
         self._queues.clear()
 
     def _pages_of(self, sql: Statements) -> Pages:

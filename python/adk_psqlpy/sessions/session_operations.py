@@ -173,11 +173,7 @@ class SessionOperations(Operations):
         )
         await self._made.ready()
         (row,) = await self._explained(self._reads.fetch(sql, parameters, LIST, kind="list"))
-        listed = await self._values.sessions(app_name, row, f"sessions of app {app_name!r}")
-        return [
-            StoredSession(app_name, user, identity, state, create_time, update_time, revision)
-            for user, identity, state, create_time, update_time, revision in listed
-        ]
+        return await self._values.sessions(app_name, row)
 
     @observed("sessions")
     async def update_session_state(

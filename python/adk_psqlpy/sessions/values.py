@@ -11,6 +11,7 @@ from adk_psqlpy import _native
 from adk_psqlpy.connections.lanes import Row
 from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sessions.state import ScopedState
+from adk_psqlpy.sessions.stored import StoredSession
 
 Key = tuple[str, str, str]
 
@@ -53,18 +54,21 @@ class Values:
             lambda: _native.decode_shared_state(state, scope=kind, place=place, seal=scope)
         )
 
-    async def sessions(
-        self, app_name: str, row: Row, place: str
-    ) -> list[tuple[str, str, dict[str, Any], float, float, int]]:
+    async def sessions(self, app_name: str, row: Row) -> list[StoredSession]:
         """The sessions of a row of `Statements.list_sessions`."""
         *sessions, app, users, states = row
-        arrays = tuple(sessions)
+        arrays, place = tuple(sessions), f"sessions of app {app_name!r}"
         if (seal := self._seal) is None:
-            return _native.decode_sessions(arrays, app, (users, states), place=place)
-        scope = (seal.keys, app_name, "", "")
-        return await seal.opening(
-            lambda: _native.decode_sessions(arrays, app, (users, states), place=place, seal=scope)
-        )
+            listed = _native.decode_sessions(arrays, app, (users, states), place=place)
+        else:
+            scope = (seal.keys, app_name, "", "")
+            listed = await seal.opening(
+                lambda: _native.decode_sessions(arrays, app, (users, states), place=place, seal=scope)
+            )
+        return [
+            StoredSession(app_name, user, identity, state, create_time, update_time, revision)
+            for user, identity, state, create_time, update_time, revision in listed
+        ]
 
     async def sealed_event(self, key: Key, columns: list[bytes | None]) -> list[bytes | None]:
         """An event's columns as they are stored."""

@@ -93,6 +93,9 @@ impl Lent {
 
 /// A snapshot of an event that was just made and that nobody has yet.
 pub fn noted(event: &Bound<'_, PyAny>, recipe: Recipe<'_>) -> PyResult<Option<Snapshot>> {
+    if !recipe.plan.versions.is_known() {
+        return Ok(None);
+    }
     let mut notes = Notes::default();
     Ok(if is_as_made(event, recipe, &mut notes)? { notes.finish(recipe.plan.versions) } else { None })
 }

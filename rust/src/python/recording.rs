@@ -407,12 +407,11 @@ impl Recording {
     /// Bytes of the events that it handed out and keeps.
     #[getter]
     fn lent_nbytes(&self) -> usize {
-        let count = self.recorder.ends.len();
         let lent = self.lent();
         let noted: usize = lent.iter().flatten().flatten().map(Lent::nbytes).sum();
-        let others = lent.iter().filter(|[_, other]| other.is_some()).count();
-        let events = self.recorder.event_bytes + (self.recorder.event_bytes * others).div_ceil(count.max(1));
-        events + noted + size_of::<[Option<Lent>; 2]>() * count
+        let held = lent.iter().flatten().flatten().count();
+        let events = (self.recorder.event_bytes * held).div_ceil(self.recorder.ends.len().max(1));
+        events + noted + size_of::<[Option<Lent>; 2]>() * lent.len()
     }
 
     /// Releases the events that it handed out and keeps.

@@ -54,6 +54,11 @@ impl DictVersions {
         seen.dedup();
         Ok(Self { is_known: is_known && seen.len() == count && !seen.contains(&0) })
     }
+
+    /// Whether they do.
+    pub fn is_known(self) -> bool {
+        self.is_known
+    }
 }
 
 /// The version number of a dict. It stays the same until the dict is changed; 0 means that there is none.
@@ -114,7 +119,7 @@ impl Notes {
 
     /// The snapshot; `None` if the dicts of this interpreter have no version numbers.
     pub fn finish(self, versions: DictVersions) -> Option<Snapshot> {
-        versions.is_known.then(|| Snapshot(self.0.into()))
+        versions.is_known().then(|| Snapshot(self.0.into()))
     }
 }
 
@@ -129,9 +134,9 @@ impl Snapshot {
         let mut words = &*self.0;
         // SAFETY: the first object is the event, and it is alive. Every other object was noted after the
         // object that refers to it. That object was already found unchanged: it has the same members of the
-        // same dict, or the same items of the same list. So it still refers to the object and keeps it alive,
-        // and the object has the type that was noted. Only instances can change their type, and the check of
-        // an instance compares the type first.
+        // same dict, or items at the same addresses of the same list. So it still refers to an object at the
+        // noted address, and keeps that alive. It may be another object of another type: a list's item can be
+        // replaced by one that came to lie there. So each check compares the type first.
         unsafe {
             debug_assert_eq!(words.get(1).copied(), Some(address(event)));
             while let Some((&kind, rest)) = words.split_first() {
@@ -177,19 +182,24 @@ fn word(version: u64) -> usize {
 
 /// # Safety
 ///
-/// `dict` is the address of a live dict.
+/// `dict` is the address of a live object.
 unsafe fn is_dict(dict: usize, noted: usize, references: isize) -> bool {
     let dict = dict as *mut ffi::PyObject;
-    unsafe { ffi::Py_REFCNT(dict) == references && word(version(dict)) == noted }
+    unsafe {
+        ffi::PyDict_CheckExact(dict) != 0
+            && ffi::Py_REFCNT(dict) == references
+            && word(version(dict)) == noted
+    }
 }
 
 /// # Safety
 ///
-/// `list` is the address of a live list.
+/// `list` is the address of a live object.
 unsafe fn is_list(list: usize, items: &[usize]) -> bool {
     let list = list as *mut ffi::PyObject;
     unsafe {
-        ffi::Py_REFCNT(list) == 1
+        ffi::PyList_CheckExact(list) != 0
+            && ffi::Py_REFCNT(list) == 1
             && ffi::PyList_GET_SIZE(list).unsigned_abs() == items.len()
             && items.iter().zip(0..).all(|(item, place)| ffi::PyList_GET_ITEM(list, place) as usize == *item)
     }
