@@ -52,6 +52,36 @@ class Cluster(Server):
     def shared(self) -> Database:
         """The database, its extension and nodes ready."""
 
+    @abstractmethod
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of each node, as the other nodes reach it; the coordinator first."""
+
+    def create_database(self, name: str, options: str = "") -> None:
+        """Make an empty database on all nodes, which know each other there."""
+        nodes = self.addresses()
+        for node in self._node_dsns("postgres"):
+            run_sql(node, f'CREATE DATABASE "{name}" {options}')
+        for node in self._node_dsns(name):
+            run_sql(node, "CREATE EXTENSION citus")
+        (host, port), *workers = nodes
+        run_sql(
+            self.database_dsn(name),
+            f"SELECT 1 AS done FROM citus_set_coordinator_host('{host}', {port})",
+            *(f"SELECT 1 AS done FROM citus_add_node('{host}', {port})" for host, port in workers),
+        )
+
+    def drop_database(self, name: str) -> None:
+        for node in self._node_dsns("postgres"):
+            run_sql(node, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def _node_dsns(self, name: str) -> list[str]:
+        return [self.database_dsn(name, host=host, port=str(port)) for host, port in self.addresses()]
+
+    def on_each_node(self, dsn: str, query: str) -> list[str]:
+        (rows,) = run_sql(dsn, f"SELECT success, result FROM run_command_on_all_nodes($query${query}$query$)")
+        assert all(row["success"] for row in rows), rows
+        return [row["result"] for row in rows]
+
     def emptied(self) -> Database:
         """The same, with all tables of the package there, distributed and empty, and no others."""
         database = self.shared()
@@ -81,19 +111,24 @@ class Cluster(Server):
         return database
 
 
+def distribute(dsn: str) -> list[str]:
+    """Make the tables of all services in a database of a cluster, distributed; their names."""
+
+    async def made() -> list[str]:
+        async with PsqlpyConfig({"dsn": dsn}) as config:
+            return list(await distribute_tables(config))
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(made())).result()
+
+
 _known: dict[str, dict[str, str]] = {}
 
 
 def _distributed(dsn: str) -> dict[str, str]:
     """The tables, made and distributed at the first call: name -> rows, as SQL, of those that record."""
     if dsn not in _known:
-
-        async def distribute() -> list[str]:
-            async with PsqlpyConfig({"dsn": dsn}) as config:
-                return list(await distribute_tables(config))
-
-        with ThreadPoolExecutor(1) as thread:
-            names = thread.submit(lambda: asyncio.run(distribute())).result()
+        names = distribute(dsn)
         _known[dsn] = dict.fromkeys(names, "")
         for name in names:
             if name.endswith("metadata"):
@@ -158,22 +193,8 @@ class CitusCluster(Cluster):
             self._made = True
         return Database("adk_citus", self.database_dsn("adk_citus"), self)
 
-    def create_database(self, name: str) -> None:
-        for node in self.nodes:
-            run_sql(node.dsn, f'CREATE DATABASE "{name}"')
-            run_sql(node.database_dsn(name), "CREATE EXTENSION citus")
-        self._join(name)
-
-    def drop_database(self, name: str) -> None:
-        for node in self.nodes:
-            run_sql(node.dsn, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-
-    def _join(self, name: str) -> None:
-        run_sql(
-            self.database_dsn(name),
-            f"SELECT 1 AS done FROM citus_set_coordinator_host('127.0.0.1', {self.coordinator.port})",
-            *(f"SELECT 1 AS done FROM citus_add_node('127.0.0.1', {worker.port})" for worker in self.workers),
-        )
+    def addresses(self) -> list[tuple[str, int]]:
+        return [("127.0.0.1", node.port) for node in self.nodes]
 
 
 class GivenCluster(GivenServer, Cluster):
@@ -186,6 +207,13 @@ class GivenCluster(GivenServer, Cluster):
     def shared(self) -> Database:
         ((row,),) = run_sql(self._dsn_given, "SELECT current_database()::text AS name")
         return Database(row["name"], self._dsn_given, self)
+
+    def addresses(self) -> list[tuple[str, int]]:
+        (rows,) = run_sql(
+            self._dsn_given,
+            "SELECT nodename AS host, nodeport AS port FROM pg_dist_node ORDER BY groupid",
+        )
+        return [(row["host"], row["port"]) for row in rows]
 
 
 NOT_HERE = (

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
-from clusters import NOT_HERE, Cluster, choose_cluster
+from clusters import NOT_HERE, CitusCluster, Cluster, choose_cluster, distribute
 from poolers import Pooler
 from secured import CONTRACT_APPS, Roles, secured_dsn
 from servers import BinaryServer, Database, Server, choose_server, wheel_binaries
 from store.support import all_back
+from where import on_cluster, set_cluster
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -58,11 +59,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "one_server(reason): not on a Citus cluster")
+    config.addinivalue_line("markers", "own_database(tables): a database of the test's own, on a cluster too")
+    set_cluster(config.getoption("--pg") == "citus")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     mark = item.get_closest_marker("one_server")
-    if mark is not None and item.config.getoption("--pg") == "citus":
+    if mark is not None and on_cluster():
         pytest.skip(f"on one server only: {mark.kwargs['reason']}")
 
 
@@ -90,21 +93,31 @@ def pooler_in_front(request: pytest.FixtureRequest, server: Server) -> Iterator[
     if program is None:
         yield None
         return
-    if not isinstance(server, BinaryServer):
+    behind = server.coordinator if isinstance(server, CitusCluster) else server
+    if not isinstance(behind, BinaryServer):
         pytest.skip("--pooler needs a server that is started here: leave out --pg, or give a bin folder")
-    with Pooler(Path(program), server) as pooler:
+    with Pooler(Path(program), behind) as pooler:
         yield pooler
 
 
 @pytest.fixture
-def database(server: Server, pooler_in_front: Pooler | None) -> Iterator[Database]:
-    """An empty database of the test's own. Measured: 0.06 s to make and drop, with fsync."""
-    if isinstance(server, Cluster):
-        yield server.emptied()
+def database(
+    request: pytest.FixtureRequest, server: Server, pooler_in_front: Pooler | None
+) -> Iterator[Database]:
+    """An empty database of the test's own. Measured: 0.06 s to make and drop, with fsync.
+
+    On a cluster that takes some seconds, so only tests that are marked with `own_database` have one there.
+    """
+    own = request.node.get_closest_marker("own_database")
+    if isinstance(server, Cluster) and own is None:
+        made = server.emptied()
+        yield made if pooler_in_front is None else pooler_in_front.through(made)
         return
     name = f"adk_test_{os.getpid()}_{next(_numbers)}"
     server.create_database(name)
     made = Database(name, server.database_dsn(name), server)
+    if isinstance(server, Cluster) and own is not None and own.kwargs["tables"]:
+        distribute(made.dsn)
     yield made if pooler_in_front is None else pooler_in_front.through(made)
     server.drop_database(name)
 

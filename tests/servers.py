@@ -96,13 +96,17 @@ class Server(ABC):
         ((row,),) = run_sql(self.dsn, "SELECT current_setting('server_version_num')::int4 AS version")
         return int(row["version"])
 
-    def create_database(self, name: str) -> None:
-        """Make an empty database."""
-        run_sql(self.dsn, f'CREATE DATABASE "{name}"')
+    def create_database(self, name: str, options: str = "") -> None:
+        """Make an empty database; `options` are those of CREATE DATABASE."""
+        run_sql(self.dsn, f'CREATE DATABASE "{name}" {options}')
 
     def drop_database(self, name: str) -> None:
         """Drop it, whoever is connected."""
         run_sql(self.dsn, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    def on_each_node(self, dsn: str, query: str) -> list[str]:
+        """What a query of one value gives, as text, on each node that has a part of a database."""
+        return [row["value"] for row in run_sql(dsn, f"SELECT ({query})::text AS value")[0]]
 
     @abstractmethod
     def start(self) -> str:
@@ -255,6 +259,14 @@ class Database:
     name: str
     dsn: str
     server: Server
+
+    def waiting_for_locks(self) -> int:
+        """How many statements wait for a lock, on whichever node."""
+        query = (
+            "SELECT count(*) FROM pg_stat_activity "
+            f"WHERE wait_event_type = 'Lock' AND datname = '{self.name}' AND pid <> pg_backend_pid()"
+        )
+        return sum(map(int, self.server.on_each_node(self.server.database_dsn(self.name), query)))
 
 
 def free_port() -> int:

@@ -20,16 +20,7 @@ sizes = pytest.mark.parametrize("size", [1000, LARGE], ids=["small", "large"])
 
 async def blocked(database: Database) -> None:
     """Wait until a statement waits for a lock."""
-    query = (
-        "SELECT count(*) AS n FROM pg_stat_activity "
-        f"WHERE datname = '{database.name}' AND wait_event_type = 'Lock'"
-    )
-
-    def waits() -> bool:
-        ((row,),) = run_sql(database.server.dsn, query)
-        return bool(row["n"])
-
-    await until(waits)
+    await until(lambda: database.waiting_for_locks() > 0)
 
 
 @sizes

@@ -12,7 +12,7 @@ import pytest
 from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
 from google.genai import types
-from psqlpy.exceptions import Error
+from psqlpy.exceptions import Error, NotSupportedError
 
 from adk_psqlpy import (
     PsqlpyADKStore,
@@ -102,6 +102,20 @@ async def test_every_table_is_distributed(citus: Database, filled: bool) -> None
     assert len({together for _, together, _ in by_user.values()}) == 1
     sizes = run_sql(citus.dsn, *(f"SELECT pg_relation_size('{name}') AS bytes" for name in sorted(found)))
     assert [rows[0]["bytes"] for rows in sizes] == [0] * len(found)
+
+
+@pytest.mark.parametrize("kind", ["event_search", "notify"])
+async def test_what_is_for_one_server(citus: Database, kind: str) -> None:
+    """Tables that have it are not distributed, and the error says how to go on."""
+    async with PsqlpyConfig({"dsn": citus.dsn, "max_db_pool_size": 4}) as config:
+        store = PsqlpyADKStore(config)
+        await store.create_tables(**{kind: True})  # type: ignore[arg-type]
+        with pytest.raises(NotSupportedError, match=rf"create_tables\({kind}=False\) first"):
+            await store.create_tables(distributed=True)
+        assert tables_of(citus.dsn) == {}
+        await store.create_tables(**{kind: False})  # type: ignore[arg-type]
+        await store.create_tables(distributed=True)
+        assert "adk_sessions" in tables_of(citus.dsn)
 
 
 async def test_many_processes_at_once(citus: Database) -> None:

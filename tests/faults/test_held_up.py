@@ -13,7 +13,7 @@ from google.adk.events.event import Event
 from google.adk.sessions import Session
 
 from adk_psqlpy import PsqlpySessionService
-from servers import Database, run_sql
+from servers import Database
 
 from .deadlines import until, within
 from .quiet import whole
@@ -36,15 +36,6 @@ async def locked(database: Database, *session_ids: str) -> AsyncIterator[None]:
         await connection.execute_batch("ROLLBACK")
     finally:
         connection.close()
-
-
-async def waiting_for_locks(database: Database) -> int:
-    query = (
-        "SELECT count(*) AS n FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        f" AND datname = '{database.name}'"
-    )
-    ((row,),) = await asyncio.to_thread(run_sql, database.server.dsn, query)
-    return int(row["n"])
 
 
 @pytest.mark.parametrize("locks", [1, POOL - 1, 2 * POOL])
@@ -74,7 +65,7 @@ async def test_a_lock_holds_up_its_own_session_only(
         held = [asyncio.ensure_future(timed(append(session))) for session in sessions[:locks]]
 
         async def some_wait() -> bool:
-            return await waiting_for_locks(database) >= 1
+            return await asyncio.to_thread(database.waiting_for_locks) >= 1
 
         await until(some_wait, 10, "appends that wait for the locks")
         slowest = 0.0
@@ -134,7 +125,7 @@ async def test_a_lock_on_shared_state(database: Database, open_service: Open, wa
         held.append(asyncio.ensure_future(service.append_event(session, event)))
 
     async def waits() -> bool:
-        return await waiting_for_locks(database) >= 1
+        return await asyncio.to_thread(database.waiting_for_locks) >= 1
 
     await until(waits, 10, "an append that waits")
     for _ in range(3):

@@ -77,8 +77,13 @@ def look(database: Database, expression: str) -> Any:
 
 
 def edit(database: Database, change: str) -> None:
-    """Change the one event, as an operator would."""
-    run_sql(database.dsn, f"UPDATE adk_events SET {change}")
+    """Change the one event, as an operator would.
+
+    The new value is read first: Citus takes no function that is STABLE, as `convert_to` is, in an UPDATE.
+    """
+    column, _, value = change.partition(" = ")
+    literal = look(database, f"quote_nullable(({value})::text)")
+    run_sql(database.dsn, f"UPDATE adk_events SET {column} = {literal}")
 
 
 # What SQL sees of `full()`.

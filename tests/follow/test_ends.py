@@ -12,6 +12,7 @@ from psqlpy.exceptions import BaseConnectionPoolError, DatabaseError
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from adk_psqlpy.errors import FollowingClosedError, HistoryLostError, SessionDeletedError
 from servers import Database, run_sql
+from where import changes_tables
 
 from .support import KEY, append, said, soon, take, until, watcher_of
 
@@ -119,6 +120,7 @@ async def test_commits_that_were_given_are_lost_and_others_took_their_places(
             await soon(anext(follower))
 
 
+@changes_tables
 async def test_the_tables_go_away(
     open_service: Open, writer: PsqlpySessionService, session: Session, database: Database
 ) -> None:

@@ -18,6 +18,7 @@ from adk_psqlpy import PsqlpySessionService
 from adk_psqlpy.errors import FollowingClosedError, SessionDeletedError
 from adk_psqlpy.sessions.stored import Version
 from servers import Database, run_sql
+from where import NOTIFIES, one_server
 
 from .support import KEY, event
 
@@ -121,11 +122,13 @@ async def keep(world: World, service: PsqlpySessionService, session_id: str) -> 
     world.stored[session_id, since] = [row[0] for row in rows.result(as_tuple=True)]
 
 
-@pytest.mark.parametrize("seed", range(2))
-async def test_racing_writers_and_restarts(open_service: Open, database: Database, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "notify"), [(0, False), pytest.param(1, True, marks=one_server(NOTIFIES))])
+async def test_racing_writers_and_restarts(
+    open_service: Open, database: Database, seed: int, notify: bool
+) -> None:
     world = World(random.Random(seed))
     services = [open_service() for _ in range(3)]
-    await services[0].store.create_tables(notify=bool(seed))
+    await services[0].store.create_tables(notify=notify)
     for each in IDS:
         await services[0].create_session(**KEY | {"session_id": each})
     tasks = [

@@ -10,11 +10,14 @@ from google.adk.sessions import Session
 from adk_psqlpy import PsqlpyADKStore, PsqlpySessionService
 from adk_psqlpy.following import FollowSettings
 from servers import Database, run_sql
+from where import NOTIFIES, one_server
 
 from .support import KEY, append, soon, take, until, watcher_of
 
 if TYPE_CHECKING:
     from .conftest import Open
+
+pytestmark = one_server(NOTIFIES)
 
 RARELY = FollowSettings(fastest_sec=600, slowest_sec=600)
 LISTENERS = """SELECT pid::int4 FROM pg_stat_activity

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from servers import Database, Server, run_sql
+from servers import Database, Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +17,6 @@ if TYPE_CHECKING:
 def module_database(server: Server) -> Iterator[Database]:
     """A database that the tests of a module share, for tests that must not change it."""
     name = f"adk_module_{os.getpid()}"
-    run_sql(server.dsn, f'CREATE DATABASE "{name}"')
+    server.create_database(name)
     yield Database(name, server.database_dsn(name), server)
-    run_sql(server.dsn, f'DROP DATABASE "{name}" WITH (FORCE)')
+    server.drop_database(name)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig
 from adk_psqlpy.sessions.stored import Version
 from servers import run_sql
+from where import on_cluster
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -22,11 +23,11 @@ KEY = ("app", "user", "s")
 async def store_at(
     dsn: str, *tables: str, create: bool = True, **options: Any
 ) -> AsyncIterator[PsqlpyADKStore]:
-    """A store on a pool of its own; its tables made unless told otherwise."""
+    """A store on a pool of its own; its tables made, on a cluster distributed, unless told otherwise."""
     async with PsqlpyConfig(pool_config={"dsn": dsn, "max_db_pool_size": 4}) as config:
         store = PsqlpyADKStore(config, *tables, **options)
         if create:
-            await store.create_tables()
+            await store.create_tables(distributed=on_cluster())
         yield store
 
 

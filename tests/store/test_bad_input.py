@@ -35,6 +35,7 @@ from adk_psqlpy.sessions.stored import Version
 from contract import backends
 from contract.events import delta, said
 from servers import BinaryServer, Database, free_port, run_sql, wheel_binaries, with_database
+from where import changes_tables, makes_tables
 
 from .support import KEY, all_back, contents, store_at, version
 
@@ -642,6 +643,7 @@ async def failures(
 WITH_TABLES = {**OPERATIONS, "create tables": lambda store: store.create_tables()}
 
 
+@makes_tables
 async def test_missing_tables(database: Database) -> None:
     """Every operation says which table is missing and what makes it, and works once it is made."""
     async with store_at(database.dsn, create=False) as store:
@@ -657,6 +659,7 @@ async def test_missing_tables(database: Database) -> None:
             await OPERATIONS["update"](store)
 
 
+@makes_tables
 async def test_a_table_under_another_name(database: Database) -> None:
     """The message names the table that this store wants, with its schema."""
     async with store_at(database.dsn), store_at(database.dsn, "agents.chats", "turns", create=False) as store:
@@ -664,6 +667,7 @@ async def test_a_table_under_another_name(database: Database) -> None:
         assert all('"agents"."chats"' in text for text in texts.values())
 
 
+@changes_tables
 @pytest.mark.parametrize("table", ["adk_events", "adk_app_states", "adk_user_states"])
 async def test_one_table_gone(store: Store, database: Database, table: str) -> None:
     """A table that was dropped beside the sessions is named, and nothing is half written."""
@@ -686,7 +690,7 @@ async def test_one_table_gone(store: Store, database: Database, table: str) -> N
 async def test_rights_that_are_missing(store: Store, database: Database) -> None:
     """A role that may not read the tables is told so, not that they are missing."""
     run_sql(
-        database.server.dsn,
+        database.dsn,
         "DROP ROLE IF EXISTS adk_stranger",
         "CREATE ROLE adk_stranger LOGIN PASSWORD 'stranger'",
     )
@@ -697,7 +701,7 @@ async def test_rights_that_are_missing(store: Store, database: Database) -> None
         for name, text in (await failures(stranger, psqlpy.Error, OPERATIONS)).items():
             assert "permission denied for table" in text, name
     assert contents(database.dsn) == before
-    run_sql(database.server.dsn, "DROP ROLE adk_stranger")
+    run_sql(database.dsn, "DROP ROLE adk_stranger")
 
 
 async def test_no_server() -> None:

@@ -16,6 +16,7 @@ from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig
 from adk_psqlpy.sql import INDEX_SETS, IndexSet
 from contract.events import delta, said
 from servers import Database, run_sql, with_database
+from where import PLANS, changes_tables, makes_tables, on_cluster, one_server
 
 from .support import KEY, LIMIT_SEC, contents, store_at, version
 from .test_tables import indexes, made, recorded, snapshot
@@ -40,6 +41,16 @@ async def store_with(dsn: str, index_set: IndexSet) -> AsyncIterator[PsqlpyADKSt
     async with store_at(dsn, create=False) as store:
         await store.create_tables(index_set=index_set)
         yield store
+
+
+@pytest.fixture(autouse=True)
+async def reading_again(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """The tables that tests share on a cluster get the indexes back that all others have there."""
+    dsn = request.getfixturevalue("database").dsn if "database" in request.fixturenames else None
+    yield
+    if dsn is not None and on_cluster():
+        async with store_with(dsn, "reading"):
+            pass
 
 
 # What is there.
@@ -152,6 +163,7 @@ async def hot_updates(store: PsqlpyADKStore, database: Database, updates: int) -
         assert time.monotonic() < deadline, f"{row['n_tup_upd']} updates were counted, not {updates}"
 
 
+@one_server(PLANS)
 @pytest.mark.parametrize("with_delta", [False, True], ids=["no delta", "delta"])
 async def test_appends_are_heap_only(database: Database, with_delta: bool) -> None:
     """Of 200 appends more than nine tenths are, with and without a state delta, on any server."""
@@ -169,6 +181,7 @@ async def test_appends_are_heap_only(database: Database, with_delta: bool) -> No
 BRIN, GIN = "USING brin (update_time)", "USING gin (state)"
 
 
+@one_server(PLANS)
 @pytest.mark.parametrize("index", [BRIN, GIN])
 async def test_an_index_of_ones_own_that_leaves_them_heap_only(database: Database, index: str) -> None:
     """What the documentation offers to add: BRIN from PostgreSQL 16 on; GIN, for appends without a delta."""
@@ -182,6 +195,7 @@ async def test_an_index_of_ones_own_that_leaves_them_heap_only(database: Databas
         assert await hot_updates(store, database, 20) >= 18
 
 
+@one_server(PLANS)
 async def test_reading_costs_heap_only_updates(database: Database) -> None:
     """The other set has none: what the sets are there for."""
     async with store_with(database.dsn, "reading") as store:
@@ -207,6 +221,7 @@ async def test_there_and_back(database: Database) -> None:
         assert snapshot(database.dsn) == begin
 
 
+@makes_tables
 @pytest.mark.parametrize("names", [("agents.chats", "turns"), ("s" * 52 + "sessions", "e" * 63)])
 async def test_under_other_names(database: Database, names: tuple[str, str]) -> None:
     """The indexes are those of the store's own table, in its schema."""
@@ -232,6 +247,7 @@ async def test_tables_from_before_there_were_sets(store: PsqlpyADKStore, databas
     assert indexes(database.dsn, "adk_sessions") == EXPECTED["appending"]
 
 
+@changes_tables
 async def test_an_index_of_ones_own_stays(store: PsqlpyADKStore, database: Database) -> None:
     """Whoever wants `@>` fast beside cheap appends adds an index; it is no part of a set."""
     run_sql(database.dsn, "CREATE INDEX my_states ON adk_sessions USING gin (state)")
@@ -240,6 +256,7 @@ async def test_an_index_of_ones_own_stays(store: PsqlpyADKStore, database: Datab
         assert "my_states" in indexes(database.dsn, "adk_sessions")
 
 
+@changes_tables
 async def test_an_index_that_was_dropped_by_hand(store: PsqlpyADKStore, database: Database) -> None:
     """A change of the set goes through where somebody was there before."""
     run_sql(database.dsn, "DROP INDEX idx_adk_sessions_state")
@@ -333,7 +350,7 @@ async def test_a_long_transaction(database: Database, monkeypatch: pytest.Monkey
 async def test_a_role_that_does_not_own_the_table(store: PsqlpyADKStore, database: Database) -> None:
     """Where nothing is to be changed it may call create_tables; a change is refused, with what it needs."""
     run_sql(
-        database.server.dsn,
+        database.dsn,
         "DROP ROLE IF EXISTS adk_reader",
         "CREATE ROLE adk_reader LOGIN PASSWORD 'reader'",
     )
@@ -348,4 +365,4 @@ async def test_a_role_that_does_not_own_the_table(store: PsqlpyADKStore, databas
         assert recorded(database.dsn) == made()
     finally:
         run_sql(database.dsn, "DROP OWNED BY adk_reader")
-        run_sql(database.server.dsn, "DROP ROLE adk_reader")
+        run_sql(database.dsn, "DROP ROLE adk_reader")

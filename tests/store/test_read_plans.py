@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from servers import Database, run_sql
+from where import PLANS, one_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from adk_psqlpy import PsqlpyADKStore
+
+pytestmark = one_server(PLANS)
 
 # Many sessions of one user, one of them with a long history, in tables that the server knows nothing about.
 CROWD = [

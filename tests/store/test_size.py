@@ -20,6 +20,7 @@ from adk_psqlpy.sessions.paging import Pages
 from adk_psqlpy.sessions.stored import StoredSession, Version
 from contract.events import at, delta, said, stored, varied
 from servers import Database, run_sql
+from where import changes_tables
 
 from .support import KEY, version
 
@@ -222,6 +223,7 @@ async def test_a_session_that_never_stays(store: PsqlpyADKStore) -> None:
         await store.get_session(*KEY)
 
 
+@changes_tables
 async def test_a_read_that_fails_for_another_reason(store: PsqlpyADKStore, database: Database) -> None:
     """Nothing is paged where the size is not the reason: the error stays what it was."""
     statements = paging(store, 1 << 30)

@@ -264,10 +264,7 @@ async def test_paging_under_another_collation(server: Any, database: Database) -
     if not run_sql(database.dsn, icu)[0][0]["n"]:
         pytest.skip("this server has no ICU collations")
     name = f"{database.name}_icu"
-    run_sql(
-        server.dsn,
-        f"CREATE DATABASE \"{name}\" TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US' LOCALE 'C'",
-    )
+    server.create_database(name, "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US' LOCALE 'C'")
     try:
         async with store_at(server.database_dsn(name)) as store:
             run_sql(server.database_dsn(name), THOUSAND)
@@ -278,7 +275,7 @@ async def test_paging_under_another_collation(server: Any, database: Database) -
                 met += page
             assert met == whole
     finally:
-        run_sql(server.dsn, f'DROP DATABASE "{name}" WITH (FORCE)')
+        server.drop_database(name)
 
 
 async def test_list(store: PsqlpyADKStore) -> None:

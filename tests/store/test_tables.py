@@ -17,6 +17,7 @@ from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig
 from adk_psqlpy.sql import MIGRATIONS, SCHEMA_VERSION, Tables, migrations
 from contract.events import delta
 from servers import Database, run_sql, with_database
+from where import changes_tables, makes_tables, on_cluster
 
 from .support import store_at, version
 
@@ -92,7 +93,10 @@ def relations(dsn: str) -> list[str]:
 
 def recorded(dsn: str, metadata: str = "adk_metadata") -> dict[str, str]:
     """What the metadata table says."""
-    return {row["key"]: row["value"] for row in run_sql(dsn, f"SELECT key, value FROM {metadata}")[0]}
+    found = {row["key"]: row["value"] for row in run_sql(dsn, f"SELECT key, value FROM {metadata}")[0]}
+    # Those of distribution, and of the other services, whose tables are there too.
+    beside = ("distributed", "functions", *(key for key in found if "." in key)) if on_cluster() else ()
+    return {key: value for key, value in found.items() if key not in beside}
 
 
 def made(**other: str) -> dict[str, str]:
@@ -221,6 +225,7 @@ async def test_the_indexes(store: PsqlpyADKStore, database: Database) -> None:
     }
 
 
+@makes_tables
 @pytest.mark.parametrize("length", [1, 36, 1024])
 async def test_key_length(database: Database, length: int) -> None:
     """The tables are made for keys of the length asked for, and exactly such keys are taken."""
@@ -261,6 +266,7 @@ async def test_again_changes_nothing(store: PsqlpyADKStore, database: Database) 
     assert recorded(database.dsn) == made()
 
 
+@makes_tables
 async def test_many_tasks_at_once(database: Database) -> None:
     """Tasks that find an empty database together all succeed, and the tables are made once."""
 
@@ -278,7 +284,9 @@ from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig
 
 async def one():
     async with PsqlpyConfig({"dsn": sys.argv[1], "max_db_pool_size": 2}) as config:
-        await PsqlpyADKStore(config, "agents.adk_sessions", "agents.adk_events").create_tables()
+        await PsqlpyADKStore(config, "agents.adk_sessions", "agents.adk_events").create_tables(
+            distributed=sys.argv[2] == "True"
+        )
 
 async def main():
     await asyncio.gather(*(one() for _ in range(4)))
@@ -290,13 +298,14 @@ print("done")
 """
 
 
+@makes_tables
 def test_many_processes_at_once(database: Database) -> None:
     """Processes that find an empty database together, tasks in each, all succeed."""
     with ExitStack() as stack:
         processes = [
             stack.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-W", "ignore", "-c", PROCESS, database.dsn],
+                    [sys.executable, "-W", "ignore", "-c", PROCESS, database.dsn, str(on_cluster())],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
@@ -339,6 +348,7 @@ NAMES = [
 ]
 
 
+@makes_tables
 @pytest.mark.parametrize(("sessions", "events"), NAMES)
 async def test_custom_names(database: Database, sessions: str, events: str) -> None:
     """Every operation works under names of one's own, and the rows are found in these tables."""
@@ -452,6 +462,7 @@ PAIRS = [
 ]
 
 
+@makes_tables
 @pytest.mark.parametrize(("one", "other"), PAIRS)
 async def test_two_stores_in_one_database(
     database: Database, one: tuple[str, str], other: tuple[str, str]
@@ -481,6 +492,7 @@ OTHERS: dict[str, tuple[tuple[str, ...], int, tuple[str, ...], int, tuple[str, s
 }
 
 
+@makes_tables
 @pytest.mark.parametrize("kind", OTHERS)
 async def test_a_store_that_does_not_fit(database: Database, kind: str) -> None:
     """Beside tables made with another name or key length, create_tables says which, and makes nothing."""
@@ -501,6 +513,7 @@ async def test_a_store_that_does_not_fit(database: Database, kind: str) -> None:
         assert await first.create_session("app", "user", "s") is not None
 
 
+@makes_tables
 async def test_an_events_table_in_another_schema(database: Database) -> None:
     """Nor is an events table the same one that has its name, in another schema."""
     async with (
@@ -511,13 +524,14 @@ async def test_an_events_table_in_another_schema(database: Database) -> None:
             await second.create_tables()
 
 
+@makes_tables
 async def test_stores_that_do_not_fit_at_once(database: Database) -> None:
     """Of stores that differ and find an empty database together, those like the first one succeed."""
 
     async def one(length: int) -> int | None:
         async with store_at(database.dsn, create=False, key_length=length) as store:
             try:
-                await store.create_tables()
+                await store.create_tables(distributed=on_cluster())
             except ValueError:
                 return None
         return length
@@ -556,12 +570,13 @@ async def test_the_same_tables_with_and_without_schema(database: Database) -> No
         assert await named.get_session("app", "user", "s") is not None
 
 
+@makes_tables
 async def test_a_schema_by_search_path(database: Database) -> None:
     """Plain names are made and found in the schema that the connection looks in first."""
     run_sql(database.dsn, "CREATE SCHEMA tenant")
     async with PsqlpyConfig({"dsn": database.dsn, "options": "-c search_path=tenant"}) as config:
         store = PsqlpyADKStore(config)
-        await store.create_tables()
+        await store.create_tables(distributed=on_cluster())
         assert await store.create_session("app", "user", "s") is not None
     assert run_sql(database.dsn, "SELECT id FROM tenant.adk_sessions") == [[{"id": "s"}]]
 
@@ -572,7 +587,7 @@ async def test_a_schema_by_search_path(database: Database) -> None:
 async def test_a_role_without_rights_to_create(store: PsqlpyADKStore, database: Database) -> None:
     """Where the tables are there, a role that may only read and write rows can call create_tables too."""
     run_sql(
-        database.server.dsn,
+        database.dsn,
         "DROP ROLE IF EXISTS adk_clerk",
         "CREATE ROLE adk_clerk LOGIN PASSWORD 'clerk'",
     )
@@ -586,13 +601,14 @@ async def test_a_role_without_rights_to_create(store: PsqlpyADKStore, database: 
         assert await clerk.append_event("app", "user", "s", delta({"k": 1}), expected=await version(clerk))
         assert await clerk.delete_session("app", "user", "s")
     run_sql(database.dsn, "DROP OWNED BY adk_clerk")
-    run_sql(database.server.dsn, "DROP ROLE adk_clerk")
+    run_sql(database.dsn, "DROP ROLE adk_clerk")
 
 
+@makes_tables
 async def test_a_role_with_a_schema_of_its_own(database: Database) -> None:
     """A role that owns the schema, and may make no other, can make the tables in it."""
     run_sql(
-        database.server.dsn,
+        database.dsn,
         "DROP ROLE IF EXISTS adk_tenant",
         "CREATE ROLE adk_tenant LOGIN PASSWORD 'tenant'",
     )
@@ -603,12 +619,13 @@ async def test_a_role_with_a_schema_of_its_own(database: Database) -> None:
             assert await tenant.create_session("app", "user", "s") is not None
     finally:
         run_sql(database.dsn, "DROP OWNED BY adk_tenant CASCADE")
-        run_sql(database.server.dsn, "DROP ROLE adk_tenant")
+        run_sql(database.dsn, "DROP ROLE adk_tenant")
 
 
 # Versions.
 
 
+@makes_tables
 async def test_schema_is_all_migrations_applied(
     store: PsqlpyADKStore, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -622,6 +639,7 @@ async def test_schema_is_all_migrations_applied(
     assert snapshot(database.dsn) == at_once
 
 
+@changes_tables
 async def test_an_older_schema_is_brought_up(
     store: PsqlpyADKStore, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -641,6 +659,7 @@ async def test_an_older_schema_is_brought_up(
     assert found.state == {"k": 1}
 
 
+@changes_tables
 async def test_a_migration_that_fails(
     store: PsqlpyADKStore, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -675,6 +694,7 @@ async def test_newer_tables_are_refused(store: PsqlpyADKStore, database: Databas
     assert snapshot(database.dsn) == before
 
 
+@makes_tables
 @pytest.mark.parametrize(("number", "shown"), [("140012", "14.12"), ("149999", "14.9999")])
 async def test_an_old_server_is_refused(database: Database, number: str, shown: str) -> None:
     """A server that calls itself older than 15 is told so, and nothing is made there.
@@ -696,6 +716,7 @@ async def test_an_old_server_is_refused(database: Database, number: str, shown: 
     assert relations(database.dsn) == before
 
 
+@makes_tables
 async def test_the_oldest_server_is_served(database: Database) -> None:
     """A server that calls itself 15.0 passes."""
     run_sql(

@@ -122,6 +122,10 @@ class Following:
         """How often it was closed; followers from before the last time have ended."""
         lanes.on_close(self.close)
 
+    def use_distributed(self) -> None:
+        """Use the statements for distributed tables from now on."""
+        self._sql = FollowingStatements(self._sql.tables, distributed=True)
+
     def follow(self, key: Key, after: int | Version | None) -> Follower:
         """A follower of a session; `after` as in `PsqlpySessionService.follow`."""
         return Follower(self, key, after)

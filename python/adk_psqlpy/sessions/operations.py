@@ -99,6 +99,7 @@ class Operations:
         # Kept histories are compared by the places of rows on one server, and a shard may move to another.
         self._histories.turn_off()
         self._queues.clear()
+        self.following.use_distributed()
 
     def _pages_of(self, sql: Statements) -> Pages:
         return Pages(sql, self._read, partial(self._lanes.fetch, kind="read"), SESSION, self._values.events)

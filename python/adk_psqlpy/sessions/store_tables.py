@@ -32,7 +32,7 @@ from adk_psqlpy.sql.distribution import distribute, drop_local_copies
 from adk_psqlpy.sql.following import change_notify
 from adk_psqlpy.sql.listing import ListingStatements
 from adk_psqlpy.sql.migrate import record_sealed
-from adk_psqlpy.sql.partials import create_partials
+from adk_psqlpy.sql.partials import create_partials, distribute_partials
 from adk_psqlpy.sql.recorded import check_made_with, check_server, recorded_version
 from adk_psqlpy.sql.row_security import of_sessions
 from adk_psqlpy.sql.views import Views
@@ -135,11 +135,23 @@ class StoreTables:
 
     async def _distribute(self, recorded: Mapping[str, str]) -> None:
         """Distribute tables that are not distributed yet, and write through functions from now on."""
-        sql = DelegatedStatements(self.tables)
+        for kind in ("event_search", "notify"):
+            if kind in recorded and "distributed" not in recorded:
+                raise NotSupportedError(
+                    f"{kind} is for one server, and {self.tables.sessions} has it, so nothing was "
+                    f"distributed: call create_tables({kind}=False) first"
+                )
+        t, sql = self.tables, DelegatedStatements(self.tables)
+        copied: list[str] = []
         if recorded.get("functions") != sql.version_of_functions:
-            t = self.tables
             await self._lanes.batch(distribute(t.metadata, t.by_user, [t.app_states], sql.functions))
-            await self._lanes.batch(drop_local_copies([*t.by_user, t.app_states, t.metadata]))
+            copied = [*t.by_user, t.app_states, t.metadata]
+        if "partials.schema_version" in recorded and "partials.distributed" not in recorded:
+            await self._lanes.batch(distribute_partials(t))
+            copied.append(t.partials)
+        if copied:
+            # Last: no table that refers to a local copy may be left.
+            await self._lanes.batch(drop_local_copies(copied))
         self._use(sql)
 
     async def ready(self) -> None:

@@ -21,7 +21,12 @@ _LARGE: Final = tuple(name for name, kind in _native.EVENT_COLUMNS if kind in ("
 
 @dataclass(frozen=True)
 class FollowingStatements(ReadStatements):
-    """The statements for one set of tables."""
+    """The statements for one set of tables.
+
+    Of `distributed` tables, a look names the users, so that Citus asks only the shards that have them.
+    """
+
+    distributed: bool = False
 
     @cached_property
     def alive(self) -> str:
@@ -35,11 +40,18 @@ class FollowingStatements(ReadStatements):
         Returns place in the arrays (from 1), revision and create_time of each session that is not as given.
         The last two are NULL if there is no such session. Each session is one look-up by the primary key.
         """
+        sessions = self.tables.sessions
+        if self.distributed:
+            # Citus reads the inner side of such a join beforehand. Without the conditions, that is all sessions.
+            sessions = f"""(
+            SELECT s.app_name, s.user_id, s.id, s.revision, s.create_time FROM {sessions} AS s
+            WHERE s.app_name = ANY($1::varchar[]) AND s.user_id = ANY($2::varchar[]) AND s.id = ANY($3::varchar[])
+        )"""
         return f"""
         SELECT g.place, s.revision, s.create_time
         FROM unnest($1::varchar[], $2::varchar[], $3::varchar[], $4::bigint[], $5::timestamptz[])
             WITH ORDINALITY AS g (app_name, user_id, session_id, revision, create_time, place)
-        LEFT JOIN {self.tables.sessions} AS s
+        LEFT JOIN {sessions} AS s
             ON s.app_name = g.app_name AND s.user_id = g.user_id AND s.id = g.session_id
         WHERE s.revision IS DISTINCT FROM g.revision OR s.create_time IS DISTINCT FROM g.create_time
         """

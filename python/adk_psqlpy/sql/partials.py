@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from adk_psqlpy.sql.distribution import distribute
 from adk_psqlpy.sql.migrate import migrate
 from adk_psqlpy.sql.tables import Tables
 
@@ -39,11 +40,20 @@ def create_partials(tables: Tables, key_length: int) -> str:
     return migrate(tables.metadata, [], [table], {}, prefix="partials.")
 
 
+def distribute_partials(tables: Tables) -> str:
+    """A batch that distributes the table, which exists, as the session table is distributed. Again is harmless."""
+    return distribute(tables.metadata, [tables.sessions, tables.partials], [], [], prefix="partials.")
+
+
 @dataclass(frozen=True)
 class PartialStatements:
-    """The statements for one set of tables. `$1 $2 $3` are app, user and session id where nothing else is said."""
+    """The statements for one set of tables. `$1 $2 $3` are app, user and session id where nothing else is said.
+
+    Of `distributed` tables, the one that looks for changes names the users, so that Citus asks only their shards.
+    """
 
     tables: Tables
+    distributed: bool = False
 
     @cached_property
     def present(self) -> str:
@@ -84,11 +94,12 @@ class PartialStatements:
         WHERE app_name = $1 AND user_id = $2 AND session_id = $3 AND (invocation_id = $4 OR update_time < $5)
         """
 
-    def _shown(self, key: str) -> str:
-        """The texts of a session that no stored event has replaced."""
+    def _shown(self, key: str, user: str = "p.user_id") -> str:
+        """The texts of a session that no stored event has replaced. If `user` is the user himself, Citus sees that it
+        is all on one shard."""
         t = self.tables
         return f"""{t.partials} AS p WHERE {key} AND (p.event_id IS NULL OR NOT EXISTS (
-            SELECT FROM {t.events} AS e WHERE e.app_name = p.app_name AND e.user_id = p.user_id
+            SELECT FROM {t.events} AS e WHERE e.app_name = p.app_name AND e.user_id = {user}
                 AND e.session_id = p.session_id AND e.id = p.event_id))"""
 
     @property
@@ -102,9 +113,21 @@ class PartialStatements:
         """An array each of app names, user ids, session ids and tokens: the places (from 1) of the sessions whose
         texts have another token."""
         key = "p.app_name = g.app_name AND p.user_id = g.user_id AND p.session_id = g.session_id"
+        given = """unnest($1::varchar[], $2::varchar[], $3::varchar[], $4::text[])
+            WITH ORDINALITY AS g (app_name, user_id, session_id, token, place)"""
+        if self.distributed:
+            # Citus refuses a subquery for each element of an array.
+            named = "p.app_name = ANY($1::varchar[]) AND p.user_id = ANY($2::varchar[]) AND p.session_id = ANY($3::varchar[])"
+            return f"""
+            SELECT g.place FROM {given} LEFT JOIN (
+                SELECT p.app_name, p.user_id, p.session_id, {self._token} AS token
+                FROM {self._shown(named, "p.user_id AND e.user_id = ANY($2::varchar[])")}
+                GROUP BY p.app_name, p.user_id, p.session_id
+            ) AS p ON {key}
+            WHERE g.token != coalesce(p.token, '')
+            """
         return f"""
-        SELECT g.place FROM unnest($1::varchar[], $2::varchar[], $3::varchar[], $4::text[])
-            WITH ORDINALITY AS g (app_name, user_id, session_id, token, place)
+        SELECT g.place FROM {given}
         WHERE g.token != (SELECT {self._token} FROM {self._shown(key)})
         """
 
@@ -118,5 +141,5 @@ class PartialStatements:
         )
         return f"""
         SELECT {self._token}, coalesce(jsonb_agg({text} ORDER BY p.update_time, p.author), '[]')::text
-        FROM {self._shown(key)}
+        FROM {self._shown(key, "$2")}
         """

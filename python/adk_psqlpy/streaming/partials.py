@@ -18,7 +18,8 @@ from adk_psqlpy.following.following import Key
 from adk_psqlpy.following.watcher import Watcher
 from adk_psqlpy.row_security import keep_secured
 from adk_psqlpy.sessions.store import PsqlpyADKStore
-from adk_psqlpy.sql.partials import PartialStatements, create_partials
+from adk_psqlpy.sql.distribution import recorded_in
+from adk_psqlpy.sql.partials import PartialStatements, create_partials, distribute_partials
 from adk_psqlpy.sql.row_security import of_sessions
 
 STALE_SEC: Final = 3600.0
@@ -67,7 +68,7 @@ class Partials:
         self._lanes.on_close(self._close)
 
     async def create_table(self) -> None:
-        """Make the table if it is missing. The session tables must exist.
+        """Make the table if it is missing, distributed if the session tables are. They must exist.
 
         Raises:
             psqlpy.exceptions.Error: the server did not let it be made.
@@ -75,8 +76,13 @@ class Partials:
         if self._there:
             return
         ((there,),) = await self._lanes.fetch(self._sql.present, [self._tables.partials], repeat=Repeat.READ)
+        tables = self._tables
+        rows = await self._lanes.fetch(recorded_in(tables.metadata), [], repeat=Repeat.READ)
+        self._sql = PartialStatements(tables, distributed="distributed" in dict(rows))
         if not there:
-            await self._lanes.batch(create_partials(self._tables, self._key_length))
+            made = create_partials(tables, self._key_length)
+            # In one transaction: until it is distributed, no session in its foreign key is found.
+            await self._lanes.batch(made + distribute_partials(tables) if self._sql.distributed else made)
             await keep_secured(self._lanes, of_sessions(self._tables), wanted=False, made=True)
         self._there = True
 
