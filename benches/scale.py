@@ -52,6 +52,7 @@ class Subject:
         self._distributed = distributed
         config = PsqlpyConfig({"dsn": dsn, "max_db_pool_size": 10})
         self.service = PsqlpySessionService(PsqlpyADKStore(config))
+        self.forgetful = PsqlpySessionService(PsqlpyADKStore(config, history_cache_bytes=0))
         self.sessions: list[Session] = []
         self.figures: dict[str, list[float]] = defaultdict(list)
 
@@ -67,15 +68,16 @@ class Subject:
             long = await self.service.create_session(app_name=APP, user_id=self.name, session_id=f"{length}")
             for _ in range(length):
                 await self.service.append_event(long, event())
-            assert await self._read(length) == long
+            for service in (self.service, self.forgetful):
+                assert await self._read(service, length) == long
         await self.at_once(2)
         for session in self.sessions:
             found = await self.service.get_session(app_name=APP, user_id=session.user_id, session_id="s")
             assert found == session, "what was read is not what was stored"
         self.figures.clear()
 
-    async def _read(self, length: int) -> Session | None:
-        return await self.service.get_session(app_name=APP, user_id=self.name, session_id=f"{length}")
+    async def _read(self, service: PsqlpySessionService, length: int) -> Session | None:
+        return await service.get_session(app_name=APP, user_id=self.name, session_id=f"{length}")
 
     async def round(self, lengths: list[int], each: int) -> None:
         """One turn."""
@@ -85,12 +87,13 @@ class Subject:
             await self.service.append_event(self.sessions[0], one)
             self._took("append, ms", begun)
         for length in lengths:
-            for _ in range(max(2, each // 4)):
-                begun = time.perf_counter()
-                found = await self._read(length)
-                self._took(f"get_session of {length}, ms", begun)
-                assert found is not None
-                assert len(found.events) == length
+            for service, how in ((self.service, "unchanged"), (self.forgetful, "read in full")):
+                for _ in range(max(2, each // 4)):
+                    begun = time.perf_counter()
+                    found = await self._read(service, length)
+                    self._took(f"get_session of {length}, {how}, ms", begun)
+                    assert found is not None
+                    assert len(found.events) == length
         await self.at_once(each)
 
     async def at_once(self, each: int) -> None:
