@@ -80,12 +80,13 @@ class Audit:
         except Error as error:
             raise DatabaseError(
                 f"{action} was not done, since it could not be recorded in {self._tables.audit}: {error}. If "
-                f"this role may do it, let it add rows: GRANT INSERT ({', '.join(COLUMNS)}) ON "
-                f"{self._tables.audit}"
+                f"this role may do it, let it add rows, as the owner of the table: "
+                f"GRANT INSERT ({', '.join(COLUMNS)}) ON {self._tables.audit} TO role"
             ) from error
 
     async def forget(self, app_name: str, user_id: str) -> None:
-        """Replace an erased user's id by a digest, and delete the ids of the user's sessions.
+        """Replace an erased user's id by a digest, and delete the ids of the user's sessions. Rows without an
+        app are changed too, since they hold the same id.
 
         It does nothing if the role may not change rows. The role of a service may not.
         """
@@ -112,6 +113,9 @@ async def read_audit(
     limit: int = 100,
 ) -> list[AuditRow]:
     """The recorded actions, the newest first: all, those of an app, or those of one user, erased or not.
+
+    Actions that were not limited to an app, as an export of everything, are among those of each app. A search
+    for a user's id in all apps is among the actions of that user in each app.
 
     Raises:
         ValueError: a name or `limit` is not valid, or a user is given without an app.

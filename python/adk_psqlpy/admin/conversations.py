@@ -91,7 +91,9 @@ async def find_sessions(
     """
     tables = Tables(session_table, events_table)
     await require_tables(config, tables)
-    await Audit(config, tables).record("find-sessions", app_name, user_id, session_id, {"limit": limit})
+    # Without the user, nothing would find the session's id in the audit when the user is erased.
+    told = None if user_id is None else session_id
+    await Audit(config, tables).record("find-sessions", app_name, user_id, told, {"limit": limit})
     statements, lanes = InspectStatements(tables), lanes_of(config)
     found = await lanes.fetch(
         statements.find, [session_id, app_name, user_id, limit], kind="list", repeat=Repeat.READ

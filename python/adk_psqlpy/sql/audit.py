@@ -72,20 +72,25 @@ class AuditStatements:
     @cached_property
     def forget(self) -> str:
         """`$1 $2` app and user, `$3` the digest that replaces the user's id. Puts it into the user's earlier rows, and
-        takes the ids of sessions out of them. Gives the number of these rows."""
+        takes the ids of sessions out of them. Gives the number of these rows.
+
+        A row without an app asked for this id in all apps, so it is one of them."""
         return f"""
         WITH changed AS (
-            UPDATE {self.tables.audit} SET of_user = $3, of_session = NULL WHERE of_app = $1 AND of_user = $2 RETURNING 1
+            UPDATE {self.tables.audit} SET of_user = $3, of_session = NULL
+            WHERE (of_app = $1 OR of_app IS NULL) AND of_user = $2 RETURNING 1
         )
         SELECT count(*) FROM changed
         """
 
     @cached_property
     def read(self) -> str:
-        """`$1` app, `$2 $3` the user's id and its digest (each NULL for any), `$4` the number of rows. Newest first."""
+        """`$1` app, `$2 $3` the user's id and its digest (each NULL for any), `$4` the number of rows. Newest first.
+
+        Rows without an app are about all apps, so they are given for each."""
         return f"""
         SELECT time, login::text, role::text, host(client), action, of_app, of_user, of_session, details::text
         FROM {self.tables.audit}
-        WHERE ($1::text IS NULL OR of_app = $1) AND ($2::text IS NULL OR of_user IN ($2, $3::text))
+        WHERE ($1::text IS NULL OR of_app = $1 OR of_app IS NULL) AND ($2::text IS NULL OR of_user IN ($2, $3::text))
         ORDER BY id DESC LIMIT $4::bigint
         """
