@@ -34,6 +34,18 @@ def positive_seconds(name: str, value: float) -> float:
     return value
 
 
+def check_names(**names: object) -> None:
+    """Refuse names of apps and ids of users that are empty, or that no table's keys can hold.
+
+    Raises:
+        ValueError: the message says which, and why.
+    """
+    for name, value in names.items():
+        check_identifier(name, value, LONGEST_KEY, "PsqlpyADKStore")
+        if not value:
+            raise ValueError(f"{name} must not be empty")
+
+
 def check_identifier(
     name: str, value: object, key_length: int, owner: str, *, refusal: type[ValueError] = ValueError
 ) -> None:

@@ -11,7 +11,7 @@ from psqlpy.exceptions import DatabaseError
 from adk_psqlpy.admin.audit import Audit, digest_of
 from adk_psqlpy.admin.shards import is_distributed
 from adk_psqlpy.admin.tables import present_tables
-from adk_psqlpy.checks import LONGEST_KEY, check_identifier
+from adk_psqlpy.checks import check_names
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.binary import arrays
 from adk_psqlpy.connections.lanes import lanes_of
@@ -66,7 +66,7 @@ async def find_user(
         ValueError: a name or an id is not possible.
         psqlpy.exceptions.Error: no such table is there, or the server could not be asked.
     """
-    _check(app_name, user_id)
+    check_names(app_name=app_name, user_id=user_id)
     tables = Tables(session_table, events_table)
     names = await _present(config, tables, memory_table, artifact_table, credential_table, key_table)
     await Audit(config, tables).record("count-user", app_name, user_id)
@@ -104,7 +104,7 @@ async def erase_user(
         ValueError: a name or an id is not possible.
         psqlpy.exceptions.Error: no such table is there, or the server could not be asked or did not allow it.
     """
-    _check(app_name, user_id)
+    check_names(app_name=app_name, user_id=user_id)
     tables = Tables(session_table, events_table)
     names = await _present(config, tables, memory_table, artifact_table, credential_table, key_table)
     lanes, him = lanes_of(config), [app_name, user_id]
@@ -134,13 +134,6 @@ async def erase_user(
         "erased-user", app_name, digest, details={"rows": erased.total, "left": list(erased.left)}
     )
     return erased
-
-
-def _check(app_name: str, user_id: str) -> None:
-    for name, value in (("app_name", app_name), ("user_id", user_id)):
-        check_identifier(name, value, LONGEST_KEY, "PsqlpyADKStore")
-        if not value:
-            raise ValueError(f"{name} must not be empty")
 
 
 async def _present(

@@ -11,6 +11,7 @@ from typing import Final
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
 from adk_psqlpy.sql.credentials import CredentialTable
 from adk_psqlpy.sql.memory import MemoryTable
+from adk_psqlpy.sql.row_security import ACCESS
 from adk_psqlpy.sql.tables import Tables
 from adk_psqlpy.sql.user_keys import UserKeyTable
 
@@ -87,10 +88,10 @@ def erase(tables: Owned) -> str:
     """
 
 
-NAMING_USERS: Final = """
+NAMING_USERS: Final = f"""
     SELECT format('%I.%I', n.nspname, c.relname)
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname <> 'adk_access'
+    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname <> '{ACCESS}'
         AND n.oid IN (
             SELECT relnamespace FROM pg_class AS k JOIN unnest($1::text[]) AS name ON k.oid = to_regclass(name)
         )

@@ -16,7 +16,7 @@ from adk_psqlpy.admin.migrate.report import (
 )
 from adk_psqlpy.admin.migrate.run import MigrationOptions, migrate
 from adk_psqlpy.admin.migrate.sources import SourceError, SourceOptions
-from adk_psqlpy.admin.migrate.sources.own import TableNames
+from adk_psqlpy.admin.table_names import TableNames
 
 __all__ = [
     "Counts",

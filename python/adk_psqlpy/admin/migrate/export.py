@@ -24,7 +24,8 @@ from adk_psqlpy.admin.migrate.records import (
 from adk_psqlpy.admin.migrate.report import MigrationProgress, MigrationReport
 from adk_psqlpy.admin.migrate.run import AHEAD, MigrationOptions, ahead, migrate
 from adk_psqlpy.admin.migrate.sources.base import SourceError
-from adk_psqlpy.admin.migrate.sources.own import OwnSource, TableNames
+from adk_psqlpy.admin.migrate.sources.own import OwnSource
+from adk_psqlpy.admin.table_names import TableNames
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.seal.seal import Seal
 

@@ -23,8 +23,8 @@ from adk_psqlpy.admin.migrate.records import (
 from adk_psqlpy.admin.migrate.report import MigrationProgress, MigrationReport, MigrationStoppedError
 from adk_psqlpy.admin.migrate.sessions import SessionWriter
 from adk_psqlpy.admin.migrate.sources import Source, SourceOptions, open_source
-from adk_psqlpy.admin.migrate.sources.own import TableNames
 from adk_psqlpy.admin.migrate.states import StateWriter
+from adk_psqlpy.admin.table_names import TableNames
 from adk_psqlpy.artifacts.service import PsqlpyArtifactService
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import lanes_of

@@ -22,9 +22,10 @@ from adk_psqlpy.admin.migrate.sources.adk_files import FileArtifactSource
 from adk_psqlpy.admin.migrate.sources.adk_sqlite import SqliteSource, tables_of
 from adk_psqlpy.admin.migrate.sources.base import Source, SourceError
 from adk_psqlpy.admin.migrate.sources.jsonl import JsonlSource
-from adk_psqlpy.admin.migrate.sources.own import OwnSource, TableNames
+from adk_psqlpy.admin.migrate.sources.own import OwnSource
 from adk_psqlpy.admin.migrate.sources.several import agents_folder
 from adk_psqlpy.admin.migrate.sources.sqlspec import COLUMNS, DOCUMENTS, SqlspecSource, columns_of
+from adk_psqlpy.admin.table_names import TableNames
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sql.sqlspec_source import IDENTITY

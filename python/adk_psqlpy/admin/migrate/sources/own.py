@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 from google.genai import types
@@ -23,6 +22,7 @@ from adk_psqlpy.admin.migrate.records import (
 )
 from adk_psqlpy.admin.migrate.sources.base import PAGE_SESSIONS, Source, SourceError
 from adk_psqlpy.admin.migrate.stored import DECODERS, Key, StoredHead, StoredSessions
+from adk_psqlpy.admin.table_names import TableNames
 from adk_psqlpy.artifacts.names import checked_name
 from adk_psqlpy.artifacts.parts import assembled
 from adk_psqlpy.artifacts.service import PsqlpyArtifactService
@@ -37,24 +37,8 @@ from adk_psqlpy.sql.carry import CarryStatements
 from adk_psqlpy.sql.carry_artifacts import CarryArtifactStatements
 from adk_psqlpy.sql.carry_memories import CarryMemoryStatements
 from adk_psqlpy.sql.memory import MemoryTable
-from adk_psqlpy.sql.tables import Tables
 
 PAGE: Final = 200
-
-
-@dataclass(frozen=True)
-class TableNames:
-    """The tables of adk-psqlpy's three services."""
-
-    session_table: str = "adk_sessions"
-    events_table: str = "adk_events"
-    memory_table: str = "adk_memories"
-    artifact_table: str = "adk_artifacts"
-
-    @property
-    def tables(self) -> Tables:
-        """Those of sessions."""
-        return Tables(self.session_table, self.events_table)
 
 
 class OwnSource(Source):
