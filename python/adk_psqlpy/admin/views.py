@@ -7,7 +7,7 @@ from psqlpy.exceptions import DatabaseError, Error
 from adk_psqlpy.admin.tables import require_tables
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import lanes_of
-from adk_psqlpy.row_security import keep_secured
+from adk_psqlpy.row_security import make_secured
 from adk_psqlpy.sql import Tables
 from adk_psqlpy.sql.row_security import of_sessions
 from adk_psqlpy.sql.views import Views
@@ -28,13 +28,12 @@ async def create_views(
     views = Views(Tables(session_table, events_table))
     await require_tables(config, views.tables)
     try:
-        await lanes_of(config).batch(views.create())
+        await make_secured(lanes_of(config), views.create(), of_sessions(views.tables), wanted=False)
     except Error as error:
         raise DatabaseError(
             f"the views {', '.join(views.names.values())} were not made: {error}. To make them, a role needs "
             "the right to create in their schema; to replace them, it has to own them"
         ) from error
-    await keep_secured(lanes_of(config), of_sessions(views.tables), wanted=False, made=True)
     return list(views.names.values())
 
 

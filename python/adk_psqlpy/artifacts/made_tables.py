@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.retry import Repeat
-from adk_psqlpy.row_security import keep_secured
+from adk_psqlpy.row_security import keep_secured, make_secured, refuse_both
 from adk_psqlpy.sql.artifact_tables import SCHEMA_VERSION, ArtifactTables, create_tables, made_with
 from adk_psqlpy.sql.artifacts import ArtifactStatements
 from adk_psqlpy.sql.delegated_artifacts import DelegatedArtifactStatements
@@ -41,15 +41,16 @@ class MadeTables:
         )
         check_server(number)
         recorded = await self._recorded() if metadata is not None else {}
-        made = recorded_version(recorded, SCHEMA_VERSION, self.tables.artifacts) < SCHEMA_VERSION
-        if made:
-            await self._lanes.batch(create_tables(self.tables, self.key_length))
+        if recorded_version(recorded, SCHEMA_VERSION, self.tables.artifacts) < SCHEMA_VERSION:
+            batch = create_tables(self.tables, self.key_length)
+            await make_secured(self._lanes, batch, of_artifacts(self.tables), wanted=row_security)
             recorded = await self._recorded()
         if self._sealed and "sealed" not in recorded:
             await self._lanes.batch(record_sealed(self.tables.metadata))
         if distributed or "distributed" in recorded:
+            await refuse_both(self._lanes, of_artifacts(self.tables), secured=row_security, asked=distributed)
             await self._distribute(recorded)
-        await keep_secured(self._lanes, of_artifacts(self.tables), wanted=row_security, made=made)
+        await keep_secured(self._lanes, of_artifacts(self.tables), wanted=row_security)
         self._created = True
 
     async def _distribute(self, recorded: Mapping[str, str]) -> None:

@@ -19,9 +19,8 @@ from adk_psqlpy.connections import binary
 from adk_psqlpy.connections.lanes import Decoders, Row, lanes_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind
-from adk_psqlpy.row_security import keep_secured
-from adk_psqlpy.schema_version import stored_version
 from adk_psqlpy.seal.seal import Seal
+from adk_psqlpy.single_table import make_table
 from adk_psqlpy.sql.credentials import (
     LONGEST_NAME,
     SCHEMA_VERSION,
@@ -96,10 +95,8 @@ class PsqlpyCredentialService(BaseCredentialService):
             row_security: whether roles see only what `adk_psqlpy.admin.access.grant_access` gave them
                 (docs/security.md). It stays so.
         """
-        made = await stored_version(self._lanes, self.table.metadata) < SCHEMA_VERSION
-        if made:
-            await self._lanes.batch(create_credentials(self.table, self.key_length))
-        await keep_secured(self._lanes, of_credentials(self.table), wanted=row_security, made=made)
+        batch, secured = create_credentials(self.table, self.key_length), of_credentials(self.table)
+        await make_table(self._lanes, self.table, SCHEMA_VERSION, batch, secured, row_security=row_security)
         self._created = True
 
     @override

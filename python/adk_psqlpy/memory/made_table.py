@@ -8,7 +8,7 @@ from psqlpy.exceptions import NotSupportedError
 
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.retry import Repeat
-from adk_psqlpy.row_security import keep_secured
+from adk_psqlpy.row_security import keep_secured, make_secured, refuse_both
 from adk_psqlpy.sql.delegated_memory import DelegatedMemoryStatements
 from adk_psqlpy.sql.distribution import distribute, drop_local_copies
 from adk_psqlpy.sql.memory import (
@@ -88,20 +88,19 @@ class MadeTable:
         recorded = await self._recorded(sql) if there else {}
         version = recorded_version(recorded, MEMORY_SCHEMA_VERSION, self.table.memories)
         lacks_vectors = self.dimensions is not None and "dimensions" not in recorded
-        made = version < MEMORY_SCHEMA_VERSION or lacks_vectors
-        if made:
-            await self._lanes.batch(
-                create_memory_table(
-                    self.table, self.key_length, self.language, self.dimensions, sealed=self._sealed
-                )
+        if version < MEMORY_SCHEMA_VERSION or lacks_vectors:
+            batch = create_memory_table(
+                self.table, self.key_length, self.language, self.dimensions, sealed=self._sealed
             )
+            await make_secured(self._lanes, batch, of_memories(self.table), wanted=row_security)
             recorded = await self._recorded(sql)
-        await keep_secured(self._lanes, of_memories(self.table), wanted=row_security, made=made)
         dimensions = recorded.get("dimensions")
         number_of = None if dimensions is None else int(dimensions)
         if distributed or "distributed" in recorded:
+            await refuse_both(self._lanes, of_memories(self.table), secured=row_security, asked=distributed)
             self._sql = await distribute_memories(self._lanes, self.table, number_of, recorded)
         else:
+            await keep_secured(self._lanes, of_memories(self.table), wanted=row_security)
             self._sql = MemoryStatements(self.table, number_of)
 
     async def _recorded(self, sql: MemoryStatements) -> dict[str, str]:

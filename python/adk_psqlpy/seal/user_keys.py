@@ -16,10 +16,9 @@ from adk_psqlpy.connections.lanes import Decoders, Row, lanes_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.connections.sources import Kind
 from adk_psqlpy.errors import MissingKeyError
-from adk_psqlpy.row_security import keep_secured
-from adk_psqlpy.schema_version import stored_version
 from adk_psqlpy.seal.rings import KEY_BYTES, KeyRing
 from adk_psqlpy.seal.seal import Seal
+from adk_psqlpy.single_table import make_table
 from adk_psqlpy.sql.row_security import of_user_keys
 from adk_psqlpy.sql.user_keys import SCHEMA_VERSION, UserKeyStatements, UserKeyTable, create_user_keys
 
@@ -68,10 +67,8 @@ class UserKeys:
             row_security: whether roles see only what `adk_psqlpy.admin.access.grant_access` gave them
                 (docs/security.md). It stays so.
         """
-        made = await stored_version(self._lanes, self.table.metadata) < SCHEMA_VERSION
-        if made:
-            await self._lanes.batch(create_user_keys(self.table, self.key_length))
-        await keep_secured(self._lanes, of_user_keys(self.table), wanted=row_security, made=made)
+        batch, secured = create_user_keys(self.table, self.key_length), of_user_keys(self.table)
+        await make_table(self._lanes, self.table, SCHEMA_VERSION, batch, secured, row_security=row_security)
         self._created = True
 
     async def key(self, key_id: str) -> bytes:

@@ -18,6 +18,7 @@ from adk_psqlpy.connections import binary
 from adk_psqlpy.connections.lanes import Decoders, Lanes, Row
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.memory.words import LONGEST_QUERY, terms, words
+from adk_psqlpy.row_security import make_secured
 from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sessions import arguments
 from adk_psqlpy.sessions.decoders import EVENT_ARRAYS
@@ -28,6 +29,7 @@ from adk_psqlpy.sql.event_search import (
     drop_event_search,
 )
 from adk_psqlpy.sql.names import split
+from adk_psqlpy.sql.row_security import of_sessions
 from adk_psqlpy.sql.tables import Tables
 
 Window = timedelta | tuple[float | None, float | None] | None
@@ -62,10 +64,10 @@ class EventSearch:
         self._lanes = lanes
         self._recorded = recorded
 
-    async def change(self, wanted: bool | str, recorded: dict[str, str]) -> bool:
+    async def change(self, wanted: bool | str, recorded: dict[str, str], *, row_security: bool) -> None:
         """Make the index, with its language, or take it away; nothing where it is so already.
 
-        Gives whether it was made.
+        `row_security` says whether its tables are secured also in a schema that is not.
 
         Raises:
             ValueError: there is no such language, or the index was made with another one.
@@ -74,7 +76,7 @@ class EventSearch:
         if wanted is False:
             if there is not None:
                 await self._lanes.batch(drop_event_search(self._sql.tables))
-            return False
+            return
         language = "simple" if wanted is True else wanted
         if there is not None:
             if wanted is not True and there != language:
@@ -82,14 +84,14 @@ class EventSearch:
                     f"event_search was made with the language {there!r}, not {language!r}: "
                     "create_tables(event_search=False) removes it, so that it can be made anew"
                 )
-            return False
+            return
         known = await self._lanes.fetch(
             self._sql.knows_language, [*split("event_search", language)], repeat=Repeat.READ
         )
         if not known[0][0]:
             raise ValueError(f"event_search {language!r} is not a text search configuration of this database")
-        await self._lanes.batch(create_event_search(self._sql.tables, self._key_length, language))
-        return True
+        batch = create_event_search(self._sql.tables, self._key_length, language)
+        await make_secured(self._lanes, batch, of_sessions(self._sql.tables), wanted=row_security)
 
     async def search(
         self, app_name: str, user_id: str | None, query: str, limit: int, window: Window

@@ -10,7 +10,7 @@ from psqlpy.exceptions import DatabaseError, Error, NotSupportedError
 
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.retry import Repeat
-from adk_psqlpy.row_security import keep_secured, state_of
+from adk_psqlpy.row_security import keep_secured, make_secured, refuse_both
 from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sessions.search import EventSearch, refuse_search_of_sealed
 from adk_psqlpy.sql import (
@@ -66,6 +66,7 @@ class StoreTables:
         self.key_length = key_length
         self._lanes = lanes
         self._sql = Statements(tables)
+        self._secured = of_sessions(tables)
         self._seal = seal
         self._wanted = on_first_use
         self._use = use
@@ -95,9 +96,8 @@ class StoreTables:
         )
         check_server(number)
         recorded = await self.recorded() if metadata is not None else {}
-        made = recorded_version(recorded, SCHEMA_VERSION, self.tables.sessions) < SCHEMA_VERSION
-        if made:
-            await self._lanes.batch(create_tables(self.tables, self.key_length))
+        if recorded_version(recorded, SCHEMA_VERSION, self.tables.sessions) < SCHEMA_VERSION:
+            await self._make(create_tables(self.tables, self.key_length), row_security)
             recorded = await self.recorded()
         if self._seal is not None:
             if event_search is not False and "event_search" in recorded:
@@ -109,29 +109,29 @@ class StoreTables:
         if notify is not None and ("notify" in recorded) != notify:
             await self._lanes.batch(change_notify(self.tables, wanted=notify))
         if distributed or "distributed" in recorded:
-            if row_security or (distributed and (await state_of(self._lanes, of_sessions(self.tables)))[0]):
-                raise NotSupportedError(
-                    "row-level security is for one server, and these tables are distributed, or are to be"
-                )
+            await refuse_both(self._lanes, self._secured, secured=row_security, asked=distributed)
             await self._distribute(recorded)
         if event_search is not None:
             if event_search:
                 refuse_search_of_sealed(self._seal)
             if event_search and (distributed or "distributed" in recorded):
                 raise NotSupportedError("event_search is for one server, and these tables are distributed")
-            made |= await self.search.change(event_search, recorded)
-        if views:
+            await self.search.change(event_search, recorded, row_security=row_security)
+        if views and "views" in recorded:
             await self._lanes.batch(Views(self.tables).create())
-            made |= "views" not in recorded
+        elif views:
+            await self._make(Views(self.tables).create(), row_security)
         if waiting_index:
             await self._create_waiting_index()
         if audit and AUDIT_RECORD not in recorded:
-            await self._lanes.batch(create_audit(self.tables))
-            made = True
+            await self._make(create_audit(self.tables), row_security)
         if row_security and "partials.schema_version" not in recorded:
-            await self._lanes.batch(create_partials(self.tables, self.key_length))
-        await keep_secured(self._lanes, of_sessions(self.tables), wanted=row_security, made=made)
+            await self._make(create_partials(self.tables, self.key_length), row_security)
+        await keep_secured(self._lanes, self._secured, wanted=row_security)
         self._wanted = False
+
+    async def _make(self, batch: str, row_security: bool) -> None:
+        await make_secured(self._lanes, batch, self._secured, wanted=row_security)
 
     async def _distribute(self, recorded: Mapping[str, str]) -> None:
         """Distribute tables that are not distributed yet, and write through functions from now on."""

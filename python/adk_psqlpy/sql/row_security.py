@@ -116,7 +116,8 @@ the existing tables have no row-level security or other policies than the anchor
 def secure(secured: Secured, *, wanted: bool, change: str = "") -> str:
     """A batch that makes `adk_access`, the policies of the existing tables, and the grants of the roles.
 
-    Readers and writers wait for it, since making a policy locks the table as ALTER TABLE does.
+    Readers and writers of a table whose policies have to change wait for it, since making a policy locks the table as
+    ALTER TABLE does. It does not lock the other tables.
 
     Args:
         secured: the tables.
@@ -130,7 +131,7 @@ def secure(secured: Secured, *, wanted: bool, change: str = "") -> str:
     DO $secure$
     DECLARE
         access text := {_access(secured.anchor)};
-        secured text; shared boolean; policy name; app text; roles text;
+        secured text; shared boolean; wanted text; complete boolean; policy name; change text; roles text;
     BEGIN
         IF access IS NULL OR (to_regclass(access) IS NULL AND NOT {str(wanted).lower()}) THEN
             RETURN;
@@ -184,38 +185,69 @@ def _refuse_distributed(tables: Iterable[str]) -> str:
         END IF;"""
 
 
+# Conditions are spelled as PostgreSQL shows them (`pg_get_expr`), but for line breaks. So they can be compared with those
+# of existing policies. If a version of PostgreSQL shows them in another way, policies are only made more often.
+_OF_APP: Final = "((app_name)::text = %%L::text)"
+_OWN_ACCESS: Final = (
+    "((a.role)::oid = ((quote_ident((CURRENT_USER)::text))::regrole)::oid) AND (a.user_id IS NOT NULL)"
+)
+_SHARED_OF_USER: Final = f"((app_name)::text IN ( SELECT a.app_name FROM %1$s a WHERE ({_OWN_ACCESS})))"
+_OF_USER: Final = (
+    "(((app_name)::text, (user_id)::text) IN "
+    f"( SELECT a.app_name, a.user_id FROM %1$s a WHERE ({_OWN_ACCESS})))"
+)
+_ONE_LINE: Final = "regexp_replace({}, '[[:space:]]+', ' ', 'g')"
+
+
 def _policies(secured: Secured) -> str:
-    """Makes the policies anew. A role of one user may read, but not write, what the users of the app share."""
+    """Gives each table the policies that follow from `adk_access`, unless it has exactly these.
+
+    ALTER TABLE and CREATE POLICY wait for all who use a table. A role of one user may read, but not write, what the users
+    of the app share.
+    """
     return f"""
         FOR secured, shared IN
             SELECT name, name = ANY ({_texts(secured.by_app)}) FROM unnest({_texts(secured.tables)}) AS name
             WHERE to_regclass(name) IS NOT NULL
         LOOP
+            wanted := format($sql$
+                SELECT '{POLICIES}app_' || left(md5(a.app_name), 16) AS name, '*' AS command,
+                    array_agg(DISTINCT a.role::oid ORDER BY a.role::oid) AS roles, format('{_OF_APP}', a.app_name) AS condition
+                FROM %1$s AS a WHERE a.user_id IS NULL GROUP BY a.app_name
+                UNION ALL
+                SELECT '{POLICIES}user', %2$L, array_agg(DISTINCT a.role::oid ORDER BY a.role::oid), %3$L
+                FROM %1$s AS a WHERE a.user_id IS NOT NULL HAVING count(*) > 0
+                $sql$, access, CASE WHEN shared THEN 'r' ELSE '*' END,
+                format(CASE WHEN shared THEN $sql${_SHARED_OF_USER}$sql$ ELSE $sql${_OF_USER}$sql$ END, access::regclass));
+            EXECUTE format($sql$
+                WITH wanted AS (
+                    SELECT name, command, roles, {_ONE_LINE.format("condition")}, true, true FROM (%1$s) AS w
+                ), there AS (
+                    SELECT p.polname::text, p.polcmd::text, ARRAY(SELECT oid FROM unnest(p.polroles) AS oid ORDER BY oid),
+                        {_ONE_LINE.format("pg_get_expr(p.polqual, p.polrelid)")}, p.polwithcheck IS NULL, p.polpermissive
+                    FROM pg_policy AS p
+                    WHERE p.polrelid = to_regclass(%2$L) AND starts_with(p.polname, '{POLICIES}')
+                )
+                SELECT c.relrowsecurity
+                    AND NOT EXISTS (TABLE wanted EXCEPT ALL TABLE there) AND NOT EXISTS (TABLE there EXCEPT ALL TABLE wanted)
+                FROM pg_class AS c WHERE c.oid = to_regclass(%2$L)
+                $sql$, wanted, secured) INTO complete;
+            CONTINUE WHEN complete;
             EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', secured);
             FOR policy IN SELECT p.polname FROM pg_policy AS p
                 WHERE p.polrelid = to_regclass(secured) AND starts_with(p.polname, '{POLICIES}')
             LOOP
                 EXECUTE format('DROP POLICY %I ON %s', policy, secured);
             END LOOP;
-            FOR app, roles IN EXECUTE format(
-                $sql$SELECT app_name, string_agg(role::text, ', ' ORDER BY role) FROM %s WHERE user_id IS NULL GROUP BY app_name$sql$,
-                access)
+            FOR change IN EXECUTE format($sql$
+                SELECT format('CREATE POLICY %%I ON %%s FOR %%s TO %%s USING %%s', name, %2$L,
+                    CASE command WHEN 'r' THEN 'SELECT' ELSE 'ALL' END,
+                    (SELECT string_agg(oid::regrole::text, ', ') FROM unnest(roles) AS oid), condition)
+                FROM (%1$s) AS w
+                $sql$, wanted, secured)
             LOOP
-                EXECUTE format('CREATE POLICY %I ON %s TO %s USING (app_name = %L)',
-                    '{POLICIES}app_' || left(md5(app), 16), secured, roles, app);
+                EXECUTE change;
             END LOOP;
-            EXECUTE format(
-                $sql$SELECT string_agg(DISTINCT role::text, ', ') FROM %s WHERE user_id IS NOT NULL$sql$, access) INTO roles;
-            IF roles IS NOT NULL THEN
-                EXECUTE format(
-                    CASE WHEN shared THEN
-                        'CREATE POLICY {POLICIES}user ON %1$s FOR SELECT TO %2$s USING (app_name IN (
-                            SELECT a.app_name FROM %3$s AS a WHERE a.role = {_ME} AND a.user_id IS NOT NULL))'
-                    ELSE
-                        'CREATE POLICY {POLICIES}user ON %1$s TO %2$s USING ((app_name, user_id) IN (
-                            SELECT a.app_name, a.user_id FROM %3$s AS a WHERE a.role = {_ME} AND a.user_id IS NOT NULL))'
-                    END, secured, roles, access);
-            END IF;
         END LOOP;"""
 
 

@@ -16,7 +16,7 @@ from adk_psqlpy.connections.lanes import Lanes, lanes_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.following.following import Key
 from adk_psqlpy.following.watcher import Watcher
-from adk_psqlpy.row_security import keep_secured
+from adk_psqlpy.row_security import make_secured
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sql.distribution import recorded_in
 from adk_psqlpy.sql.partials import PartialStatements, create_partials, distribute_partials
@@ -81,9 +81,10 @@ class Partials:
         self._sql = PartialStatements(tables, distributed="distributed" in dict(rows))
         if not there:
             made = create_partials(tables, self._key_length)
-            # In one transaction: until it is distributed, no session in its foreign key is found.
-            await self._lanes.batch(made + distribute_partials(tables) if self._sql.distributed else made)
-            await keep_secured(self._lanes, of_sessions(self._tables), wanted=False, made=True)
+            if self._sql.distributed:
+                # In one transaction: until it is distributed, no session in its foreign key is found.
+                made += distribute_partials(tables)
+            await make_secured(self._lanes, made, of_sessions(tables), wanted=False)
         self._there = True
 
     async def put(self, key: Key, stream: Stream, text: str, error: str | None = None) -> None:
