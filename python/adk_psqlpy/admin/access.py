@@ -2,62 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from psqlpy.exceptions import DatabaseError, Error
+from psqlpy.exceptions import DatabaseError
 from psqlpy.extra_types import CustomType
 
 from adk_psqlpy.admin.audit import Audit
-from adk_psqlpy.checks import LONGEST_KEY, check_identifier
+from adk_psqlpy.admin.table_names import TableNames
+from adk_psqlpy.admin.tables import present_tables
+from adk_psqlpy.checks import check_identifier, check_names
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.binary import arrays
 from adk_psqlpy.connections.lanes import Lanes, lanes_of
 from adk_psqlpy.connections.retry import Repeat
-from adk_psqlpy.row_security import state_of
+from adk_psqlpy.row_security import changing, state_of
 from adk_psqlpy.sql import Tables
-from adk_psqlpy.sql import row_security as sql
+from adk_psqlpy.sql import access as sql
+from adk_psqlpy.sql import row_security as policies
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
-from adk_psqlpy.sql.catalog import present
 from adk_psqlpy.sql.credentials import CredentialTable
 from adk_psqlpy.sql.memory import MemoryTable
+from adk_psqlpy.sql.names import LONGEST
 from adk_psqlpy.sql.partials import create_partials
 from adk_psqlpy.sql.recorded import recorded
+from adk_psqlpy.sql.row_security import Secured
 from adk_psqlpy.sql.user_keys import UserKeyTable
 
-_LONGEST_ROLE: Final = 63
 
-
-@dataclass(frozen=True, slots=True)
-class SecuredTables:
+@dataclass(frozen=True)
+class SecuredTables(TableNames):
     """The names of the tables of all services. Tables that do not exist are skipped."""
 
-    session_table: str = "adk_sessions"
-    events_table: str = "adk_events"
-    memory_table: str = "adk_memories"
-    artifact_table: str = "adk_artifacts"
     credential_table: str = "adk_credentials"
     key_table: str = "adk_user_keys"
 
-    @property
-    def sessions(self) -> Tables:
-        """The tables of sessions."""
-        return Tables(self.session_table, self.events_table)
-
-    def services(self) -> list[sql.Secured]:
+    def services(self) -> list[Secured]:
         """The tables of each service.
 
         Raises:
             ValueError: a name is not a plain identifier, or too long.
         """
         return [
-            sql.of_sessions(self.sessions),
-            sql.of_memories(MemoryTable(self.memory_table)),
-            sql.of_artifacts(ArtifactTables(self.artifact_table)),
-            sql.of_credentials(CredentialTable(self.credential_table)),
-            sql.of_user_keys(UserKeyTable(self.key_table)),
+            policies.of_sessions(self.tables),
+            policies.of_memories(MemoryTable(self.memory_table)),
+            policies.of_artifacts(ArtifactTables(self.artifact_table)),
+            policies.of_credentials(CredentialTable(self.credential_table)),
+            policies.of_user_keys(UserKeyTable(self.key_table)),
         ]
+
+
+_DEFAULT: Final = SecuredTables()
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -75,7 +71,7 @@ async def grant_access(
     role: str,
     app_name: str,
     user_id: str | None = None,
-    names: SecuredTables | None = None,
+    names: SecuredTables = _DEFAULT,
 ) -> None:
     """Let a role see and write the rows of one app, or of one user of it, and no others.
 
@@ -103,22 +99,18 @@ async def grant_access(
     reasons = await ways_around(lanes, services, role, to_be=True)
     if reasons:
         raise DatabaseError(
-            f"row-level security would not bind the role {role!r}: {'; '.join(reasons)}. Give the service a "
-            "role of its own without these rights (CREATE ROLE ... LOGIN), and another owner to the tables"
+            f"row-level security would not bind the role {role!r}: {'; '.join(reasons)}. Nothing was "
+            "granted. Create a role without these rights and memberships (CREATE ROLE ... LOGIN), which "
+            "does not own the tables, grant it the access, and let the service log in with it"
         )
-    audit = Audit(config, (names or SecuredTables()).sessions)
-    await audit.record("grant", app_name, user_id, details={"role": role})
-    try:
-        if await _given(lanes, services, Access(role, app_name, user_id or "")):
+    await Audit(config, names.tables).record("grant", app_name, user_id, details={"role": role})
+    access = Access(role, app_name, user_id or "")
+    with changing(f"the role {role!r} got no access to {_told(access)}"):
+        if await _given(lanes, services, access):
             return
-        await _make_partials(lanes, (names or SecuredTables()).sessions)
-        await lanes.batch("".join(sql.give(secured, role, app_name, user_id) for secured in services))
-    except Error as error:
-        raise DatabaseError(
-            f"the role {role!r} was given nothing: {error}. It takes the owner of the tables and the right "
-            f"to make {sql.ACCESS} in their schema, and within {sql.LOCK_SEC} s a moment when no other "
-            "transaction holds one of them; it may be called again at any time"
-        ) from error
+        batch = await _partials(config, names.tables)
+        batch += "".join(policies.give(secured, role, app_name, user_id) for secured in services)
+        await lanes.batch(batch)
 
 
 async def revoke_access(
@@ -127,27 +119,38 @@ async def revoke_access(
     role: str,
     app_name: str,
     user_id: str | None = None,
-    names: SecuredTables | None = None,
+    names: SecuredTables = _DEFAULT,
 ) -> None:
-    """Take back the access that `grant_access` gave with the same arguments. Without such access, do nothing.
+    """Take back the access that `grant_access` gave with the same arguments.
 
     A role without any access left loses its rights to the tables. On open connections this takes effect at
     the next statement.
 
     Raises:
         ValueError: a name or an id is not valid.
-        psqlpy.exceptions.DatabaseError: the tables or the role do not exist.
-        psqlpy.exceptions.Error: the server could not be reached, or it refused the statement.
+        psqlpy.exceptions.DatabaseError: the tables or the role do not exist, the role was not granted this
+            access, or the server refused to take it back. Nothing was changed then.
+        psqlpy.exceptions.Error: the server could not be reached.
     """
     _check(role, app_name, user_id)
     lanes, services = lanes_of(config), await _there(config, names)
     await _require_role(lanes, role)
-    audit = Audit(config, (names or SecuredTables()).sessions)
-    await audit.record("revoke", app_name, user_id, details={"role": role})
-    await lanes.batch("".join(sql.take(secured, role, app_name, user_id) for secured in services))
+    access = Access(role, app_name, user_id or "")
+    with changing(f"the access of the role {role!r} to {_told(access)} was not taken back"):
+        listed: set[Access] = set().union(*await _listed(lanes, services))
+    if access not in listed:
+        others = ", ".join(_told(each) for each in sorted(listed) if each.role == role)
+        raise DatabaseError(
+            f"the role {role!r} was not granted access to {_told(access)}, so nothing was taken back. "
+            + (f"It has access to {others}" if others else "It was granted no access")
+            + ". `adk-psqlpy grant` lists the access of all roles"
+        )
+    await Audit(config, names.tables).record("revoke", app_name, user_id, details={"role": role})
+    with changing(f"the access of the role {role!r} to {_told(access)} was not taken back"):
+        await lanes.batch(policies.take(services, role, app_name, user_id))
 
 
-async def list_access(config: PsqlpyConfig, names: SecuredTables | None = None) -> list[Access]:
+async def list_access(config: PsqlpyConfig, names: SecuredTables = _DEFAULT) -> list[Access]:
     """The access of each role, sorted by role. Call it as the owner of the tables.
 
     Raises:
@@ -161,7 +164,7 @@ async def list_access(config: PsqlpyConfig, names: SecuredTables | None = None) 
 
 
 async def ways_around(
-    lanes: Lanes, services: Sequence[sql.Secured], role: str, *, to_be: bool = False
+    lanes: Lanes, services: Sequence[Secured], role: str, *, to_be: bool = False
 ) -> list[str]:
     """Why policies do not bind a role, or why it has the access of several roles. One phrase for each reason.
 
@@ -183,7 +186,7 @@ async def ways_around(
     return [*reasons, *(reason for (reason,) in entangled)]
 
 
-async def subjects(lanes: Lanes, services: Sequence[sql.Secured]) -> list[str]:
+async def subjects(lanes: Lanes, services: Sequence[Secured]) -> list[str]:
     """The roles that policies name, and the members of these roles.
 
     Raises:
@@ -193,25 +196,33 @@ async def subjects(lanes: Lanes, services: Sequence[sql.Secured]) -> list[str]:
     return [role for (role,) in rows]
 
 
-def _names(services: Sequence[sql.Secured]) -> list[CustomType]:
-    tables = [table for secured in services for table in secured.tables]
-    return arrays(("text",), ([table.encode()] for table in tables))
+def _names(services: Sequence[Secured]) -> list[CustomType]:
+    return _texts(table for secured in services for table in secured.tables)
 
 
-async def _given(lanes: Lanes, services: Sequence[sql.Secured], access: Access) -> bool:
-    """Whether a role has this access already, and all tables have their policies."""
+def _texts(names: Iterable[str]) -> list[CustomType]:
+    return arrays(("text",), ([name.encode()] for name in names))
+
+
+async def _given(lanes: Lanes, services: Sequence[Secured], access: Access) -> bool:
+    """Whether a role has this access already, with its policies and rights, and all tables are secured."""
     for secured in services:
         there, lacking = await state_of(lanes, secured)
         if lacking or not there:
             return False
-    return all(access in listed for listed in await _listed(lanes, services))
+    if not all(access in listed for listed in await _listed(lanes, services)):
+        return False
+    read = _texts(table for secured in services for table in (*secured.read, *secured.views))
+    given = [access.role, *_names(services), *read, access.app_name, bool(access.user_id)]
+    ((complete,),) = await lanes.fetch(sql.GIVEN, given, repeat=Repeat.READ)
+    return bool(complete)
 
 
-async def _listed(lanes: Lanes, services: Sequence[sql.Secured]) -> list[set[Access]]:
+async def _listed(lanes: Lanes, services: Sequence[Secured]) -> list[set[Access]]:
     """The rows of each `adk_access` that exists."""
     tables: dict[str, None] = {}
     for secured in services:
-        ((name, there),) = await lanes.fetch(sql.access_of(secured.anchor), [], repeat=Repeat.READ)
+        ((name, there),) = await lanes.fetch(policies.access_of(secured.anchor), [], repeat=Repeat.READ)
         if there:
             tables[name] = None
     return [
@@ -225,26 +236,25 @@ async def _listed(lanes: Lanes, services: Sequence[sql.Secured]) -> list[set[Acc
     ]
 
 
+def _told(access: Access) -> str:
+    of_user = f"user {access.user_id!r} of " if access.user_id else ""
+    return f"{of_user}app {access.app_name!r}"
+
+
 def _check(role: str, app_name: str, user_id: str | None) -> None:
-    if isinstance(role, str) and len(role.encode()) > _LONGEST_ROLE:
-        raise ValueError(f"role has {len(role.encode())} bytes, and PostgreSQL keeps {_LONGEST_ROLE}")
-    check_identifier("role", role, _LONGEST_ROLE, "PostgreSQL")
-    check_identifier("app_name", app_name, LONGEST_KEY, "PsqlpyADKStore")
-    given = {"role": role, "app_name": app_name}
-    if user_id is not None:
-        check_identifier("user_id", user_id, LONGEST_KEY, "PsqlpyADKStore")
-        given["user_id"] = user_id
-    for name, value in given.items():
-        if not value:
-            raise ValueError(f"{name} must not be empty")
+    if isinstance(role, str) and len(role.encode()) > LONGEST:
+        raise ValueError(f"role has {len(role.encode())} bytes, and PostgreSQL keeps {LONGEST}")
+    check_identifier("role", role, LONGEST, "PostgreSQL")
+    if not role:
+        raise ValueError("role must not be empty")
+    check_names(app_name=app_name, **({} if user_id is None else {"user_id": user_id}))
 
 
-async def _there(config: PsqlpyConfig, names: SecuredTables | None) -> list[sql.Secured]:
+async def _there(config: PsqlpyConfig, names: SecuredTables) -> list[Secured]:
     """The services whose tables exist."""
-    services = (names or SecuredTables()).services()
+    services = names.services()
     anchors = [secured.anchor for secured in services]
-    rows = await lanes_of(config).fetch(present(len(anchors)), list(anchors), repeat=Repeat.READ)
-    there = {name for (name,) in rows}
+    there = await present_tables(config, *anchors)
     if not there:
         raise DatabaseError(
             f"none of the tables {', '.join(anchors)} is on the search path of this connection: make them "
@@ -253,15 +263,20 @@ async def _there(config: PsqlpyConfig, names: SecuredTables | None) -> list[sql.
     return [secured for secured in services if secured.anchor in there]
 
 
-async def _make_partials(lanes: Lanes, tables: Tables) -> None:
-    """Make the table of streamed texts. Its first use makes it too, but the role of a service may not."""
-    there = {name for (name,) in await lanes.fetch(present(2), [tables.sessions, tables.partials])}
-    if tables.sessions in there and tables.partials not in there:
-        ((key_length,),) = await lanes.fetch(recorded(tables.metadata), ["key_length"], repeat=Repeat.READ)
-        await lanes.batch(create_partials(tables, int(key_length)))
+async def _partials(config: PsqlpyConfig, tables: Tables) -> str:
+    """The batch that makes the table of streamed texts, if it is missing. Its first use makes it too, but the
+    role of a service may not.
+    """
+    there = await present_tables(config, tables.sessions, tables.partials)
+    if tables.sessions not in there or tables.partials in there:
+        return ""
+    ((key_length,),) = await lanes_of(config).fetch(
+        recorded(tables.metadata), ["key_length"], repeat=Repeat.READ
+    )
+    return create_partials(tables, int(key_length))
 
 
 async def _require_role(lanes: Lanes, role: str) -> None:
-    ((there, _),) = await lanes.fetch(sql.ROLE_EXISTS, [role], repeat=Repeat.READ)
+    ((there,),) = await lanes.fetch(sql.ROLE_EXISTS, [role], repeat=Repeat.READ)
     if not there:
         raise DatabaseError(f"there is no role {role!r}: make it first (CREATE ROLE ... LOGIN PASSWORD ...)")

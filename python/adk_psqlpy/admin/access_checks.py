@@ -44,9 +44,10 @@ async def of_access(lanes: Lanes, services: Sequence[Secured], role: str) -> Fin
         return Finding(
             _CHECK,
             "todo",
-            f"on, but it does not bind {len(details)} of {len(roles)} roles that it is for, or binds them to "
-            "several things",
-            "take these rights from the roles, or give the services other ones (docs/security.md)",
+            f"on, but {len(details)} of {len(roles)} roles with access can go around the policies, or have "
+            "the access of several roles",
+            "take these rights and memberships from the roles, or let the services log in with other roles "
+            "(docs/row-security.md)",
             details,
         )
     text = f"on, for {len(roles)} role{'' if len(roles) == 1 else 's'}"

@@ -19,7 +19,8 @@ from adk_psqlpy.cli.output import write
 def command(target: Target, role: str, app: str, user_id: str | None) -> None:
     """Take back from ROLE what `grant` with the same arguments gave.
 
-    A role that is left with nothing loses its rights to the tables. Run it as the owner of the tables.
+    A role that is left with nothing loses its rights to the tables. A role that was never granted this is
+    refused, and nothing is changed. Run it as the owner of the tables.
     """
     import asyncio
 

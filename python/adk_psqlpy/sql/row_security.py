@@ -289,21 +289,46 @@ def give(secured: Secured, role: str, app_name: str, user_id: str | None) -> str
     return secure(secured, wanted=True, change=change)
 
 
-def take(secured: Secured, role: str, app_name: str, user_id: str | None) -> str:
-    """A batch that takes back what `give` gave. A role without any access left also loses its rights to the tables."""
+def take(services: Iterable[Secured], role: str, app_name: str, user_id: str | None) -> str:
+    """A batch that takes back what `give` gave. It does nothing to a role that has no such access.
+
+    If the role has no other access in a schema, it also loses its rights to the tables there.
+    """
+    services = list(services)
     user = "NULL" if user_id is None else _literal(user_id)
-    names = _texts((*secured.tables, *secured.read, *secured.views, *secured.audit))
     change = f"""
         EXECUTE format('DELETE FROM %s WHERE role = %L::regrole AND app_name = %L AND user_id IS NOT DISTINCT FROM %L',
-            access, {_regrole(role)}, {_literal(app_name)}, {user});
-        FOR secured IN EXECUTE format($sql$
-            SELECT name FROM unnest(%1$L::text[]) AS name WHERE to_regclass(name) IS NOT NULL
-                AND NOT EXISTS (SELECT FROM %2$s WHERE role = %3$L::regrole)
-            $sql$, {names} || access, access, {_regrole(role)})
+            access, {_regrole(role)}, {_literal(app_name)}, {user});"""
+    # Several services may share one `adk_access`. So all rights are taken before the first row is deleted.
+    rights = (_take_rights(secured, role, app_name, user) for secured in services)
+    return "".join([*rights, *(secure(secured, wanted=False, change=change) for secured in services)])
+
+
+def _take_rights(secured: Secured, role: str, app_name: str, user: str) -> str:
+    """Takes the rights to the tables from a role whose only access this is. `user` is an SQL expression."""
+    names = _texts((*secured.tables, *secured.read, *secured.views, *secured.audit))
+    return f"""
+    SELECT pg_advisory_xact_lock({LOCK});
+    DO $take$
+    DECLARE
+        access text := {_access(secured.anchor)};
+        secured text; last boolean;
+    BEGIN
+        IF to_regclass(access) IS NULL THEN
+            RETURN;
+        END IF;
+        EXECUTE format($sql$
+            SELECT bool_and(app_name = %2$L AND user_id IS NOT DISTINCT FROM %3$L) FROM %1$s WHERE role = %4$L::regrole
+            $sql$, access, {_literal(app_name)}, {user}, {_regrole(role)}) INTO last;
+        IF last IS NOT TRUE THEN
+            RETURN;
+        END IF;
+        FOR secured IN SELECT name FROM unnest({names} || access) AS name WHERE to_regclass(name) IS NOT NULL
         LOOP
             EXECUTE format('REVOKE ALL ON %s FROM %s', secured, {_regrole(role)});
-        END LOOP;"""
-    return secure(secured, wanted=False, change=change)
+        END LOOP;
+    END $take$;
+    """
 
 
 def _regrole(role: str) -> str:
@@ -316,84 +341,6 @@ def _literal(text: str) -> str:
     A batch takes no parameters, and an app's name may have quotes and dollar signs. Base64 has neither.
     """
     return f"convert_from(decode('{b64encode(text.encode()).decode()}', 'base64'), 'UTF8')"
-
-
-LISTED: Final = """
-    SELECT r.rolname::text, a.app_name, a.user_id FROM {access} AS a JOIN pg_roles AS r ON r.oid = a.role ORDER BY 1, 2, 3
-    """
-
-WAYS_AROUND: Final = f"""
-    WITH tables AS (
-        SELECT c.oid, c.relname, c.relowner, c.relnamespace FROM unnest($2::text[]) AS name
-        JOIN pg_class AS c ON c.oid = to_regclass(name)
-    ), access AS (
-        SELECT DISTINCT c.oid, c.relowner FROM pg_class AS c JOIN tables AS t ON t.relnamespace = c.relnamespace
-        WHERE c.relname = '{ACCESS}'
-    ), him AS (SELECT oid, rolname FROM pg_roles WHERE rolname = $1::text),
-    becomes AS (
-        SELECT r.oid, r.rolname, r.rolsuper, r.rolbypassrls, r.rolcreaterole, r.rolreplication,
-            CASE WHEN r.oid = him.oid THEN 'it' ELSE format('it is a member of %I, which', r.rolname) END AS who
-        FROM him JOIN pg_roles AS r ON pg_has_role(him.oid, r.oid, 'MEMBER')
-    )
-    SELECT reason FROM (
-        SELECT 1 AS place, who || ' is a superuser' AS reason FROM becomes WHERE rolsuper
-        UNION ALL SELECT 2, who || ' has BYPASSRLS' FROM becomes WHERE rolbypassrls
-        UNION ALL SELECT 3, who || ' has CREATEROLE, and can give itself other roles' FROM becomes WHERE rolcreaterole
-        UNION ALL SELECT 4, who || ' has REPLICATION, and can copy the whole server' FROM becomes WHERE rolreplication
-        UNION ALL SELECT 5, who || ' can read or write files of the server' FROM becomes
-            WHERE rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program')
-        UNION ALL SELECT 6, format('%s owns %s', b.who, string_agg(quote_ident(t.relname), ', ' ORDER BY t.relname))
-            FROM becomes AS b JOIN (
-                SELECT relname, relowner FROM tables UNION ALL SELECT '{ACCESS}', relowner FROM access
-            ) AS t ON t.relowner = b.oid GROUP BY b.who
-        UNION ALL SELECT 7, format('it may create objects in the schema %s, and so put its own in the place of others',
-                t.relnamespace::regnamespace)
-            FROM him, (SELECT DISTINCT relnamespace FROM tables) AS t
-            WHERE has_schema_privilege(him.oid, t.relnamespace, 'CREATE')
-        UNION ALL SELECT 8, format('it has the privilege %s, which policies do not limit, on %s', privilege,
-                string_agg(quote_ident(t.relname), ', ' ORDER BY t.relname))
-            FROM him, tables AS t, unnest(ARRAY['TRUNCATE', 'TRIGGER']) AS privilege
-            WHERE has_table_privilege(him.oid, t.oid, privilege) GROUP BY privilege
-        UNION ALL SELECT 9, format('it may write to {ACCESS}') FROM him, access AS a
-            WHERE has_table_privilege(him.oid, a.oid, 'INSERT') OR has_table_privilege(him.oid, a.oid, 'UPDATE')
-    ) AS r ORDER BY place, reason
-    """
-"""`$1` a role, `$2` quoted names of tables. Gives the reasons why policies do not bind the role, one in each row. Every
-kind of membership counts, since any is enough for SET ROLE."""
-
-SUBJECTS: Final = f"""
-    SELECT DISTINCT r.rolname::text
-    FROM pg_policy AS p CROSS JOIN unnest(p.polroles) AS subject (oid)
-    JOIN pg_roles AS r ON r.oid = subject.oid OR (pg_has_role(r.oid, subject.oid, 'MEMBER') AND NOT r.rolsuper)
-    WHERE p.polrelid IN (SELECT to_regclass(name) FROM unnest($1::text[]) AS name)
-        AND starts_with(p.polname, '{POLICIES}') AND subject.oid <> 0
-    ORDER BY 1
-    """
-"""`$1` quoted names of tables. Gives the roles that their policies name, and the members of these roles."""
-
-ENTANGLED: Final = f"""
-    WITH subjects AS (
-        SELECT DISTINCT subject.oid FROM pg_policy AS p CROSS JOIN unnest(p.polroles) AS subject (oid)
-        WHERE p.polrelid IN (SELECT to_regclass(name) FROM unnest($2::text[]) AS name)
-            AND starts_with(p.polname, '{POLICIES}') AND subject.oid <> 0
-    ), him AS (SELECT oid, EXISTS (SELECT FROM subjects AS s WHERE s.oid = r.oid) AS mapped FROM pg_roles AS r WHERE rolname = $1::text),
-    others AS (
-        SELECT o.oid, o.rolname FROM him, subjects AS s JOIN pg_roles AS o ON o.oid = s.oid WHERE o.oid <> him.oid
-    ), above AS (
-        SELECT o.rolname FROM him, others AS o WHERE pg_has_role(him.oid, o.oid, 'MEMBER')
-    )
-    SELECT format('it is a member of %I, which is for something else', rolname) FROM above
-    WHERE $3::boolean OR (SELECT mapped FROM him) OR (SELECT count(*) FROM above) > 1
-    UNION ALL
-    SELECT format('%I, which is for something else, is a member of it', o.rolname)
-    FROM him, others AS o WHERE $3::boolean AND pg_has_role(o.oid, him.oid, 'MEMBER')
-    """
-"""`$1` a role, `$2` quoted names of tables, `$3` whether the role is to get policies of its own. Gives the reasons why the
-role would see the rows of several roles, one in each row. A role that is a member of only one role with policies is an
-ordinary login of that role."""
-
-ROLE_EXISTS: Final = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1::text), current_user::text"
-"""`$1` a role. Gives whether it exists, and the current role."""
 
 
 def access_of(anchor: str) -> str:
