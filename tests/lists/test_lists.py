@@ -277,7 +277,7 @@ async def test_the_index(config: PsqlpyConfig, database: Database) -> None:
            SELECT 'e' || n, 's', 'app', 'u', n, 'agent' FROM generate_series(2, 20000) AS n""",
         "ANALYZE adk_events",
     )
-    sql = service.listing._one_server.waiting_calls(one_user=False).replace("$1", "'app'")
+    sql = service.store._sql.listing.waiting_calls(one_user=False).replace("$1", "'app'")
     plan = "\n".join(row["QUERY PLAN"] for row in run_sql(database.dsn, f"EXPLAIN {sql}")[0])
     assert "Index Scan using idx_adk_events_long_calls on adk_events e" in plan
     assert len(await service.list_paused(app_name="app")) == 1

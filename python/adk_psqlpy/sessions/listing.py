@@ -16,7 +16,6 @@ from adk_psqlpy.sessions import arguments
 from adk_psqlpy.sessions.decoders import LIST
 from adk_psqlpy.sessions.state import scoped
 from adk_psqlpy.sessions.stored import StoredSession
-from adk_psqlpy.sql.delegated import DelegatedStatements
 from adk_psqlpy.sql.listing import ListingStatements
 from adk_psqlpy.telemetry import observed
 
@@ -103,8 +102,6 @@ class Listing:
     def __init__(self, store: Operations) -> None:
         """Use the tables and connections of `store`."""
         self._store = store
-        self._one_server = ListingStatements(store.tables)
-        self._distributed = ListingStatements(store.tables, distributed=True)
         self._telemetry = store._telemetry
         self._collections = store._collections
 
@@ -192,8 +189,7 @@ class Listing:
     async def _statements(self) -> ListingStatements:
         """The statements for the tables as they are: distributed, or of one server."""
         await self._store._made.ready()
-        distributed = isinstance(self._store._sql, DelegatedStatements)
-        return self._distributed if distributed else self._one_server
+        return self._store._sql.listing
 
     def _refuse_sealed(self) -> None:
         """Refuse with a seal: the server compares contents, and cannot read sealed ones."""

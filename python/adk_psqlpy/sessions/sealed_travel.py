@@ -17,8 +17,6 @@ from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sessions.points import Point
 from adk_psqlpy.sessions.sealed_events import opened_column, opened_event, sealed_event
 from adk_psqlpy.sessions.state import scoped
-from adk_psqlpy.sql.delegated import DelegatedStatements
-from adk_psqlpy.sql.delegated_travel import DelegatedTravelStatements
 from adk_psqlpy.sql.sealed_travel import SealedTravelStatements
 from adk_psqlpy.sql.travel import CUT
 
@@ -77,14 +75,14 @@ class SealedTravel:
     def __init__(self, store: PsqlpyADKStore, seal: Seal) -> None:
         self._store = store
         self._seal = seal
-        self._sql = SealedTravelStatements(store.tables)
 
     async def past(self, key: Key, at: Point, create_time: Any, *, whole: bool) -> Past:
         """Read a session at a point. `whole` reads all columns of its events, and all changes of state."""
         if at.kind == "invocation" and len(at.parameters[0]) > CUT:
             at = await self._long_invocation(key, at)
         given = [*key, create_time, *at.parameters]
-        rows = await self._store._read(self._sql.past(kind=at.kind, whole=whole), given, _DECODERS)
+        sql = (await self._statements()).past(kind=at.kind, whole=whole)
+        rows = await self._store._read(sql, given, _DECODERS)
         past: Past | None = None
         events, changes = [], []
         for what, seq, time_, point, state, initial, app, user, *columns in rows:
@@ -101,7 +99,8 @@ class SealedTravel:
     async def _long_invocation(self, key: Key, at: Point) -> Point:
         """The point by its revision: an id that is longer than its column stands in the sealed `extra`."""
         (wanted,) = at.parameters
-        rows = await self._store._read(self._sql.long_invocation, [*key, wanted], {"extra": raw})
+        sql = (await self._statements()).long_invocation
+        rows = await self._store._read(sql, [*key, wanted], {"extra": raw})
         for seq, event_id, extra in rows:
             if extra is not None:
                 plain = await opened_column(self._seal, key, event_id, "extra", extra)
@@ -157,14 +156,14 @@ class SealedTravel:
         given: list[Any] = [key[0], key[1], key[2], parameter(past.create_time), session_id, now]
         given += [parameter(state), parameter(initial), past.point]
         given += [*arrays(("bigint", "jsonb", "timestamptz"), changes), *arrays(types, events)]
-        rows = await self._store._write(self._write_fork(), given, repeat=Repeat.AFTER_FAILURE)
+        sql = (await self._statements()).write_fork
+        rows = await self._store._write(sql, given, repeat=Repeat.AFTER_FAILURE)
         return bool(rows[0][0])
 
-    def _write_fork(self) -> str:
-        """The statement for the tables as they are: distributed, or of one server."""
-        if isinstance(self._store._sql, DelegatedStatements):
-            return DelegatedTravelStatements(self._store.tables).write_fork
-        return self._sql.write_fork
+    async def _statements(self) -> SealedTravelStatements:
+        """The statements for the tables as they are: distributed, or of one server."""
+        await self._store._made.ready()
+        return self._store._sql.sealed_travel
 
     async def _sealed(self, key: Key, state: dict[str, Any]) -> bytes:
         """A session's own state, or a delta of it, as it is stored."""

@@ -20,7 +20,6 @@ from adk_psqlpy.sessions.arguments import micros
 from adk_psqlpy.sessions.points import Point, check_point, point
 from adk_psqlpy.sessions.sealed_travel import SealedTravel
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
-from adk_psqlpy.sql.delegated import DelegatedStatements
 from adk_psqlpy.sql.delegated_artifacts import DelegatedArtifactStatements
 from adk_psqlpy.sql.delegated_travel import DelegatedTravelStatements
 from adk_psqlpy.sql.distribution import locked
@@ -78,7 +77,6 @@ class Travel:
     def __init__(self, store: PsqlpyADKStore) -> None:
         """Use the tables and connections of `store`."""
         self._store = store
-        self._sql = TravelStatements(store.tables)
         self._sealed = None if store.seal is None else SealedTravel(store, store.seal)
         self._telemetry = store._telemetry
         self._collections = store._collections
@@ -175,9 +173,7 @@ class Travel:
     async def _statements(self) -> TravelStatements:
         """The statements for the tables as they are: distributed, or of one server."""
         await self._store._made.ready()
-        if isinstance(self._store._sql, DelegatedStatements):
-            return DelegatedTravelStatements(self._store.tables)
-        return self._sql
+        return self._store._sql.travel
 
     async def _with_artifacts(
         self, statements: TravelStatements, artifacts: PsqlpyArtifactService
@@ -186,7 +182,7 @@ class Travel:
         if not isinstance(statements, DelegatedTravelStatements):
             return statements
         if not isinstance(artifacts._made.sql, DelegatedArtifactStatements):
-            return self._sql
+            return TravelStatements(self._store.tables)
         if artifacts.tables not in self._taking_along:
             await self._store._lanes.batch(locked(statements.functions(artifacts.tables)))
             self._taking_along.add(artifacts.tables)
@@ -237,14 +233,15 @@ class Travel:
     async def origin(self, key: Key) -> Fork | None:
         """Return where a session was forked from; `None` if it was not forked, or does not exist."""
         self._store._check_key(*key)
-        rows = await self._store._read(self._sql.origin, list(key), _TIMES)
+        rows = await self._store._read((await self._statements()).origin, list(key), _TIMES)
         return _fork(rows[0]) if rows else None
 
     @observed("sessions")
     async def forks(self, key: Key) -> list[Fork]:
         """List the sessions that were forked from the session with this id, oldest first."""
         self._store._check_key(*key)
-        return [_fork(row) for row in await self._store._read(self._sql.forks, list(key), _TIMES)]
+        rows = await self._store._read((await self._statements()).forks, list(key), _TIMES)
+        return [_fork(row) for row in rows]
 
 
 def _check(at: Point, place: str, revision: int | None, *found: Any) -> None:

@@ -12,9 +12,10 @@ from functools import cache, cached_property
 from typing import Final
 
 from adk_psqlpy import _native
-from adk_psqlpy.sql.delegated_travel import DelegatedTravelStatements
+from adk_psqlpy.sql.delegated_travel import DelegatedSealedTravelStatements, DelegatedTravelStatements
 from adk_psqlpy.sql.distribution import digest
 from adk_psqlpy.sql.functions import Function
+from adk_psqlpy.sql.listing import ListingStatements
 from adk_psqlpy.sql.reading import CHUNK
 from adk_psqlpy.sql.shard_tables import TablesOfShard
 from adk_psqlpy.sql.statements import Statements
@@ -54,14 +55,32 @@ _HEAD: Final = (
 class DelegatedStatements(Statements):
     """The statements for distributed tables: those that write for one user are calls of functions."""
 
+    @cached_property
+    def listing(self) -> ListingStatements:
+        """Those that Citus plans: it does not take every form of a list."""
+        return ListingStatements(self.tables, distributed=True)
+
+    @cached_property
+    def travel(self) -> DelegatedTravelStatements:
+        """Calls of functions."""
+        return DelegatedTravelStatements(self.tables)
+
+    @cached_property
+    def sealed_travel(self) -> DelegatedSealedTravelStatements:
+        """Those that write are calls of functions."""
+        return DelegatedSealedTravelStatements(self.tables)
+
     @property
     def functions(self) -> list[str]:
         """The batches that create the functions."""
         appending = (self._append(merge=False), self._append(merge=True), self._append_group)
         made = (self._create, *appending, self._update_state, self._read)
         # These begin with what holds shards.
-        travel = DelegatedTravelStatements(self.tables).functions()
-        return [*travel, *(each.definition for each in made)]
+        return [
+            *self.travel.functions(),
+            *self.sealed_travel.functions(),
+            *(each.definition for each in made),
+        ]
 
     @cached_property
     def version_of_functions(self) -> str:

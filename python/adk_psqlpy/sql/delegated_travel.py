@@ -43,13 +43,7 @@ class DelegatedTravelStatements(TravelStatements):
         return [
             define_hold_shards(self.tables.session_table),
             *(each.definition for each in (*states, *forks)),
-            *([] if artifacts is not None else [self._write_fork.definition]),
         ]
-
-    @property
-    def write_fork(self) -> str:
-        """As `SealedTravelStatements.write_fork`."""
-        return self._write_fork.call
 
     @cache  # noqa: B019 - as in `TravelStatements`
     def state_at(self, *, kind: PointKind) -> str:
@@ -85,6 +79,25 @@ class DelegatedTravelStatements(TravelStatements):
         )
 
     @property
+    def _on_shard(self) -> TravelStatements:
+        """The statements of one server, for the tables of a shard."""
+        return TravelStatements(TablesOfShard(self.tables.session_table, self.tables.events_table))
+
+
+@dataclass(frozen=True)
+class DelegatedSealedTravelStatements(SealedTravelStatements):
+    """The statements for distributed tables where sessions are sealed: a fork is a call of a function."""
+
+    def functions(self) -> list[str]:
+        """What makes the function."""
+        return [self._write_fork.definition]
+
+    @property
+    def write_fork(self) -> str:
+        """As `SealedTravelStatements.write_fork`."""
+        return self._write_fork.call
+
+    @property
     def _write_fork(self) -> ShardStatement:
         of_shard = TablesOfShard(self.tables.session_table, self.tables.events_table)
         return ShardStatement(
@@ -94,8 +107,3 @@ class DelegatedTravelStatements(TravelStatements):
             returns=(("made", "boolean"),),
             body=SealedTravelStatements(of_shard).write_fork,
         )
-
-    @property
-    def _on_shard(self) -> TravelStatements:
-        """The statements of one server, for the tables of a shard."""
-        return TravelStatements(TablesOfShard(self.tables.session_table, self.tables.events_table))

@@ -15,8 +15,11 @@ from functools import cache, cached_property
 from typing import Final
 
 from adk_psqlpy import _native
+from adk_psqlpy.sql.listing import ListingStatements
 from adk_psqlpy.sql.reading import ReadStatements
 from adk_psqlpy.sql.row_versions import SERVER, version_of
+from adk_psqlpy.sql.sealed_travel import SealedTravelStatements
+from adk_psqlpy.sql.travel import TravelStatements
 
 _COLUMNS: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
 
@@ -27,7 +30,25 @@ def _quote(names: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class Statements(ReadStatements):
-    """All statements for one set of tables. Parameters `$1 $2 $3` are app, user and session id throughout."""
+    """All statements for one set of tables. Parameters `$1 $2 $3` are app, user and session id throughout.
+
+    `listing`, `travel` and `sealed_travel` are those for lists and for earlier points.
+    """
+
+    @cached_property
+    def listing(self) -> ListingStatements:
+        """Filtered lists."""
+        return ListingStatements(self.tables)
+
+    @cached_property
+    def travel(self) -> TravelStatements:
+        """Forks and earlier states."""
+        return TravelStatements(self.tables)
+
+    @cached_property
+    def sealed_travel(self) -> SealedTravelStatements:
+        """The same of sealed sessions."""
+        return SealedTravelStatements(self.tables)
 
     @cached_property
     def create_session(self) -> str:
