@@ -12,7 +12,6 @@ from typing import Any, Final, Protocol, TypeVar
 from google.adk.events.event import Event
 from psqlpy.exceptions import Error
 
-from adk_psqlpy import _native
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections import binary
 from adk_psqlpy.connections.lanes import Decoders, Lanes, Row
@@ -22,6 +21,7 @@ from adk_psqlpy.following.follower import Follower
 from adk_psqlpy.following.notifications import Notifications
 from adk_psqlpy.following.watcher import Watcher
 from adk_psqlpy.sessions.stored import Version
+from adk_psqlpy.sql import event_columns
 from adk_psqlpy.sql.following import FollowingStatements, payload_of
 from adk_psqlpy.sql.tables import Tables
 
@@ -35,8 +35,7 @@ PAGE_BYTES: Final = 1 << 20
 """The most stored bytes of those events, plus one event."""
 
 _PAUSE_SEC: Final = 0.25  # between two attempts while the server is unreachable
-_ARRAYS: Final = (*(name for name, _ in _native.EVENT_COLUMNS[: _native.OWN_ARRAYS]), "rare")
-_PAGE: Final[Decoders] = {"create_time": binary.seconds, **dict.fromkeys(_ARRAYS, binary.raw)}
+_PAGE: Final[Decoders] = {"create_time": binary.seconds, **dict.fromkeys(event_columns.ARRAYS, binary.raw)}
 _KNOWN: Final = ("varchar", "varchar", "varchar", "bigint", "timestamptz")
 _T = TypeVar("_T")
 

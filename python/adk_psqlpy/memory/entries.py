@@ -21,8 +21,9 @@ from adk_psqlpy.checks import check_identifier
 from adk_psqlpy.connections import binary
 from adk_psqlpy.connections.lanes import Decoders, Row
 from adk_psqlpy.memory.words import words
+from adk_psqlpy.sql import event_columns
 
-_CONTENT: Final = [name for name, _ in _native.EVENT_COLUMNS].index("content")
+_CONTENT: Final = event_columns.NAMES.index("content")
 _ESCAPED: Final = re.compile("[\0\ud800-\udfff\ufdd0]")
 _LONGEST_TTL: Final = timedelta(days=365_000)
 _BATCH_BYTES: Final = 8_000_000

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from adk_psqlpy import _native
 from adk_psqlpy.connections.binary import raw, seconds
 from adk_psqlpy.connections.lanes import Decoders
+from adk_psqlpy.sql import event_columns
 
-_EVENT_NAMES: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
-EVENT_ARRAYS: Final = (*_EVENT_NAMES[: _native.OWN_ARRAYS], "rare")
 """The columns of a chunk of events. Each is an array; the order is that of `decode_events`."""
 
 SESSION: Final[Decoders] = {
@@ -18,7 +16,7 @@ SESSION: Final[Decoders] = {
     "user_state": raw,
     "create_time": seconds,
     "update_time": seconds,
-    **dict.fromkeys(EVENT_ARRAYS, raw),
+    **dict.fromkeys(event_columns.ARRAYS, raw),
 }
 """For a session, its states and its events (`Statements.get_session`), or a part of these."""
 

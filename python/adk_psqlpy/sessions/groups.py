@@ -9,13 +9,12 @@ from typing import Any, Final
 
 from psqlpy.exceptions import Error
 
-from adk_psqlpy import _native
 from adk_psqlpy.connections import binary
 from adk_psqlpy.connections.lane import HOLD_UP_SEC
 from adk_psqlpy.connections.lanes import Lanes, Row
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.sessions.histories import Origin
-from adk_psqlpy.sql import Statements
+from adk_psqlpy.sql import Statements, event_columns
 from adk_psqlpy.sql.delegated import DelegatedStatements
 from adk_psqlpy.telemetry import Telemetry
 
@@ -30,7 +29,7 @@ LONGEST_ON_NODE: Final = 32
 
 _TYPES: Final = (
     *("varchar", "varchar", "varchar", "bigint", "timestamptz", "timestamptz", "varchar", "jsonb"),
-    *(kind for _, kind in _native.EVENT_COLUMNS),
+    *event_columns.TYPES.values(),
 )
 
 Key = tuple[str, str, str]

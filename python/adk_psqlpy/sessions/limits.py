@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import Final
 
-from adk_psqlpy import _native
+from adk_psqlpy.sql import event_columns
 
 logger: Final = logging.getLogger("adk_psqlpy")
 
@@ -39,7 +39,7 @@ def check_event(event_id: str, columns: list[bytes | None], deltas: Iterable[byt
     Raises:
         ValueError: saying what is too large, how large it is, and the limit.
     """
-    for (name, kind), value in zip(_native.EVENT_COLUMNS, columns, strict=True):
+    for (name, kind), value in zip(event_columns.TYPES.items(), columns, strict=True):
         if kind == "jsonb":
             what = "what has no column of its own (extra)" if name == "extra" else name
             _check_jsonb(f"event {event_id!r}: {what}", value)

@@ -6,15 +6,14 @@ from typing import Final
 
 from adk_psqlpy import _native
 from adk_psqlpy.seal.seal import Seal
+from adk_psqlpy.sql import event_columns
 
 Key = tuple[str, str, str]
 
 SEALED: Final = ("actions", "content", "extra", "grounding_metadata", "custom_metadata")
 """The columns of events that are sealed. A sealed event's `error_message` is in `extra`."""
 
-_NAMES: Final = [name for name, _ in _native.EVENT_COLUMNS]
-_FORMS: Final = dict(_native.EVENT_COLUMNS)
-_MESSAGE: Final = _NAMES.index("error_message")
+_MESSAGE: Final = event_columns.NAMES.index("error_message")
 # What stands in `error_message` where its text is in `extra` (rust/src/seal.rs).
 HIDDEN: Final = "\ufdd0seal1:".encode()
 
@@ -22,16 +21,16 @@ HIDDEN: Final = "\ufdd0seal1:".encode()
 async def opened_event(
     seal: Seal, key: Key, event_id: str, columns: list[bytes | None]
 ) -> list[bytes | None]:
-    """Open what is sealed in the columns, which are in the order of `EVENT_COLUMNS`; the rest is as it was.
+    """Open what is sealed in the columns, in the order of `sql.event_columns`; the rest is as it was.
 
     Raises:
         SealError: a value does not open. `MissingKeyError`: its key is missing.
     """
     found = list(columns)
     for name in SEALED:
-        value = columns[_NAMES.index(name)]
+        value = columns[event_columns.NAMES.index(name)]
         if value is not None:
-            found[_NAMES.index(name)] = await opened_column(seal, key, event_id, name, value)
+            found[event_columns.NAMES.index(name)] = await opened_column(seal, key, event_id, name, value)
     return found
 
 
@@ -42,7 +41,7 @@ async def opened_column(seal: Seal, key: Key, event_id: str, name: str, value: b
     whose = f"session {session_id!r} of user {user_id!r} in app {app_name!r}"
     told = f"{whose}, event {event_id!r}, column {name}"
     return await seal.opening(
-        lambda: _native.open_value(value, seal.keys, place, form=_FORMS[name], told=told)
+        lambda: _native.open_value(value, seal.keys, place, form=event_columns.TYPES[name], told=told)
     )
 
 

@@ -17,6 +17,7 @@ from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sessions.points import Point
 from adk_psqlpy.sessions.sealed_events import opened_column, opened_event, sealed_event
 from adk_psqlpy.sessions.state import scoped
+from adk_psqlpy.sql import event_columns
 from adk_psqlpy.sql.sealed_travel import SealedTravelStatements
 from adk_psqlpy.sql.travel import CUT
 
@@ -25,10 +26,9 @@ if TYPE_CHECKING:
 
 Key = tuple[str, str, str]
 
-_NAMES: Final = [name for name, _ in _native.EVENT_COLUMNS]
-_ACTIONS: Final = _NAMES.index("actions")
+_ACTIONS: Final = event_columns.NAMES.index("actions")
 _DECODERS: Final[Decoders] = dict.fromkeys(
-    ("create_time", "state", "initial_state", "app_state", "user_state", *_NAMES), raw
+    ("create_time", "state", "initial_state", "app_state", "user_state", *event_columns.NAMES), raw
 )
 _SHARED: Final = (State.APP_PREFIX, State.USER_PREFIX, State.TEMP_PREFIX)
 
@@ -151,7 +151,7 @@ class SealedTravel:
             assert columns[0] is not None, "an event has an id"
             opened = await opened_event(self._seal, key, columns[0].decode(), columns)
             events.append([seq.to_bytes(8, "big"), *await sealed_event(self._seal, new, opened)])
-        types = ("bigint", *(kind for _, kind in _native.EVENT_COLUMNS))
+        types = ("bigint", *event_columns.TYPES.values())
         now = parameter(timestamptz(time.time_ns() // 1000))
         given: list[Any] = [key[0], key[1], key[2], parameter(past.create_time), session_id, now]
         given += [parameter(state), parameter(initial), past.point]

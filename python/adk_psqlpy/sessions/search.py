@@ -21,7 +21,7 @@ from adk_psqlpy.memory.words import LONGEST_QUERY, terms, words
 from adk_psqlpy.row_security import make_secured
 from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sessions import arguments
-from adk_psqlpy.sessions.decoders import EVENT_ARRAYS
+from adk_psqlpy.sql import event_columns
 from adk_psqlpy.sql.event_search import (
     PORTION_EVENTS,
     EventSearchStatements,
@@ -36,7 +36,7 @@ Window = timedelta | tuple[float | None, float | None] | None
 Progress = Callable[[int], None]
 """Called with the number of events that were looked at so far."""
 
-_FOUND: Final[Decoders] = dict.fromkeys(EVENT_ARRAYS, binary.raw)
+_FOUND: Final[Decoders] = dict.fromkeys(event_columns.ARRAYS, binary.raw)
 _SESSIONS: Final = ("varchar", "varchar", "varchar", "timestamptz", "bigint", "bigint")
 _EVENTS: Final = ("varchar", "varchar", "varchar", "varchar", "bigint", "text", "text")
 _ATTEMPTS: Final = 20

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Final
 
-from adk_psqlpy import _native
+from adk_psqlpy.sql import event_columns
 from adk_psqlpy.sql.tables import Tables
 
 BEGIN: Final = "BEGIN"
@@ -21,11 +21,9 @@ BEGIN_READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 CHUNK: Final = 128
 """How many values of `seq` a row of `events` covers, as in `sql.reading`."""
 
-EVENT_COLUMNS: Final = ("app_name", "user_id", "session_id", "seq", *(n for n, _ in _native.EVENT_COLUMNS))
+EVENT_COLUMNS: Final = ("app_name", "user_id", "session_id", "seq", *event_columns.NAMES)
 """The columns that COPY fills, in this order."""
 
-_OWN: Final = tuple(name for name, _ in _native.EVENT_COLUMNS[: _native.OWN_ARRAYS])
-_RARE: Final = tuple(name for name, _ in _native.EVENT_COLUMNS[_native.OWN_ARRAYS :])
 _LARGE: Final = ("jsonb", "bytea", "text", "varchar")
 _HEAD: Final = "s.state, s.initial_state, s.create_time, s.update_time, s.revision, e.events, e.last_seq, e.bytes, e.changes"
 _KEYS: Final = (
@@ -107,7 +105,7 @@ class CarryStatements:
         """
         sizes = " + ".join(
             f'coalesce(pg_column_size(e."{name}"), 0)'
-            for name, kind in _native.EVENT_COLUMNS
+            for name, kind in event_columns.TYPES.items()
             if kind in _LARGE
         )
         return f"""SELECT count(*) AS events, coalesce(max(e.seq), 0) AS last_seq,
@@ -124,11 +122,11 @@ class CarryStatements:
         A row a chunk: place of the session, number of the chunk, an array of `seq`s, then the arrays as `_native.decode_events`
         takes them; each array NULL where the chunk has no events.
         """
-        columns = ", ".join(f'array_agg(e."{name}") AS "{name}"' for name in _OWN)
-        members = ", ".join(f"""'"{name}":' || to_json(e."{name}")::text""" for name in _RARE)
-        rare = ", ".join(f'e."{name}"' for name in _RARE)
-        every = ", ".join(f'e."{name}"' for name in (*_OWN, *_RARE))
-        arrays = ", ".join(f'e."{name}"' for name in (*_OWN, "rare"))
+        columns = ", ".join(f'array_agg(e."{name}") AS "{name}"' for name in event_columns.OWN)
+        members = ", ".join(f"""'"{name}":' || to_json(e."{name}")::text""" for name in event_columns.RARE)
+        rare = event_columns.quoted(event_columns.RARE, "e")
+        every = event_columns.quoted(of="e")
+        arrays = event_columns.quoted(event_columns.ARRAYS, "e")
         return f"""
         SELECT k.place, c.number, e.seqs, {arrays}
         FROM unnest($1::varchar[], $2::varchar[], $3::varchar[], $4::bigint[])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Final
 
-from adk_psqlpy import _native
+from adk_psqlpy.sql import event_columns
 from adk_psqlpy.sql.delegated_travel import DelegatedSealedTravelStatements, DelegatedTravelStatements
 from adk_psqlpy.sql.distribution import digest
 from adk_psqlpy.sql.functions import Function
@@ -19,8 +19,6 @@ from adk_psqlpy.sql.listing import ListingStatements
 from adk_psqlpy.sql.reading import CHUNK
 from adk_psqlpy.sql.shard_tables import TablesOfShard
 from adk_psqlpy.sql.statements import Statements
-
-_COLUMNS: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
 
 # Parameters in the order of the statements that the functions stand for.
 _KEY: Final = (("app", "varchar"), ("usr", "varchar"), ("session", "varchar"))
@@ -30,7 +28,7 @@ _SEEN: Final = (
     ("updated", "timestamptz"),
     ("last_event", "varchar"),
 )
-_EVENT: Final = tuple((f"event_{name}", kind) for name, kind in _native.EVENT_COLUMNS)
+_EVENT: Final = tuple((f"event_{name}", kind) for name, kind in event_columns.TYPES.items())
 _APPEND: Final = (*_KEY, *_SEEN, ("delta", "jsonb"), *_EVENT)
 # The variants of `get_session`. Values: the `seq` after which to read, the earliest time, the number of newest events.
 _READ: Final = {
@@ -237,7 +235,7 @@ class DelegatedStatements(Statements):
         """One row for each chunk, as in `Statements.get_session`. All rows are of one snapshot, since a STABLE
         function uses the snapshot of the statement that calls it."""
         t = self._on_shard.tables
-        own = [(name, kind) for name, kind in _native.EVENT_COLUMNS[: _native.OWN_ARRAYS]]
+        own = [(name, event_columns.TYPES[name]) for name in event_columns.OWN]
         arrays = ", ".join(f'array_agg(e."{name}" ORDER BY e.seq)' for name, _ in own)
         into = ", ".join(f'"{name}"' for name in (*(name for name, _ in own), "rare"))
         events = "e.app_name = p_app AND e.user_id = p_usr AND e.session_id = p_session"

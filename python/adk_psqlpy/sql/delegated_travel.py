@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from adk_psqlpy import _native
+from adk_psqlpy.sql import event_columns
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
 from adk_psqlpy.sql.functions import ShardStatement, define_hold_shards
 from adk_psqlpy.sql.sealed_travel import SealedTravelStatements
@@ -28,7 +28,7 @@ _REPLAYED: Final = (("unknown", "boolean"), ("missing", "bigint"))
 _VALUES: Final = (
     *(*_KEY, *_NEW, ("state", "jsonb"), ("initial", "jsonb"), ("at_revision", "bigint")),
     *(("revisions", "bigint[]"), ("deltas", "jsonb[]"), ("times", "timestamptz[]"), ("seqs", "bigint[]")),
-    *((f"event_{name}", f"{kind}[]") for name, kind in _native.EVENT_COLUMNS),
+    *((f"event_{name}", f"{kind}[]") for name, kind in event_columns.TYPES.items()),
 )
 
 

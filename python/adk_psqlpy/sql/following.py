@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from adk_psqlpy import _native
+from adk_psqlpy.sql import event_columns
 from adk_psqlpy.sql.migrate import LOCK
 from adk_psqlpy.sql.reading import ReadStatements, given
 from adk_psqlpy.sql.tables import Tables
 
-_COLUMNS: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
 # Columns of these types count for the size of a page; other columns are short.
-_LARGE: Final = tuple(name for name, kind in _native.EVENT_COLUMNS if kind in ("jsonb", "bytea", "text"))
+_LARGE: Final = tuple(
+    name for name, kind in event_columns.TYPES.items() if kind in ("jsonb", "bytea", "text")
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class FollowingStatements(ReadStatements):
         """
         t = self.tables
         size = " + ".join(f'coalesce(pg_column_size(e."{name}"), 0)' for name in _LARGE)
-        found = self._events(f"e.seq > {given(4)}", ("seq", *_COLUMNS))
+        found = self._events(f"e.seq > {given(4)}", ("seq", *event_columns.NAMES))
         page = f"""SELECT e.*, sum(e.bytes) OVER (ORDER BY e.seq) - e.bytes AS before
             FROM (SELECT e.*, {size} AS bytes FROM ({found} ORDER BY e.seq LIMIT {given(5)}) AS e) AS e"""
         cut = f"SELECT e.* FROM ({page}) AS e WHERE e.before < {given(6)} ORDER BY e.seq"

@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from adk_psqlpy import _native
+from adk_psqlpy.sql import event_columns
 from adk_psqlpy.sql.reading import CHUNK, ReadStatements
 from adk_psqlpy.sql.row_versions import SERVER, seed_of, version_of
-
-_COLUMNS: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
-_ARRAYS: Final = (*_COLUMNS[: _native.OWN_ARRAYS], "rare")
 
 FIRST_SEQ: Final = -(2**63)
 """No `seq` is lower."""
@@ -75,13 +72,13 @@ class KeptStatements(ReadStatements):
             for name, value in self._states.items()
         }
         head = self._head.format(number="chunk.number", **states)
-        arrays = "".join(f', e."{name}"' for name in _ARRAYS)
+        arrays = "".join(f', e."{name}"' for name in event_columns.ARRAYS)
         within = "e.seq >= chunk.first AND e.seq <= chunk.last"
         rest = self._events("e.seq >= origin.firsts[cardinality(origin.firsts)]", ("seq",))
         known = f"""SELECT bit_xor({_VERSION}) AS digest
             FROM ({self._events(within, ("ctid", "xmin", "tableoid"))} AND chunk.known IS NOT NULL) AS e"""
         of_chunk = ("max(e.seq) AS last_seq", f"bit_xor({_VERSION}) AS digest")
-        found = f"""{self._events(within, (*_COLUMNS, "seq", "ctid", "xmin", "tableoid"))}
+        found = f"""{self._events(within, (*event_columns.NAMES, "seq", "ctid", "xmin", "tableoid"))}
                 AND (chunk.known IS NULL OR known.digest IS DISTINCT FROM chunk.known) AND chunk.number > 0
             ORDER BY e.seq"""
         digest = "CASE WHEN chunk.number > 0 THEN e.digest ELSE origin.seed END"

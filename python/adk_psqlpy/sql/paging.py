@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from adk_psqlpy import _native
+from adk_psqlpy.sql import event_columns
 from adk_psqlpy.sql.tables import Tables
 
 # The bytes of a row beside its large values: lengths and NULL marks of the arrays, names of rare columns.
@@ -46,7 +46,7 @@ class PagingStatements:
         the bytes asked for, plus less than one event. Values are read one after another, so this takes time,
         but no memory.
         """
-        large = [_sent_bytes(name, kind) for name, kind in _native.EVENT_COLUMNS if kind in _LARGE]
+        large = [_sent_bytes(name, kind) for name, kind in event_columns.TYPES.items() if kind in _LARGE]
         return f"""
         SELECT min(seq) AS first, max(seq) AS last, count(*) AS events, sum(bytes)::bigint AS bytes
         FROM (

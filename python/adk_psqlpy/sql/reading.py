@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Final
 
-from adk_psqlpy import _native
+from adk_psqlpy.sql import event_columns
 from adk_psqlpy.sql.tables import Tables
 
-_COLUMNS: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
-_OWN: Final = _COLUMNS[: _native.OWN_ARRAYS]
-_RARE: Final = _COLUMNS[_native.OWN_ARRAYS :]
 _LAST_SEQ: Final = 2**63 - 1
 
 CHUNK: Final = 128
@@ -98,7 +95,7 @@ class ReadStatements:
         head, states, session = self._head, self._states, self._session
         if events == "none":
             return head.format(number="NULL::bigint", **states) + session
-        arrays = "".join(f', e."{name}"' for name in (*_OWN, "rare"))
+        arrays = "".join(f', e."{name}"' for name in event_columns.ARRAYS)
         if events == "one":
             found = f"{self._events('e.id BETWEEN $4 AND $4')} ORDER BY e.id LIMIT 1"
             return f"""{head.format(number="1::bigint", **states)}{arrays}{session}
@@ -163,20 +160,20 @@ class ReadStatements:
 
     def _aggregated(self, events: str, *further: str) -> str:
         """Events as arrays. `further` columns come first."""
-        columns = [*further, *(f'array_agg(e."{name}") AS "{name}"' for name in _OWN)]
+        columns = [*further, *(f'array_agg(e."{name}") AS "{name}"' for name in event_columns.OWN)]
         columns.append(f"array_agg({self._rare}) AS rare")
         return f"SELECT {', '.join(columns)} FROM ({events}) AS e"
 
     @cached_property
     def _rare(self) -> str:
         """The rare columns of an event `e` as one JSON text; NULL if it has none."""
-        rare = [f'e."{name}"' for name in _RARE]
+        rare = [f'e."{name}"' for name in event_columns.RARE]
         # As text: for 1,000 rows with some of these columns, jsonb_build_object took 3.1 ms more, this 0.2
         # ms.
-        members = ", ".join(f"""'"{name}":' || to_json(e."{name}")::text""" for name in _RARE)
+        members = ", ".join(f"""'"{name}":' || to_json(e."{name}")::text""" for name in event_columns.RARE)
         return f"CASE WHEN num_nonnulls({', '.join(rare)}) > 0 THEN '{{' || concat_ws(',', {members}) || '}}' END"
 
-    def _events(self, condition: str | None, columns: tuple[str, ...] = _COLUMNS) -> str:
+    def _events(self, condition: str | None, columns: tuple[str, ...] = event_columns.NAMES) -> str:
         """Events of the session `s`, in no order."""
         further = f" AND {condition}" if condition else ""
         return f"""SELECT {", ".join(f'e."{name}"' for name in columns)} FROM {self.tables.events} AS e

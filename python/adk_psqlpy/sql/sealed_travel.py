@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Final
 
-from adk_psqlpy import _native
+from adk_psqlpy.sql import event_columns
 from adk_psqlpy.sql.pieces import events_until
 from adk_psqlpy.sql.travel import CUT, PointKind, TravelStatements
 
-_NAMES: Final = [name for name, _ in _native.EVENT_COLUMNS]
 _READ: Final = ("id", "actions")
 
 
@@ -37,13 +36,14 @@ class SealedTravelStatements(TravelStatements):
         t = self.tables
         columns = ", ".join(
             f'p."{name}"' if whole or name in _READ else f"NULL::{kind_}"
-            for name, kind_ in _native.EVENT_COLUMNS
+            for name, kind_ in event_columns.TYPES.items()
         )
-        nothing = ", ".join(f"NULL::{kind_}" for _, kind_ in _native.EVENT_COLUMNS)
+        nothing = ", ".join(f"NULL::{kind_}" for kind_ in event_columns.TYPES.values())
         named = ", ".join(
-            f'{value} AS "{name}"' for name, value in zip(_NAMES, nothing.split(", "), strict=True)
+            f'{value} AS "{name}"'
+            for name, value in zip(event_columns.NAMES, nothing.split(", "), strict=True)
         )
-        wanted = ", ".join(f'e."{name}"' for name in (_NAMES if whole else _READ))
+        wanted = event_columns.quoted(event_columns.NAMES if whole else _READ, "e")
         bound = "" if whole else "WHERE point.revision < origin.revision"
         none = "NULL::jsonb, NULL::jsonb, NULL::jsonb"
         return f"""
@@ -84,10 +84,10 @@ class SealedTravelStatements(TravelStatements):
         """
         t = self.tables
         arrays = ", ".join(
-            f"${place}::{kind}[]" for place, (_, kind) in enumerate(_native.EVENT_COLUMNS, start=14)
+            f"${place}::{kind}[]" for place, kind in enumerate(event_columns.TYPES.values(), start=14)
         )
-        names = ", ".join(f'"{name}"' for name in _NAMES)
-        given = ", ".join(f'n."{name}"' for name in _NAMES)
+        names = event_columns.quoted()
+        given = event_columns.quoted(of="n")
         return f"""
         WITH made AS (
             INSERT INTO {t.sessions}

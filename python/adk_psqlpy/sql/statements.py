@@ -12,20 +12,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Final
 
-from adk_psqlpy import _native
+from adk_psqlpy.sql import event_columns
 from adk_psqlpy.sql.listing import ListingStatements
 from adk_psqlpy.sql.reading import ReadStatements
 from adk_psqlpy.sql.row_versions import SERVER, version_of
 from adk_psqlpy.sql.sealed_travel import SealedTravelStatements
 from adk_psqlpy.sql.travel import TravelStatements
-
-_COLUMNS: Final = tuple(name for name, _ in _native.EVENT_COLUMNS)
-
-
-def _quote(names: tuple[str, ...]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
 
 
 @dataclass(frozen=True)
@@ -106,9 +99,9 @@ class Statements(ReadStatements):
         revision, or not the event `$7`, or holds an event of this id: `append_outcome` tells which.
         """
         t = self.tables
-        event = ", ".join(f"${9 + place}" for place in range(len(_COLUMNS)))
-        at = f"${9 + _COLUMNS.index('timestamp')}"
-        further = 9 + len(_COLUMNS)
+        event = ", ".join(f"${9 + place}" for place in range(len(event_columns.NAMES)))
+        at = f"${9 + event_columns.NAMES.index('timestamp')}"
+        further = 9 + len(event_columns.NAMES)
         as_seen = "revision = $4 AND update_time = coalesce($6, update_time)"
         if merge:
             as_seen = f"(revision > $4 OR ({as_seen}))"
@@ -132,7 +125,7 @@ class Statements(ReadStatements):
                 AND ($7::varchar IS NULL OR {self._holds("$1", "$2", "$3", "$7")})
             FOR NO KEY UPDATE
         ), e AS (
-            INSERT INTO {t.events} (app_name, user_id, session_id, seq, {_quote(_COLUMNS)})
+            INSERT INTO {t.events} (app_name, user_id, session_id, seq, {event_columns.quoted()})
             SELECT $1, $2, $3, held.revision + 1, {event} FROM held
             ON CONFLICT DO NOTHING
             RETURNING {returning}
@@ -154,7 +147,7 @@ class Statements(ReadStatements):
         Compared byte by byte, as JSONB takes 1 and 1.0 for equal. The row's own `xmin` cannot be returned from
         a partitioned table.
         """
-        columns = dict(_native.EVENT_COLUMNS)
+        columns = event_columns.TYPES
         stored = ", ".join(f'"{name}"::{kind}' for name, kind in columns.items())
         sent = ", ".join(f"${9 + index}::{kind}" for index, kind in enumerate(columns.values()))
         version = version_of("ctid", "pg_current_xact_id()::xid", "tableoid", f"${place + 1}::bigint")
@@ -192,12 +185,12 @@ class Statements(ReadStatements):
         t = self.tables
         given = ("app_name", "user_id", "session_id", "expected", "created", "updated", "last_event", "delta")
         types = ("varchar", "varchar", "varchar", "bigint", "timestamptz", "timestamptz", "varchar", "jsonb")
-        columns = (*given, *(f"event_{name}" for name in _COLUMNS))
+        columns = (*given, *(f"event_{name}" for name in event_columns.NAMES))
         arrays = ", ".join(
             f"${place}::{kind}[]"
-            for place, kind in enumerate((*types, *(kind for _, kind in _native.EVENT_COLUMNS)), start=1)
+            for place, kind in enumerate((*types, *event_columns.TYPES.values()), start=1)
         )
-        event = ", ".join(f"g.event_{name}" for name in _COLUMNS)
+        event = ", ".join(f"g.event_{name}" for name in event_columns.NAMES)
         return f"""
         WITH g AS MATERIALIZED (
             SELECT * FROM unnest({arrays}) WITH ORDINALITY AS g ({", ".join(columns)}, place)
@@ -210,7 +203,7 @@ class Statements(ReadStatements):
                 AND (g.last_event IS NULL OR {self._holds("s.app_name", "s.user_id", "s.id", "g.last_event")})
             FOR NO KEY UPDATE OF s SKIP LOCKED
         ), e AS (
-            INSERT INTO {t.events} (app_name, user_id, session_id, seq, {_quote(_COLUMNS)})
+            INSERT INTO {t.events} (app_name, user_id, session_id, seq, {event_columns.quoted()})
             SELECT g.app_name, g.user_id, g.session_id, g.expected + 1, {event} FROM free JOIN g USING (place)
             ON CONFLICT DO NOTHING
             RETURNING app_name, user_id, session_id, seq

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Final, Literal, get_args
 
-from adk_psqlpy import _native
+from adk_psqlpy.sql import event_columns
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
 from adk_psqlpy.sql.pieces import events_until
 from adk_psqlpy.sql.tables import Tables
@@ -22,8 +22,7 @@ POINT_KINDS: Final = get_args(PointKind)
 CUT: Final = 256
 """Characters of an invocation id in its column; a longer one is whole in `extra`."""
 
-_COLUMNS: Final = ", ".join(f'"{name}"' for name, _ in _native.EVENT_COLUMNS)
-_EVENT: Final = ", ".join(f'e."{name}"' for name, _ in _native.EVENT_COLUMNS)
+_EVENT: Final = event_columns.quoted(of="e")
 
 # The beginning of actions without deltas, as the crate writes them: these need not be parsed.
 _NO_STATE: Final = """'{"state_delta":{},'"""
@@ -102,7 +101,7 @@ class TravelStatements:
             ON CONFLICT (app_name, user_id, id) DO NOTHING
             RETURNING revision
         ), e AS (
-            INSERT INTO {t.events} (app_name, user_id, session_id, seq, {_COLUMNS})
+            INSERT INTO {t.events} (app_name, user_id, session_id, seq, {event_columns.quoted()})
             SELECT $1, $2, {new}, e.seq, {_EVENT}
             FROM made, {events_until(t, "made.revision", f"e.seq, {_EVENT}")}
         ), l AS (

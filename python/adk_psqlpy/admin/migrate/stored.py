@@ -16,6 +16,7 @@ from adk_psqlpy.connections.lanes import Decoders, Lanes
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sessions.values import Values
+from adk_psqlpy.sql import event_columns
 from adk_psqlpy.sql.carry import CHUNK, CarryStatements
 from adk_psqlpy.sql.tables import Tables
 
@@ -27,7 +28,6 @@ READ_EVENTS: Final = 2_000
 READ_BYTES: Final = 16 << 20
 """How many bytes of events are read at a time, plus one chunk."""
 
-ARRAYS: Final = (*(name for name, _ in _native.EVENT_COLUMNS[: _native.OWN_ARRAYS]), "rare")
 DECODERS: Final[Decoders] = {
     "state": binary.raw,
     "initial_state": binary.raw,
@@ -35,7 +35,7 @@ DECODERS: Final[Decoders] = {
     "origin_create_time": binary.unix_micros,
     "create_time": binary.unix_micros,
     "update_time": binary.unix_micros,
-    **dict.fromkeys(ARRAYS, binary.raw),
+    **dict.fromkeys(event_columns.ARRAYS, binary.raw),
 }
 
 

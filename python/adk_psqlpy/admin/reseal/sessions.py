@@ -12,7 +12,7 @@ from adk_psqlpy import _native
 from adk_psqlpy.admin.reseal.rows import KEY, Resealing, Values, Work
 from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sessions.sealed_events import HIDDEN, opened_event, sealed_event
-from adk_psqlpy.sql import Tables
+from adk_psqlpy.sql import Tables, event_columns
 from adk_psqlpy.sql.reseal import SealedTable
 
 _LEAD: Final = "\ufdd0seal1:"
@@ -79,9 +79,8 @@ async def _event(seal: Seal, key: tuple[Any, ...], values: Values) -> Values | N
     hidden = message is None or message == HIDDEN
     if hidden and all(_native.sealed_with(value, form=form) == key_id for value, form in present):
         return None
-    whole: list[bytes | None] = [None] * len(_native.EVENT_COLUMNS)
-    order = [name for name, _ in _native.EVENT_COLUMNS]
-    places = [order.index(name) for name, _ in _EVENT]
+    whole: list[bytes | None] = [None] * len(event_columns.NAMES)
+    places = [event_columns.NAMES.index(name) for name, _ in _EVENT]
     whole[0] = event_id.encode()
     for place, value in zip(places, values, strict=True):
         whole[place] = value
