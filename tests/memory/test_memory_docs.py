@@ -11,7 +11,7 @@ from typing import Any
 from adk_psqlpy import PsqlpyConfig
 from contract.memory.told import session
 from servers import Database, run_sql
-from where import one_server
+from where import FIRST_USE, one_server
 
 PAGE = (Path(__file__).parents[2] / "docs" / "memory.md").read_text(encoding="utf-8")
 PLACEHOLDER = "postgresql://user:password@localhost:5432/mydb"
@@ -32,7 +32,7 @@ class Toy:
         return type("Response", (), {"embeddings": [toy] * len(contents)})
 
 
-@one_server("it makes its own table, with a language")
+@one_server(FIRST_USE)
 async def test_the_snippets_run(vector_database: Database, config: PsqlpyConfig) -> None:
     """Python in order on shared names, a table for each service with other settings; SQL as it stands."""
     found = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

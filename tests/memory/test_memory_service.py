@@ -19,7 +19,7 @@ from contract.events import said
 from contract.memory.told import SCOPE, entry, session, text_of, texts
 from proxy import Proxy
 from servers import Database, run_sql
-from where import one_server
+from where import PLANS, makes_tables, on_cluster, one_server
 
 if TYPE_CHECKING:
     from google.adk.events import Event
@@ -62,10 +62,11 @@ async def test_a_short_memory_comes_before_a_long_one(memory: PsqlpyMemoryServic
     assert await texts(memory, "fish") == ["eating fish today", long]
 
 
-@one_server("it makes its own table, with a language")
+@makes_tables
 async def test_stop_words_of_a_language(config: PsqlpyConfig) -> None:
     """A query of nothing else finds nothing, in quotes or behind a minus neither."""
     memory = PsqlpyMemoryService(config, language="english")
+    await memory.create_tables(distributed=on_cluster())
     await memory.add_session_to_memory(session("the cat is on the mat", "running dogs"))
     for query in ("the", "is on the", '"on the"', "the -is"):
         assert await texts(memory, query) == []
@@ -238,6 +239,7 @@ async def test_a_cancelled_add_can_be_repeated(memory: PsqlpyMemoryService) -> N
     assert len((await memory.search_memory(**SCOPE, query="fish", limit=100)).memories) == 40
 
 
+@one_server(PLANS)
 async def test_the_index_serves_the_search(memory: PsqlpyMemoryService, database: Database) -> None:
     """A word is looked up together with the user, in one index."""
     await memory.create_tables()

@@ -14,7 +14,7 @@ from adk_psqlpy.memory import PsqlpyMemoryService
 from adk_psqlpy.sql.memory import MEMORY_MIGRATIONS, MEMORY_SCHEMA_VERSION, MemoryTable
 from contract.memory.told import SCOPE, entry, session, texts
 from servers import Database, run_sql
-from where import one_server
+from where import FIRST_USE, makes_tables, on_cluster, one_server
 
 RECORDED = "SELECT key, value FROM adk_metadata ORDER BY key"
 
@@ -24,7 +24,7 @@ def recorded(database: Database) -> dict[str, str]:
     return {row["key"]: row["value"] for row in run_sql(database.dsn, RECORDED)[0]}
 
 
-@one_server("it makes its own tables")
+@one_server(FIRST_USE)
 async def test_the_first_use_makes_the_table(memory: PsqlpyMemoryService, database: Database) -> None:
     """A search in an empty database finds nothing, and makes what is needed."""
     assert await texts(memory, "fish") == []
@@ -35,12 +35,13 @@ async def test_the_first_use_makes_the_table(memory: PsqlpyMemoryService, databa
     }
 
 
+@makes_tables
 async def test_it_shares_a_database_with_sessions(config: PsqlpyConfig, database: Database) -> None:
     """Both record their versions in one table, in either order."""
     for order in (0, 1):
         makers = [PsqlpyADKStore(config).create_tables, PsqlpyMemoryService(config).create_tables]
         for make in makers[order:] + makers[:order]:
-            await make()
+            await make(distributed=on_cluster())
         assert recorded(database)["schema_version"]
         assert recorded(database)["adk_memories.schema_version"]
         run_sql(database.dsn, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
@@ -70,17 +71,26 @@ from adk_psqlpy.memory import PsqlpyMemoryService
 
 async def main():
     async with PsqlpyConfig(pool_config={"dsn": sys.argv[1], "max_db_pool_size": 4}) as config:
-        await asyncio.gather(*(PsqlpyMemoryService(config).create_tables() for _ in range(8)))
+        await asyncio.gather(*(made(config) for _ in range(8)))
+
+async def made(config):
+    await PsqlpyMemoryService(config).create_tables(distributed=sys.argv[2] == "True")
 
 asyncio.run(main())
 """
 
 
+@makes_tables
 async def test_processes_that_start_together(database: Database, memory: PsqlpyMemoryService) -> None:
     """Four processes of eight services each, on an empty database: one table, and no error."""
     started = [
         await asyncio.create_subprocess_exec(
-            sys.executable, "-c", MAKE, database.dsn, stderr=asyncio.subprocess.PIPE
+            sys.executable,
+            "-c",
+            MAKE,
+            database.dsn,
+            str(on_cluster()),
+            stderr=asyncio.subprocess.PIPE,
         )
         for _ in range(4)
     ]
@@ -91,9 +101,11 @@ async def test_processes_that_start_together(database: Database, memory: PsqlpyM
     assert await texts(memory, "fish") == ["fish"]
 
 
+@makes_tables
 async def test_a_table_in_a_schema_of_its_own(config: PsqlpyConfig, database: Database) -> None:
     """The schema is made; the version is recorded beside the table."""
     memory = PsqlpyMemoryService(config, "agents.long_term")
+    await memory.create_tables(distributed=on_cluster())
     await memory.add_session_to_memory(session("fish"))
     assert await texts(memory, "fish") == ["fish"]
     (tables,) = run_sql(
@@ -102,10 +114,13 @@ async def test_a_table_in_a_schema_of_its_own(config: PsqlpyConfig, database: Da
     assert [row["tablename"] for row in tables] == ["long_term", "long_term_metadata"]
 
 
+@makes_tables
 async def test_two_tables_beside_each_other(config: PsqlpyConfig) -> None:
     """Each with its own language and contents, one record of versions."""
     english = PsqlpyMemoryService(config, "english_memories", language="english")
     german = PsqlpyMemoryService(config, "german_memories", language="german")
+    for each in (english, german):
+        await each.create_tables(distributed=on_cluster())
     await english.add_session_to_memory(session("the dogs were running"))
     await german.add_session_to_memory(session("die Hunde liefen"))
     assert await texts(english, "dog run") == ["the dogs were running"]
@@ -143,7 +158,7 @@ async def test_a_newer_table_is_refused(
         await PsqlpyMemoryService(config).create_tables()
 
 
-@one_server("it makes its own tables")
+@makes_tables
 async def test_an_unknown_language_is_refused(config: PsqlpyConfig, database: Database) -> None:
     """With the names of those that there are; nothing is made. One of the user's own is fine."""
     for language in ("klingon", "nowhere.simple"):
@@ -153,6 +168,7 @@ async def test_an_unknown_language_is_refused(config: PsqlpyConfig, database: Da
     run_sql(database.dsn, 'CREATE TEXT SEARCH CONFIGURATION "MyOwn" (COPY = english)')
     for n, language in enumerate(("MyOwn", "public.MyOwn", "pg_catalog.english")):
         memory = PsqlpyMemoryService(config, f"m{n}", language=language)
+        await memory.create_tables(distributed=on_cluster())
         await memory.add_session_to_memory(session("dogs"))
         assert await texts(memory, "dog") == ["dogs"]
 

@@ -15,6 +15,9 @@ from adk_psqlpy.memory import PsqlpyMemoryService
 from contract.events import said
 from contract.memory.told import SCOPE, entry, session, texts
 from servers import Database, run_sql
+from where import PLANS, makes_tables, on_cluster, one_server
+
+pytestmark = makes_tables
 
 TOPICS = ("dog puppy pet hound", "car vehicle truck", "soup fish salad meal")
 
@@ -45,10 +48,18 @@ def embed() -> Embedder:
     return Embedder()
 
 
+async def service_on(config: PsqlpyConfig, **settings: Any) -> PsqlpyMemoryService:
+    """A service that makes its table on first use; on a cluster, the table is there and distributed."""
+    service = PsqlpyMemoryService(config, **settings)
+    if on_cluster():
+        await service.create_tables(distributed=True)
+    return service
+
+
 @pytest.fixture
-def vectors(vector_database: Database, config: PsqlpyConfig, embed: Embedder) -> PsqlpyMemoryService:
+async def vectors(vector_database: Database, config: PsqlpyConfig, embed: Embedder) -> PsqlpyMemoryService:
     """A service with an embedder."""
-    return PsqlpyMemoryService(config, embed=embed, dimensions=4)
+    return await service_on(config, embed=embed, dimensions=4)
 
 
 async def test_a_like_meaning_is_found(vectors: PsqlpyMemoryService, embed: Embedder) -> None:
@@ -85,7 +96,7 @@ async def test_scope_filters_ttl_and_minus_hold_for_vectors(
     vector_database: Database, config: PsqlpyConfig, embed: Embedder
 ) -> None:
     """What words do not find because of these, meanings do not find either."""
-    memory = PsqlpyMemoryService(config, embed=embed, dimensions=4, ttl=600)
+    memory = await service_on(config, embed=embed, dimensions=4, ttl=600)
     for app, user in [("app", "user"), ("app", "other"), ("other", "user")]:
         await memory.add_memory(
             app_name=app, user_id=user, memories=[entry(f"dog of {app} {user}", custom_metadata={"n": 1})]
@@ -107,6 +118,7 @@ async def test_scope_filters_ttl_and_minus_hold_for_vectors(
     assert left["n"] == 2
 
 
+@one_server(PLANS)
 async def test_a_small_user_in_a_large_table_is_found(
     vectors: PsqlpyMemoryService, vector_database: Database
 ) -> None:
@@ -144,7 +156,7 @@ async def test_texts_are_embedded_in_batches_and_once(
     vector_database: Database, config: PsqlpyConfig, embed: Embedder
 ) -> None:
     """A call a batch; events that are there already are not embedded again, nor are texts without any."""
-    memory = PsqlpyMemoryService(config, embed=embed, dimensions=4, batch_size=10)
+    memory = await service_on(config, embed=embed, dimensions=4, batch_size=10)
     told = session(*(f"dog {n}" for n in range(25)))
     await memory.add_session_to_memory(told)
     assert [len(call) for call in embed.calls] == [10, 10, 5]
@@ -201,7 +213,7 @@ async def test_a_bad_vector_is_refused(
     async def embed(texts: list[str]) -> Any:
         return answer
 
-    memory = PsqlpyMemoryService(config, embed=embed, dimensions=4)
+    memory = await service_on(config, embed=embed, dimensions=4)
     with pytest.raises(ValueError, match=message):
         await memory.add_memory(**SCOPE, memories=[entry("fish")])
     with pytest.raises(ValueError, match=message):
@@ -215,7 +227,7 @@ async def test_an_embedder_that_is_not_async(vector_database: Database, config: 
     def embed(texts: list[str]) -> Any:
         return [[1.0] * 4 for _ in texts]
 
-    memory = PsqlpyMemoryService(config, embed=embed, dimensions=4)
+    memory = await service_on(config, embed=embed, dimensions=4)
     with pytest.raises(ValueError, match=r"async function, and it gave list at once: .*to_thread"):
         await memory.add_memory(**SCOPE, memories=[entry("fish")])
     assert run_sql(vector_database.dsn, "SELECT id FROM adk_memories") == [[]]
@@ -241,7 +253,7 @@ async def test_a_table_without_vectors_gets_them(
     vector_database: Database, config: PsqlpyConfig, embed: Embedder
 ) -> None:
     """Memories from before are found by their words; a service without embedder goes on as before."""
-    plain = PsqlpyMemoryService(config)
+    plain = await service_on(config)
     await plain.add_session_to_memory(session("old dog"))
     memory = PsqlpyMemoryService(config, embed=embed, dimensions=4)
     await memory.add_session_to_memory(session("new dog", session_id="t"))
@@ -269,7 +281,7 @@ async def test_long_vectors(
     vector_database: Database, config: PsqlpyConfig, dimensions: int, index: str | None
 ) -> None:
     """An index of whole, of half, or none at all, as pgvector can; the search is the same."""
-    memory = PsqlpyMemoryService(config, embed=Embedder(dimensions), dimensions=dimensions)
+    memory = await service_on(config, embed=Embedder(dimensions), dimensions=dimensions)
     await memory.add_session_to_memory(session("my dog", "a car"))
     assert (await texts(memory, "hound"))[0] == "my dog"
     (made,) = run_sql(
@@ -285,6 +297,6 @@ async def test_numbers_of_any_kind(vector_database: Database, config: PsqlpyConf
     async def embed(texts: list[str]) -> Any:
         return tuple(array("f", [1, 2, 3]) if n % 2 else (1, 2, 3) for n in range(len(texts)))
 
-    memory = PsqlpyMemoryService(config, embed=embed, dimensions=3)
+    memory = await service_on(config, embed=embed, dimensions=3)
     await memory.add_memory(**SCOPE, memories=[entry("fish"), entry("soup")])
     assert len(await texts(memory, "salad")) == 2

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from adk_psqlpy.memory.words import LONGEST_TEXT, LONGEST_WORD, MOST_TERMS, Terms, fold, terms, words
 from servers import Database, run_sql
+from where import makes_tables
 
 
 @pytest.mark.parametrize(
@@ -87,6 +88,7 @@ def test_words_are_plain(text: str) -> None:
     assert fold(indexed) == indexed
 
 
+@makes_tables
 def test_accents_are_folded_as_the_extension_would(database: Database) -> None:
     """Of all letters of the alphabets of living languages, those that `unaccent` folds; it is not needed."""
     (available,) = run_sql(database.dsn, "SELECT name FROM pg_available_extensions WHERE name = 'unaccent'")

@@ -9,8 +9,11 @@ from psqlpy import connect
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig
 from contract.events import said
 from servers import Database, Server, run_sql
+from where import KEEPS, one_server
 
 from .conftest import KEY, Reads
+
+pytestmark = one_server(KEEPS)
 
 EVENTS = 300
 PARTS = '\'{"parts": [{"text": "edited"}], "role": "user"}\''

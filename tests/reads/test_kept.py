@@ -17,8 +17,11 @@ from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from adk_psqlpy.sessions.histories import Histories
 from contract.events import said, varied
 from servers import Database, held
+from where import KEEPS, one_server
 
 from .conftest import KEY, Reads, observed_reads
+
+pytestmark = one_server(KEEPS)
 
 ROW = "SELECT FROM adk_sessions WHERE id = 's' FOR UPDATE"
 

@@ -17,8 +17,11 @@ from pydantic import BaseModel
 from adk_psqlpy import _native
 from adk_psqlpy.sessions.histories import Chunk, History
 from contract.events import said, varied
+from where import KEEPS, one_server
 
 from .conftest import KEY, Reads, dumped
+
+pytestmark = one_server(KEEPS)
 
 Change = Callable[[Any], None]
 

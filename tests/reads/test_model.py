@@ -9,6 +9,7 @@ import pytest
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig
 from contract.events import at, said, varied
+from where import KEEPS, one_server
 
 from .conftest import Reads, observed_reads
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from google.adk.events.event import Event
 
     from servers import Database
+
+pytestmark = one_server(KEEPS)
 
 KEYS = [("app", "user", "a"), ("app", "user", "b"), ("app", "other", "a")]
 TEXT = '\'{"parts": [{"text": "%d"}]}\''

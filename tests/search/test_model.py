@@ -15,6 +15,9 @@ from google.genai import types
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from servers import Database, run_sql
+from where import SEARCHES, one_server
+
+pytestmark = one_server(SEARCHES)
 
 ANN = {"app_name": "app", "user_id": "ann"}
 IDS = ("s0", "s1", "s2", "s3")

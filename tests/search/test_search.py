@@ -13,9 +13,12 @@ from psqlpy.exceptions import NotSupportedError
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from servers import Database, run_sql
+from where import SEARCHES, one_server
 
 if TYPE_CHECKING:
     from .conftest import Say
+
+pytestmark = one_server(SEARCHES)
 
 ANN = {"app_name": "app", "user_id": "ann"}
 

@@ -155,6 +155,7 @@ async def test_identifiers_at_the_limit(store: Store, service: Service, characte
         await service.append_event(session, said("hi", id=full + character))
 
 
+@makes_tables
 async def test_keys_longer_than_an_index_takes(database: Database) -> None:
     """With key_length raised, keys that together pass the 2,704 bytes of an index entry write nothing."""
     chance = random.Random(3)

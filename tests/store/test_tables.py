@@ -17,7 +17,7 @@ from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig
 from adk_psqlpy.sql import MIGRATIONS, SCHEMA_VERSION, Tables, migrations
 from contract.events import delta
 from servers import Database, run_sql, with_database
-from where import changes_tables, makes_tables, on_cluster
+from where import changes_tables, makes_tables, on_cluster, one_server
 
 from .support import store_at, version
 
@@ -570,13 +570,13 @@ async def test_the_same_tables_with_and_without_schema(database: Database) -> No
         assert await named.get_session("app", "user", "s") is not None
 
 
-@makes_tables
+@one_server("worker nodes do not have the search_path of a connection")
 async def test_a_schema_by_search_path(database: Database) -> None:
     """Plain names are made and found in the schema that the connection looks in first."""
     run_sql(database.dsn, "CREATE SCHEMA tenant")
     async with PsqlpyConfig({"dsn": database.dsn, "options": "-c search_path=tenant"}) as config:
         store = PsqlpyADKStore(config)
-        await store.create_tables(distributed=on_cluster())
+        await store.create_tables()
         assert await store.create_session("app", "user", "s") is not None
     assert run_sql(database.dsn, "SELECT id FROM tenant.adk_sessions") == [[{"id": "s"}]]
 

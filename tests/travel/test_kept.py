@@ -13,6 +13,7 @@ from adk_psqlpy.sql import MIGRATIONS, migrations
 from contract.events import delta
 from servers import Database, run_sql
 from store.support import contents, version
+from where import makes_tables, on_cluster
 
 KEY = ("app", "user", "s")
 
@@ -93,11 +94,12 @@ OLD_CREATE = (
 OLD_UPDATE = """UPDATE adk_sessions SET state = state || '{"k": 9}', revision = revision + 1 WHERE id = $1"""
 
 
+@makes_tables
 async def test_sessions_from_before_have_no_known_initial_state(
     before: PsqlpyADKStore, database: Database
 ) -> None:
     """The migration leaves sessions as they are, and claims no state at creation for them."""
-    await before.create_tables()
+    await before.create_tables(distributed=on_cluster())
     found = await before.get_session(*KEY)
     assert found is not None
     assert found.state == {"k": 1}
@@ -107,11 +109,12 @@ async def test_sessions_from_before_have_no_known_initial_state(
     assert initial(database.dsn) is None
 
 
+@makes_tables
 async def test_processes_of_the_version_before_go_on(
     before: PsqlpyADKStore, config: PsqlpyConfig, database: Database
 ) -> None:
     """Processes of the version before can run on; their sessions have no known initial state."""
-    await before.create_tables()
+    await before.create_tables(distributed=on_cluster())
     async with config.provide_connection() as connection:
         await connection.execute(OLD_CREATE, ["made by an old process"])
         await connection.execute(OLD_UPDATE, ["s"])
@@ -119,6 +122,7 @@ async def test_processes_of_the_version_before_go_on(
     assert rows == [{"initial_state": None}, {"initial_state": None}]
 
 
+@makes_tables
 async def test_a_table_that_is_in_use(
     before: PsqlpyADKStore, config: PsqlpyConfig, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,9 +132,9 @@ async def test_a_table_that_is_in_use(
         await connection.execute("BEGIN")
         await connection.execute("SELECT 1 FROM adk_sessions")
         with pytest.raises(psqlpy.exceptions.Error, match="lock"):
-            await before.create_tables()
+            await before.create_tables(distributed=on_cluster())
     ((found,),) = run_sql(database.dsn, "SELECT to_regclass('adk_state_log')::text AS name")
     assert found == {"name": None}
-    await before.create_tables()
+    await before.create_tables(distributed=on_cluster())
     assert await before.create_session("app", "user", "t", {"k": 1}) is not None
     assert '"initial_state": {"k": 1}' in contents(database.dsn)

@@ -84,9 +84,9 @@ class PsqlpyADKStore(SessionOperations, EventOperations):
                 which user's data (docs/audit.md), if it is not there.
 
         Every process should ask for the same index set, or for none. A change of the set is one transaction.
-        Writes of sessions wait until it is done; reads wait only while the old indexes are dropped. If other
-        transactions hold the table for 5 s, the change gives up and changes nothing. Indexes that you made
-        yourself stay.
+        Writes of sessions wait until it is done; reads wait only while the old indexes are dropped, but those
+        of distributed tables wait until it is done. If other transactions hold the table for 5 s, the change
+        gives up and changes nothing. Indexes that you made yourself stay.
 
         Raises:
             psqlpy.exceptions.NotSupportedError: the server is older than PostgreSQL 15, or the tables were

@@ -62,6 +62,7 @@ def distribute(
     """
     steps = [
         READY,
+        _found_by_workers(by_user[0]),
         *(_distribute(table, by_user[0]) for table in by_user),
         *(_copy_everywhere(table) for table in (*everywhere, metadata)),
         *functions,
@@ -82,6 +83,27 @@ def locked(steps: Iterable[str]) -> str:
             *steps,
         ]
     )
+
+
+def _found_by_workers(table: str) -> str:
+    """Refuses a table without its schema if the connections to workers would not find it by that name."""
+    if "." in table:
+        return ""
+    return f"""
+    DO $found$ DECLARE
+        home name := (SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                      WHERE c.oid = '{table}'::regclass);
+    BEGIN
+        IF EXISTS (
+            SELECT FROM run_command_on_workers(format('SELECT %L = ANY (current_schemas(false))', home)) AS w
+            WHERE w.success AND w.result <> 't'
+        ) THEN
+            RAISE EXCEPTION 'the worker nodes do not look for {table} in the schema %, so nothing was distributed', home
+                USING HINT = 'Citus does not send them the search_path of a connection. Name the schema with the table, '
+                    'or set the search_path of the role.';
+        END IF;
+    END $found$;
+    """
 
 
 def _distribute(table: str, first: str) -> str:

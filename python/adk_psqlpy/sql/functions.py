@@ -90,9 +90,13 @@ class Function:
         """The quoted name of the function, in the schema of the table."""
         return self._variant("")
 
+    @property
+    def _made_of(self) -> tuple[object, ...]:
+        """What the name tells apart."""
+        return self.table, self.parameters, self.returns, self.body, self.volatility
+
     def _variant(self, which: str) -> str:
-        made_of = (self.table, self.parameters, self.returns, self.body, self.volatility)
-        told = hashlib.sha256(repr(made_of).encode()).hexdigest()[:10]
+        told = hashlib.sha256(repr(self._made_of).encode()).hexdigest()[:10]
         return _named(self.table, self.purpose, told + which)
 
     @property
@@ -244,7 +248,9 @@ class Function:
 class ShardStatement(Function):
     """A function that executes its body on the shard. The body is one statement, with `$1...` for the parameters.
 
-    The statement is planned at each call.
+    The statement is planned at each call. The call is delegated in a transaction too, where Citus otherwise executes a
+    function on the coordinator (`force_delegation`). Behind pgbouncer a statement with a limit is a transaction. That is
+    possible since the statement leaves the tables of other shards and nodes alone.
 
     Attributes:
         elsewhere: what happens if the shard is not on the node. `True`: the statement is executed for the
@@ -253,6 +259,10 @@ class ShardStatement(Function):
     """
 
     elsewhere: bool = True
+
+    @property
+    def _made_of(self) -> tuple[object, ...]:
+        return *super()._made_of, "force_delegation"
 
     @property
     def definition(self) -> str:
@@ -297,7 +307,8 @@ class ShardStatement(Function):
             IF to_regprocedure('{self.name}({kinds})') IS NULL THEN
                 {self._create(self.name, body)}
                 PERFORM create_distributed_function(
-                    '{self.name}({kinds})'::regprocedure, 'p_{self.by}', colocate_with => '{quoted(self.table)}'
+                    '{self.name}({kinds})'::regprocedure, 'p_{self.by}',
+                    colocate_with => '{quoted(self.table)}', force_delegation => true
                 );
             END IF;
         END $function$;

@@ -43,6 +43,9 @@ def change_indexes(tables: Tables, wanted: IndexSet) -> str:
     Nothing is changed if the set is `wanted` already. Otherwise the table is locked EXCLUSIVE from the
     beginning. CREATE INDEX alone takes only SHARE, and that could deadlock with an append, which locks the
     table ROW SHARE and then ROW EXCLUSIVE. Reads go on until the old indexes are dropped.
+
+    A distributed table is locked ACCESS EXCLUSIVE, on all nodes. An append holds it ACCESS SHARE on the coordinator
+    while it runs on the shard. There it would wait for CREATE INDEX, and DROP INDEX would wait for it here.
     """
     made, dropped = [], []
     for index_set, definitions in _DEFINITIONS.items():
@@ -60,7 +63,11 @@ def change_indexes(tables: Tables, wanted: IndexSet) -> str:
     SET LOCAL lock_timeout = '{LOCK_SEC}s';
     DO $index_set$ BEGIN
         IF coalesce((SELECT value FROM {tables.metadata} WHERE key = 'index_set'), '{READING}') != '{wanted}' THEN
-            LOCK TABLE {tables.sessions} IN EXCLUSIVE MODE;
+            IF EXISTS (SELECT FROM {tables.metadata} WHERE key = 'distributed') THEN
+                LOCK TABLE {tables.sessions} IN ACCESS EXCLUSIVE MODE;
+            ELSE
+                LOCK TABLE {tables.sessions} IN EXCLUSIVE MODE;
+            END IF;
             {steps}
             INSERT INTO {tables.metadata} (key, value) VALUES ('index_set', '{wanted}')
                 ON CONFLICT (key) DO UPDATE SET value = excluded.value;
