@@ -61,7 +61,7 @@ def check_identifier(
     if len(value) > key_length:
         raise refusal(
             f"{name} has {len(value):,} characters, and at most {key_length:,} are kept "
-            f"({owner}(key_length=...) raises that)"
+            f"(a larger {owner}(key_length=...) allows more)"
         )
     if UNSTORABLE.search(value):
-        raise refusal(f"{name} holds U+0000 or a lone surrogate, which PostgreSQL's text cannot")
+        raise refusal(f"{name} holds U+0000 or a lone surrogate, which PostgreSQL's text cannot hold")

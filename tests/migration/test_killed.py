@@ -110,7 +110,7 @@ async def test_connections_that_break(
 
     breaking = asyncio.create_task(end_connections())
     try:
-        with pytest.raises(MigrationStoppedError, match="the same command goes on") as stopped:
+        with pytest.raises(MigrationStoppedError, match="Run the same command again") as stopped:
             await asyncio.wait_for(until_it_stops(), LIMIT_SEC)
     finally:
         breaking.cancel()

@@ -340,7 +340,7 @@ async def test_a_long_transaction(database: Database, monkeypatch: pytest.Monkey
             await connection.execute_batch(f"BEGIN; {touch}")
             with pytest.raises(psqlpy.Error, match="lock timeout") as refused:
                 await store.create_tables(index_set="appending")
-            assert "no other transaction may hold it" in str(refused.value)
+            assert "no other transaction may hold the table" in str(refused.value)
             assert (snapshot(database.dsn), recorded(database.dsn)) == before
             assert await store.create_session(*KEY) is not None
         await store.create_tables(index_set="appending")

@@ -37,7 +37,8 @@ async def users_of_shards(lanes: Lanes, metadata: str, prefix: str, table: str) 
     missed = (rows[0][1] if rows else 1) - len(rows)
     if missed:
         raise DatabaseError(
-            f"{missed} shards of {table} are for so few users that no user id was found for them, so nothing "
-            "was deleted. Such shards come from isolate_tenant_to_new_shard()"
+            f"no user id was found for {missed} shards of {table}, because their ranges are so small that "
+            "few users are in them, so nothing was deleted. Such shards come from "
+            "isolate_tenant_to_new_shard()"
         )
     return [user for user, _ in rows]

@@ -116,7 +116,8 @@ def checked_name(app_name: str, user_id: str, filename: str, session_id: str | N
     bare = filename.removeprefix(USER_PREFIX)
     if len(bare) > NAME_LENGTH:
         raise InputValidationError(
-            f"filename has {len(bare):,} characters, and at most {NAME_LENGTH:,} are kept"
+            f"filename has {len(bare):,} characters, and at most {NAME_LENGTH:,} are kept: "
+            "give a shorter name"
         )
     if UNSTORABLE.search(filename):
         raise InputValidationError(

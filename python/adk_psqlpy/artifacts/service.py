@@ -193,8 +193,9 @@ class PsqlpyArtifactService(BaseArtifactService):
             if blob_id is not None and (rows := await self._write(self._sql.save_uploaded, [*row, blob_id])):
                 return _version(rows)
         raise DatabaseError(
-            f"the upload of {name.place} was cleared away {_TRIES} times while it was under way: "
-            "purge() was called with an age that is shorter than an upload takes"
+            f"the upload of {name.place} was removed {_TRIES} times before it was complete: purge() was "
+            "called with an age that is shorter than an upload takes. Call purge() with a longer older_than, "
+            "and save the artifact again"
         )
 
     @override
@@ -258,7 +259,8 @@ class PsqlpyArtifactService(BaseArtifactService):
                     return rest, payload
             # It was deleted while it was being read. There may be a new one, so look again.
         raise DatabaseError(
-            f"the bytes of {name.place} are not in {self.tables.chunks}: they were removed by hand"
+            f"the bytes of {name.place} are not in {self.tables.chunks}: they were removed by hand. Delete "
+            "the artifact, or restore its rows from a backup"
         )
 
     @override

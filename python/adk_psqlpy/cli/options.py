@@ -160,5 +160,7 @@ def asked(question: str, *, yes: bool) -> bool:
     if yes:
         return True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise click.UsageError("there is no terminal to ask on: say --yes")
+        raise click.UsageError(
+            "the command asks before it changes anything, and there is no terminal to ask on: say --yes"
+        )
     return click.confirm(question, err=True)

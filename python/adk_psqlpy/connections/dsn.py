@@ -140,8 +140,8 @@ def _keyword_pairs(dsn: str) -> Iterator[tuple[str, str]]:
         match = _PAIR.match(dsn, at)
         if match is None:
             raise ValueError(
-                "dsn: neither 'postgresql://user:password@host:port/db' nor 'host=... user=...' "
-                "(there, quote a value that holds spaces: password='a b')"
+                "dsn: neither a URL nor keywords: write 'postgresql://user:password@host:port/db' or "
+                "'host=... user=...' (with keywords, quote a value that has spaces: password='a b')"
             )
         value = match["quoted"] if match["quoted"] is not None else match["bare"]
         yield match["key"].lower(), re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL)

@@ -80,7 +80,7 @@ class EmbeddedServer:
     def dsn(self) -> str:
         """Connection string of the superuser `postgres`. Raises RuntimeError before `start`."""
         if self._server is None:
-            raise RuntimeError("EmbeddedServer: not started")
+            raise RuntimeError("EmbeddedServer: not started: call start() first, or use it in a `with` block")
         info = self._server.get_postmaster_info()
         if info.socket_dir is not None:
             return f"postgresql://postgres@/postgres?host={quote(str(info.socket_dir))}&port={info.port}"
@@ -90,7 +90,7 @@ class EmbeddedServer:
     def data_dir(self) -> Path:
         """The data directory. Raises RuntimeError before `start`."""
         if self._server is None:
-            raise RuntimeError("EmbeddedServer: not started")
+            raise RuntimeError("EmbeddedServer: not started: call start() first, or use it in a `with` block")
         return Path(self._server.pgdata)
 
     def start(self) -> Self:

@@ -57,7 +57,8 @@ class Lease:
         """Wait for a free connection. Raises `psqlpy.exceptions.Error` when none can be made."""
         if self._connection is not None:
             raise RuntimeError(
-                "provide_connection(): one `async with` a call; call it again for a second connection"
+                "provide_connection(): what a call gives is for one `async with` block: call it again for a "
+                "second connection"
             )
         self._connection = await self._acquire()
         return self._connection

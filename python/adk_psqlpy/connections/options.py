@@ -93,7 +93,9 @@ def _settle_tls(settings: dict[str, Any]) -> None:
     """Set `ssl_mode` and `ca_file` to what the connection will use; see `PsqlpyConfig` for the reasons."""
     renamed = settings.pop("sslrootcert", None)
     if renamed is not None and settings.setdefault("ca_file", renamed) != renamed:
-        raise ValueError("ca_file, sslrootcert: two names of one key, given with different values")
+        raise ValueError(
+            "ca_file, sslrootcert: two names of one key, given with different values: leave one of them out"
+        )
     ca_file = settings.get("ca_file")
     mode = settings.setdefault("ssl_mode", "verify-full" if ca_file else "disable")
     if mode in ("allow", "prefer") and not ca_file:

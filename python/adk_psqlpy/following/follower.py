@@ -71,7 +71,10 @@ class Follower(AsyncIterator[Event]):
             RuntimeError: nothing has been read of the session yet.
         """
         if self._created is None:
-            raise RuntimeError("position is known from the first event on, or within `async with`")
+            raise RuntimeError(
+                "position is known from the first event on, or within `async with`: read an event first, or "
+                "enter the block"
+            )
         return Version(self._seq, self._created, last_event_id=self._id)
 
     async def __anext__(self) -> Event:

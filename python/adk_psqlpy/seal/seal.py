@@ -110,7 +110,8 @@ class Seal:
             for key_id, place in missing.items():
                 await self._fetch_for(place, key_id)
         raise MissingKeyError(
-            f"the keys {', '.join(missing)} were forgotten while they were being used: raise cache_sec"
+            f"the keys {', '.join(missing)} were dropped from memory while they were being used, because "
+            f"cache_sec={self.cache_sec} is over: give the Seal a larger cache_sec"
         )
 
     def forget(self) -> None:
@@ -131,7 +132,10 @@ class Seal:
     async def _fetch(self, key_id: str) -> None:
         key = await self.ring.key(key_id)
         if not isinstance(key, bytes) or len(key) != KEY_BYTES:
-            raise ValueError(f"the key {key_id!r} of {self.ring!r} is not {KEY_BYTES} bytes")
+            raise ValueError(
+                f"the key {key_id!r} of {self.ring!r} is not {KEY_BYTES} bytes: adk_psqlpy.seal.new_key "
+                "makes one"
+            )
         self.keys.add(key_id, key)
         self._until.pop(key_id, None)
         self._until[key_id] = time.monotonic() + self.cache_sec

@@ -137,7 +137,8 @@ class Pages:
                 return head, events
         raise DatabaseError(
             f"{place} was deleted and made again, or lost events, each of the {_ATTEMPTS} times that it was "
-            f"read, in {len(pages)} parts the last time: read less of it (num_recent_events), or try again"
+            f"read. It is so large that a read takes {len(pages)} statements. Read less of it "
+            "(num_recent_events), or try again"
         )
 
     async def _events(

@@ -82,12 +82,12 @@ def check_point(
     if unknown:
         raise UnknownStateError(
             f"the state of {place} at seq {found} is not known, because the state that it was created with "
-            "is not: it was made before version 2 of the tables, by an older version of adk-psqlpy, or by "
-            f"SQL. Only its state now (seq {revision}) is known. Nothing was done"
+            "is not known. The session was made before version 2 of the tables, by an older version of "
+            f"adk-psqlpy, or with SQL. Only its state now (seq {revision}) is known. Nothing was done"
         )
     if missing:
         raise UnknownStateError(
             f"the state of {place} at seq {found} is not known, because {missing} of the {found} changes up "
             "to there are not recorded: events were deleted, or state was changed by an older version of "
-            "adk-psqlpy or by SQL. Nothing was done"
+            "adk-psqlpy or with SQL. Nothing was done"
         )

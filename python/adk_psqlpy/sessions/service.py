@@ -284,7 +284,10 @@ class PsqlpySessionService(TimeTravel, ProductLists, BaseSessionService):
         if isinstance(after, Session):
             seen = marked(after)
             if seen is None:
-                raise ValueError("after must be a session that this service gave; this one was made by hand")
+                raise ValueError(
+                    "after must be a session that this service gave, and this one was made by hand: give one "
+                    "that get_session returned"
+                )
             after = seen
         return self.store.follow(app_name, user_id, _stripped(session_id), after)
 

@@ -168,8 +168,8 @@ class StoreTables:
         except Error as error:
             raise type(error)(
                 f"the indexes of {self.tables.sessions} were not changed to the set {index_set!r}: {error}. "
-                f"Only the table's owner can do it, and no other transaction may hold it for longer than "
-                f"{LOCK_SEC} s; create_tables() may be called again at any time"
+                "Only the table's owner can do it, and no other transaction may hold the table for longer "
+                f"than {LOCK_SEC} s. create_tables() may be called again at any time"
             ) from error
 
     async def _create_waiting_index(self) -> None:

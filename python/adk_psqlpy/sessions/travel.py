@@ -220,8 +220,9 @@ class Travel:
         if artifacts is not None:
             await _tables(artifacts, self._store)
             raise NotSupportedError(
-                "a store with a seal forks no artifacts: what describes them is bound to their session. Fork "
-                "without artifacts=, and save those that are needed in the fork. Nothing was done"
+                "a store with a seal forks no artifacts, because their sealed descriptions are bound to "
+                "their session. Fork without artifacts=, and save in the fork those that are "
+                "needed. Nothing was done"
             )
         past = await sealed.past(key, at, _time(create_time), whole=True)
         place = _place(key)

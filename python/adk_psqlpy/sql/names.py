@@ -29,7 +29,10 @@ def split(parameter: str, table: str) -> tuple[str | None, str]:
                 "optionally with a schema in front (agents.adk_sessions)"
             )
         if len(part) > LONGEST:
-            raise ValueError(f"{parameter} {table!r} has {len(part)} characters; PostgreSQL keeps {LONGEST}")
+            raise ValueError(
+                f"{parameter} {table!r} has {len(part)} characters, and PostgreSQL keeps {LONGEST}: give a "
+                "shorter name"
+            )
     return schema or None, name
 
 

@@ -40,7 +40,8 @@ class Tables:
             split(f"the name derived from session_table {self.session_table!r}", derived)
             if derived == self.events_table:
                 raise ValueError(
-                    f"events_table {derived!r} is the name of a table derived from session_table"
+                    f"events_table {derived!r} is the name of a table derived from session_table: give "
+                    "another name"
                 )
 
     @property

@@ -272,11 +272,12 @@ fn check_identifier(text: &str, limit: usize) -> Converted<()> {
     }
     if length > limit {
         return Err(Failure::Refused(format!(
-            "has {length} characters, and at most {limit} are kept (PsqlpyADKStore(key_length=...) raises that)"
+            "has {length} characters, and at most {limit} are kept \
+             (a larger PsqlpyADKStore(key_length=...) allows more)"
         )));
     }
     if !is_plain && crate::escape::is_escaped(text) {
-        return Err(Failure::Refused("holds a character that PostgreSQL's text cannot".into()));
+        return Err(Failure::Refused("holds a character that PostgreSQL's text cannot hold".into()));
     }
     Ok(())
 }

@@ -55,7 +55,9 @@ class ArtifactWriter:
             packed = pack(record.part)
             metadata = encode_metadata(record.custom_metadata)
             if not 0 <= record.version < 2**62:
-                raise ValueError(f"its number {record.version} cannot be the number of a version")  # noqa: TRY301
+                raise ValueError(  # noqa: TRY301
+                    f"its version {record.version} is not possible: versions are numbered from 0 on"
+                )
         except ValueError as error:
             self.refuse(_problem(record, str(error)))
             return
@@ -151,7 +153,11 @@ class ArtifactWriter:
                 self._sql.save_uploaded, [*row, blob_id, version]
             ):
                 return
-        raise DatabaseError(f"the upload of {name.place} was cleared away {_TRIES} times")
+        raise DatabaseError(
+            f"the upload of {name.place} was removed {_TRIES} times before it was complete: purge() was "
+            "called with an age that is shorter than an upload takes. Call purge() with a longer older_than, "
+            "and run the same command again"
+        )
 
 
 def _time(micros: int) -> datetime:

@@ -117,8 +117,8 @@ async def migrate(
             await carrying.finish()
         except _failures() as error:
             raise MigrationStoppedError(
-                f"stopped after {report.sessions.seen:,} sessions: {error}. What was carried is complete and "
-                "stays; the same command goes on where this one stopped",
+                f"stopped after {report.sessions.seen:,} sessions: {error}. The sessions moved so far are "
+                "complete and stay in the target. Run the same command again to go on",
                 report,
             ) from error
         finally:

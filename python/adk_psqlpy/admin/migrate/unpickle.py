@@ -90,8 +90,11 @@ def _bytearray(value: Any = b"", *encoding: str) -> bytearray:
 
 
 def _sized(value: Any) -> Any:
-    if isinstance(value, int):  # that many zeros: a pickle of a few bytes could take all memory
-        raise pickle.UnpicklingError("the pickled actions make bytes from a number")
+    if isinstance(value, int):  # bytes(n) makes n zeros
+        raise pickle.UnpicklingError(
+            "the pickled actions make bytes from a number: ADK never writes that, and a small pickle could "
+            "take all memory with it"
+        )
     return value
 
 

@@ -212,7 +212,10 @@ def _with_driver(url: str, backend: str) -> str:
             return f"{backend}+{driver}://{rest}"
     wanted = " or ".join(drivers.get(backend, ()))
     if not wanted:
-        raise SourceError(f"the source URL has the scheme {scheme}, which no source has: name a driver of it")
+        raise SourceError(
+            f"the source URL has the scheme {scheme}, for which no driver is known here: name one that "
+            "SQLAlchemy knows, as in oracle+oracledb://..."
+        )
     raise ImportError(
         f"a source of {backend} is read through {wanted}, and neither is installed: pip install {wanted}"
     )

@@ -179,7 +179,8 @@ class DatabaseSource(Source):
         ]
         if lacking:
             raise SourceError(
-                f"{self._shown} has not all of ADK's tables (schema {self._version}): {'; '.join(lacking)}"
+                f"{self._shown} lacks some of ADK's tables or columns (schema {self._version}): "
+                f"{'; '.join(lacking)}"
             )
         if self._version == "v0":
             needed["events"] += tuple(name for name in _LATER if name in events)

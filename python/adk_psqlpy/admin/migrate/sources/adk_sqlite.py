@@ -105,7 +105,7 @@ class SqliteSource(Source):
         ]
         if any(problems):
             raise SourceError(
-                f"{self._path} has not all of ADK's tables: {'; '.join(filter(None, problems))}"
+                f"{self._path} lacks some of ADK's tables or columns: {'; '.join(filter(None, problems))}"
             )
         counted = {table: await self._count(table) for table in TABLES}
         return Counts(counted["sessions"], counted["events"], counted["app_states"] + counted["user_states"])

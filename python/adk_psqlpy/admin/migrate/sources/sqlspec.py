@@ -128,14 +128,14 @@ class SqlspecSource(Source):
                 break
         if not session_columns or not event_columns:
             absent = sessions if not session_columns else events
-            raise SourceError(f"the source has not all of SQLSpec's ADK tables: there is no table {absent}")
+            raise SourceError(f"the source lacks some of SQLSpec's ADK tables: there is no table {absent}")
         self._documents = "event_data" in event_columns
         own = ("event_data", "invocation_id") if self._documents else OLD_COLUMNS
         lacking = missing_columns(sessions, session_columns, _SESSION) or missing_columns(
             events, event_columns, ("id", "session_id", "timestamp", *own)
         )
         if lacking:
-            raise SourceError(f"the source has not all of SQLSpec's ADK tables: {lacking}")
+            raise SourceError(f"the source lacks some columns of SQLSpec's ADK tables: {lacking}")
         self._sql = SqlspecStatements(sessions, events, "adk_app_state", "adk_user_state", "adk_memory")
         if self._documents:
             self._states = bool(await columns_of(connection, "adk_app_state")) and bool(
