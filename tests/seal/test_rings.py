@@ -47,6 +47,7 @@ async def test_keys_of_a_file(tmp_path: Path) -> None:
         (new_key("a") + " b:***", "entry 2 .* is no key"),
         (new_key("a") + " " + new_key("a"), "two keys with the id 'a'"),
     ],
+    ids=["none", "short", "a blank", "not ascii", "second", "twice"],
 )
 async def test_what_is_no_key(monkeypatch: pytest.MonkeyPatch, text: str, complaint: str) -> None:
     """Told by its place, never by its text."""

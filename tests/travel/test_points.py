@@ -167,7 +167,7 @@ NOWHERE: list[dict[str, Any]] = [
     {"at_seq": 6},
     {"at_seq": 2**63 - 1},
     {"at_event": "e3"},
-    {"at_event": Event(id="e9", author="user")},
+    {"at_event": Event(id="e9", author="user", timestamp=0.0)},
     {"at_event": ""},
     {"before_invocation_id": "third"},
 ]
