@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,24 +21,16 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = ROOT / "examples" / "fastapi_credentials.py"
 TOKEN = "secret-of-ann"
 WITH_IT = "10:00 tea (read with the token that ends in -ann)"
 WITHOUT = "no calendar is connected"
 
 
 @pytest.fixture
-def program(database: Database, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The example as a module of its own, on the test's database, with a key."""
-    monkeypatch.setenv("DATABASE_URL", database.dsn)
+def program(example: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The example, with a key."""
     monkeypatch.setenv("ADK_PSQLPY_KEYS", new_key("2026-07"))
-    spec = importlib.util.spec_from_file_location("fastapi_credentials", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "fastapi_credentials", module)
-    spec.loader.exec_module(module)
-    return module
+    return example("fastapi_credentials")
 
 
 @asynccontextmanager

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,16 +31,9 @@ LIMIT_SEC = 60
 
 
 @pytest.fixture
-def program(database: Database, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The example as a module of its own, on the test's database."""
-    monkeypatch.setenv("DATABASE_URL", database.dsn)
-    spec = importlib.util.spec_from_file_location("fastapi_service", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "fastapi_service", module)
-    spec.loader.exec_module(module)
-    return module
+def program(example: Callable[[str], ModuleType]) -> ModuleType:
+    """The example."""
+    return example("fastapi_service")
 
 
 @asynccontextmanager

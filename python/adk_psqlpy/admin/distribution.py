@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from adk_psqlpy.admin.tables import recorded_of
 from adk_psqlpy.artifacts import PsqlpyArtifactService
 from adk_psqlpy.config import PsqlpyConfig
-from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.memory import PsqlpyMemoryService
 from adk_psqlpy.memory.made_table import distribute_memories
 from adk_psqlpy.sessions.store import PsqlpyADKStore
@@ -17,9 +17,7 @@ from adk_psqlpy.sql.delegated_travel import DelegatedTravelStatements
 from adk_psqlpy.sql.distribution import (
     READY,
     locked,
-    recorded_in,
     shards,
-    there,
 )
 from adk_psqlpy.sql.memory import MemoryTable
 
@@ -54,15 +52,15 @@ async def distribute_tables(
     await lanes.batch(READY)
     tables, artifacts = Tables(names.sessions, names.events), ArtifactTables(names.artifacts)
     memories = MemoryTable(names.memories)
-    length = int((await _recorded(lanes, tables.metadata)).get("key_length", key_length))
+    length = int((await recorded_of(lanes, tables.metadata)).get("key_length", key_length))
     store = PsqlpyADKStore(config, names.sessions, names.events, key_length=length)
     await store.create_tables(distributed=True)
     # Shards that were split since then have no functions of their own.
     await lanes.batch(locked(DelegatedStatements(tables).functions))
-    length = int((await _recorded(lanes, artifacts.metadata)).get("key_length", key_length))
+    length = int((await recorded_of(lanes, artifacts.metadata)).get("key_length", key_length))
     await PsqlpyArtifactService(config, names.artifacts, key_length=length).create_tables(distributed=True)
     await lanes.batch(locked(DelegatedTravelStatements(tables).functions(artifacts)))
-    recorded = await _recorded(lanes, memories.metadata)
+    recorded = await recorded_of(lanes, memories.metadata)
     if f"{memories.name}.schema_version" in recorded:
         # The language of the memory table does not matter here.
         prefix = f"{memories.name}."
@@ -77,8 +75,3 @@ async def distribute_tables(
     listed = [*tables.by_user, *everywhere, *artifacts.by_user, memories.memories]
     found: dict[str, int] = dict(await lanes.fetch(shards(), [listed], kind="read"))
     return {table.replace('"', ""): int(found[table]) for table in listed}
-
-
-async def _recorded(lanes: Lanes, metadata: str) -> dict[str, str]:
-    ((found,),) = await lanes.fetch(there(), [metadata], kind="read")
-    return dict(await lanes.fetch(recorded_in(metadata), [], kind="read")) if found else {}

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from psqlpy.exceptions import DatabaseError
 
+from adk_psqlpy.admin.tables import recorded_of
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.sql.delegated_prune import shard_keys
-from adk_psqlpy.sql.distribution import recorded_in, there
 
 
 async def is_distributed(lanes: Lanes, metadata: str, prefix: str = "") -> bool:
     """Whether the tables of a service are distributed, by what its table `metadata` (quoted) records."""
-    ((found,),) = await lanes.fetch(there(), [metadata], kind="read")
-    if not found:
-        return False
-    recorded: dict[str, str] = dict(await lanes.fetch(recorded_in(metadata), [], repeat=Repeat.READ))
-    return f"{prefix}distributed" in recorded
+    return f"{prefix}distributed" in await recorded_of(lanes, metadata)
 
 
 async def users_of_shards(lanes: Lanes, metadata: str, prefix: str, table: str) -> list[str]:
@@ -37,8 +33,8 @@ async def users_of_shards(lanes: Lanes, metadata: str, prefix: str, table: str) 
     missed = (rows[0][1] if rows else 1) - len(rows)
     if missed:
         raise DatabaseError(
-            f"no user id was found for {missed} shards of {table}, because their ranges are so small that "
-            "few users are in them, so nothing was deleted. Such shards come from "
-            "isolate_tenant_to_new_shard()"
+            f"no user id was found for {missed} shards of {table}, as their ranges are so small that few "
+            "users are in them. A shard is visited by the id of a user, so nothing in this table was looked "
+            "at. Such shards come from isolate_tenant_to_new_shard()"
         )
     return [user for user, _ in rows]

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Final
 
 from adk_psqlpy.sql.artifact_tables import USER_SCOPE, ArtifactTables
+from adk_psqlpy.sql.recorded import read_metadata
 
 STALE_UPLOADS: Final = 8
 """The most abandoned uploads that a new upload clears away, so that a save does not wait long for the garbage
@@ -42,7 +43,7 @@ class ArtifactStatements:
     @cached_property
     def metadata(self) -> str:
         """What is recorded about the tables: keys and values."""
-        return f"SELECT key, value FROM {self.tables.metadata}"
+        return read_metadata(self.tables.metadata)
 
     # Saving: each statement returns the new version, and writes all of it or nothing. `$5` the name as it was
     # given, `$6` the time, `$7` MIME type, `$8` the part without its bytes, `$9` custom metadata, and where

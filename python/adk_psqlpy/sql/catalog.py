@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+EXISTS: Final = "SELECT to_regclass($1) IS NOT NULL"
+"""`$1` the quoted name of a table or view: whether the connection can see it."""
+
 
 def present(count: int) -> str:
     """`$1` to `$count` quoted names of tables: those that exist, as they were given."""

@@ -148,16 +148,6 @@ def shards() -> str:
     """
 
 
-def there() -> str:
-    """`$1` a table, quoted: whether it can be seen."""
-    return "SELECT to_regclass($1) IS NOT NULL"
-
-
-def recorded_in(metadata: str) -> str:
-    """What a metadata table says: keys and values."""
-    return f"SELECT key, value FROM {metadata}"
-
-
 def _record(metadata: str, key: str, value: str) -> str:
     return f"""
     INSERT INTO {metadata} (key, value) VALUES ('{key}', '{value}')

@@ -56,11 +56,6 @@ class PartialStatements:
     distributed: bool = False
 
     @cached_property
-    def present(self) -> str:
-        """Whether the table exists: `$1` its name, quoted."""
-        return "SELECT to_regclass($1) IS NOT NULL"
-
-    @cached_property
     def put(self) -> str:
         """`$4 $5 $6` invocation, author and branch, `$7` the text so far, `$8` an error (NULL: none), `$9` a
         version that grows with each write, `$10` now. Nothing where there is no such session, or a later

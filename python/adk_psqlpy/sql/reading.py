@@ -7,6 +7,8 @@ from functools import cache, cached_property
 from typing import Final
 
 from adk_psqlpy.sql import event_columns
+from adk_psqlpy.sql.catalog import EXISTS
+from adk_psqlpy.sql.recorded import read_metadata
 from adk_psqlpy.sql.tables import Tables
 
 _LAST_SEQ: Final = 2**63 - 1
@@ -41,7 +43,7 @@ class ReadStatements:
     @cached_property
     def metadata(self) -> str:
         """What is recorded about the tables: keys and values."""
-        return f"SELECT key, value FROM {self.tables.metadata}"
+        return read_metadata(self.tables.metadata)
 
     @cached_property
     def append_outcome(self) -> str:
@@ -250,4 +252,4 @@ class ReadStatements:
     @cached_property
     def tables_present(self) -> str:
         """Whether the sessions table is visible: `$1` its name, quoted."""
-        return "SELECT to_regclass($1) IS NOT NULL"
+        return EXISTS

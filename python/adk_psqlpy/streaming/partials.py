@@ -18,8 +18,9 @@ from adk_psqlpy.following.following import Key
 from adk_psqlpy.following.watcher import Watcher
 from adk_psqlpy.row_security import make_secured
 from adk_psqlpy.sessions.store import PsqlpyADKStore
-from adk_psqlpy.sql.distribution import recorded_in
+from adk_psqlpy.sql.catalog import EXISTS
 from adk_psqlpy.sql.partials import PartialStatements, create_partials, distribute_partials
+from adk_psqlpy.sql.recorded import read_metadata
 from adk_psqlpy.sql.row_security import of_sessions
 
 STALE_SEC: Final = 3600.0
@@ -75,9 +76,9 @@ class Partials:
         """
         if self._there:
             return
-        ((there,),) = await self._lanes.fetch(self._sql.present, [self._tables.partials], repeat=Repeat.READ)
+        ((there,),) = await self._lanes.fetch(EXISTS, [self._tables.partials], repeat=Repeat.READ)
         tables = self._tables
-        rows = await self._lanes.fetch(recorded_in(tables.metadata), [], repeat=Repeat.READ)
+        rows = await self._lanes.fetch(read_metadata(tables.metadata), [], repeat=Repeat.READ)
         self._sql = PartialStatements(tables, distributed="distributed" in dict(rows))
         if not there:
             made = create_partials(tables, self._key_length)

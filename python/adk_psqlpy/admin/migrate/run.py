@@ -25,6 +25,7 @@ from adk_psqlpy.admin.migrate.sessions import SessionWriter
 from adk_psqlpy.admin.migrate.sources import Source, SourceOptions, open_source
 from adk_psqlpy.admin.migrate.states import StateWriter
 from adk_psqlpy.admin.table_names import TableNames
+from adk_psqlpy.admin.tables import recorded_of
 from adk_psqlpy.artifacts.service import PsqlpyArtifactService
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import lanes_of
@@ -33,7 +34,7 @@ from adk_psqlpy.memory.service import PsqlpyMemoryService
 from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sql.carry import CarryStatements
-from adk_psqlpy.sql.recorded import check_sealed, read_metadata
+from adk_psqlpy.sql.recorded import check_sealed
 
 AHEAD: Final = 8
 """How many records are read ahead while earlier ones are written."""
@@ -184,8 +185,8 @@ class _Carrying:
 
     async def _refuse_plain(self, metadata: str) -> None:
         sealing = self._options.seal is not None
-        recorded = await lanes_of(self._target).fetch(read_metadata(metadata), [], repeat=Repeat.READ)
-        check_sealed(dict(recorded), sealing=sealing, tables=metadata)
+        recorded = await recorded_of(lanes_of(self._target), metadata)
+        check_sealed(recorded, sealing=sealing, tables=metadata)
 
     async def _there(self, table: str, metadata: str, otherwise: str) -> bool:
         """Whether the target has tables of this package.

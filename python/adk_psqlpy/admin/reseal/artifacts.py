@@ -28,12 +28,6 @@ _RAW: Final[Decoders] = dict.fromkeys(("blob_id", "name_hash", "part", "data"), 
 _VERSION: Final = (("hash", "bytea"), ("filename", "text"), ("part", "jsonb"), ("custom_metadata", "jsonb"))
 
 
-async def is_distributed(lanes: Lanes, tables: ArtifactTables) -> bool:
-    """Whether the tables are distributed by Citus. The statements of this module cannot change those."""
-    recorded = await lanes.fetch(ArtifactStatements(tables).metadata, [], repeat=Repeat.READ)
-    return "distributed" in dict(recorded)
-
-
 def versions_of(tables: ArtifactTables, seal: Seal) -> Work:
     """The table of versions: the part without its bytes, and custom metadata."""
     key = (*KEY, ("session_id", "varchar"), ("name_hash", "bytea"), ("version", "bigint"))

@@ -7,17 +7,16 @@ from dataclasses import dataclass, replace
 
 from adk_psqlpy.admin.reseal import artifacts, credentials, memories, sessions, texts
 from adk_psqlpy.admin.reseal.rows import Work, go_over, rewriting
-from adk_psqlpy.admin.tables import present_tables, require_tables
+from adk_psqlpy.admin.shards import is_distributed
+from adk_psqlpy.admin.tables import present_tables, recorded_of, require_tables
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import Lanes, lanes_of
-from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sql import Tables
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
 from adk_psqlpy.sql.credentials import CredentialTable
 from adk_psqlpy.sql.memory import MemoryTable
 from adk_psqlpy.sql.migrate import record_sealed
-from adk_psqlpy.sql.recorded import read_metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +103,7 @@ async def reseal(
     optional = (tables.partials, memory.memories, files.artifacts, owned.credentials)
     there = await present_tables(config, *optional)
     done = Resealed()
-    recorded: dict[str, str] = dict(await lanes.fetch(read_metadata(tables.metadata), [], repeat=Repeat.READ))
-    if "event_search" in recorded:
+    if "event_search" in await recorded_of(lanes, tables.metadata):
         why = "it holds the words of events; create_tables(event_search=False) drops it"
         done = _left(done, tables.event_words, why)
     await lanes.batch(record_sealed(tables.metadata))
@@ -120,7 +118,7 @@ async def reseal(
     if owned.credentials in there:
         work.append(credentials.table_of(owned, seal))
     if files.artifacts in there:
-        if await artifacts.is_distributed(lanes, files):
+        if await is_distributed(lanes, files.metadata):
             done = _left(done, files.artifacts, "it is distributed")
         else:
             await lanes.batch(record_sealed(files.metadata))
