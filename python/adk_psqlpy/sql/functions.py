@@ -114,35 +114,21 @@ class Function:
     @property
     def definition(self) -> str:
         """A batch that creates and distributes the function if it is missing, and the missing variants of shards."""
-        kinds = ", ".join(kind for _, kind in self.parameters)
-        tables = dict.fromkeys(_MARKED.findall(self.body))
-        variants = ""
-        if tables:
-            marked = "".join(
-                f"""
-                    body := replace(body, '{on_shard(table)}', (
-                        SELECT shard_name(t.logicalrelid, t.shardid) FROM pg_dist_shard AS t
-                        WHERE t.logicalrelid = '{table}'::regclass
-                            AND (t.shardminvalue IS NULL OR t.shardminvalue = home.shardminvalue)
-                    ));"""
-                for table in tables
-            )
+        variants, anywhere, own = "", "", self.body
+        if self._tables:
+            own = self._dispatch
             anywhere = "" if self.over_group else self._create(self._variant("_any"), self._on_tables)
             variants = f"""
             FOR home IN
-                SELECT shardid, shardminvalue FROM pg_dist_shard WHERE logicalrelid = '{quoted(self.table)}'::regclass
+                SELECT shardid FROM pg_dist_shard WHERE logicalrelid = '{quoted(self.table)}'::regclass
             LOOP
                 made := format('{self._variant("_%s")}', home.shardid);
                 IF to_regproc(made) IS NULL THEN
                     body := $shard$ {self._create("@function@", self.body)} $shard$;
-                    body := replace(body, '@function@', made);{marked}
+                    body := replace(body, '@function@', made);{self._put_shard_names("body", "home.shardid")}
                     EXECUTE body;
                 END IF;
-            END LOOP;
-            IF to_regprocedure('{self.name}({kinds})') IS NULL THEN
-                {anywhere}
-            END IF;"""
-        own = self._dispatch if tables else self.body
+            END LOOP;"""
         return f"""
         DO $function$
         DECLARE
@@ -151,14 +137,51 @@ class Function:
             body text;
         BEGIN
             {variants}
-            IF to_regprocedure('{self.name}({kinds})') IS NULL THEN
-                {self._create(self.name, own)}
-                PERFORM create_distributed_function(
-                    '{self.name}({kinds})'::regprocedure, 'p_{self.by}', colocate_with => '{quoted(self.table)}'
-                );
-            END IF;
+            {self._make(anywhere + self._create(self.name, own))}
         END $function$;
         """
+
+    @property
+    def _tables(self) -> list[str]:
+        """The tables, quoted, that the body names with `on_shard()`."""
+        return list(dict.fromkeys(_MARKED.findall(self.body)))
+
+    def _make(self, create: str, options: str = "") -> str:
+        """PL/pgSQL that executes `create`, which creates the function, and distributes it, unless it exists."""
+        signature = f"{self.name}({', '.join(kind for _, kind in self.parameters)})"
+        return f"""
+            IF to_regprocedure('{signature}') IS NULL THEN
+                {create}
+                PERFORM create_distributed_function(
+                    '{signature}'::regprocedure, 'p_{self.by}', colocate_with => '{quoted(self.table)}'{options}
+                );
+            END IF;"""
+
+    def _put_shard_names(self, text: str, shard: str) -> str:
+        """PL/pgSQL that puts the names of the tables' shards into the variable `text`. `shard` is the user's shard of
+        `table`, as an SQL expression. A reference table has one shard only."""
+        return "".join(
+            f"""
+                    {text} := replace({text}, '{on_shard(table)}', (
+                        SELECT shard_name(t.logicalrelid, t.shardid)
+                        FROM pg_dist_shard AS t JOIN pg_dist_shard AS own ON own.shardid = {shard}
+                        WHERE t.logicalrelid = '{table}'::regclass
+                            AND (t.shardminvalue IS NULL OR t.shardminvalue = own.shardminvalue)
+                    ));"""
+            for table in self._tables
+        )
+
+    @staticmethod
+    def _elsewhere(shard: str) -> str:
+        """A condition: this shard is on another node."""
+        return f"""EXISTS (
+                        SELECT FROM pg_dist_placement AS p JOIN pg_dist_local_group AS own ON p.groupid <> own.groupid
+                        WHERE p.shardid = {shard}
+                    )"""
+
+    def _hold(self, shards: str) -> str:
+        """PL/pgSQL that holds shards until the transaction ends, in a function that writes."""
+        return f"PERFORM {hold_shards(self.table)}({shards});" if self.volatility == "VOLATILE" else ""
 
     @property
     def _on_tables(self) -> str:
@@ -184,18 +207,14 @@ class Function:
 
     @property
     def _dispatch_one(self) -> str:
-        holding = f"PERFORM {hold_shards(self.table)}(ARRAY[shard]);" if self.volatility == "VOLATILE" else ""
         arguments = ", ".join(f"${place}" for place in range(1, len(self.parameters) + 1))
         return f"""
                 DECLARE
                     shard bigint := {self._shard_of % f"p_{self.by}"};
                     variant text := format('{self._variant("_%s")}', shard);
                 BEGIN
-                    {holding}
-                    IF to_regproc(variant) IS NULL OR EXISTS (
-                        SELECT FROM pg_dist_placement AS p JOIN pg_dist_local_group AS own ON p.groupid <> own.groupid
-                        WHERE p.shardid = shard
-                    ) THEN
+                    {self._hold("ARRAY[shard]")}
+                    IF to_regproc(variant) IS NULL OR {self._elsewhere("shard")} THEN
                         variant := '{self._variant("_any")}';
                     END IF;
                     RETURN QUERY EXECUTE 'SELECT * FROM ' || variant || '({arguments})'
@@ -219,18 +238,13 @@ class Function:
                     part record;
                     variant text;
                 BEGIN
-                    PERFORM {hold_shards(self.table)}(ARRAY(
-                        SELECT DISTINCT {shard} FROM unnest(p_usr) AS u (usr) ORDER BY 1
-                    ));
+                    {self._hold(f"ARRAY(SELECT DISTINCT {shard} FROM unnest(p_usr) AS u (usr) ORDER BY 1)")}
                     FOR part IN
                         SELECT s.shard, min(s.number) AS first, max(s.number) AS last
                         FROM (
                             SELECT {shard} AS shard, u.number FROM unnest(p_usr) WITH ORDINALITY AS u (usr, number)
                         ) AS s
-                        WHERE NOT EXISTS (
-                            SELECT FROM pg_dist_placement AS p JOIN pg_dist_local_group AS own ON p.groupid <> own.groupid
-                            WHERE p.shardid = s.shard
-                        )
+                        WHERE NOT {self._elsewhere("s.shard")}
                         GROUP BY s.shard
                     LOOP
                         variant := format('{self._variant("_%s")}', part.shard);
@@ -267,49 +281,27 @@ class ShardStatement(Function):
     @property
     def definition(self) -> str:
         """A batch that creates and distributes the function if it is missing."""
-        kinds = ", ".join(kind for _, kind in self.parameters)
-        tables = dict.fromkeys(_MARKED.findall(self.body))
-        on_shard_of = "".join(
-            f"""
-                        statement := replace(statement, '{on_shard(table)}', (
-                            SELECT shard_name(t.logicalrelid, t.shardid)
-                            FROM pg_dist_shard AS t JOIN pg_dist_shard AS home ON home.shardid = shard
-                            WHERE t.logicalrelid = '{table}'::regclass
-                                AND (t.shardminvalue IS NULL OR t.shardminvalue = home.shardminvalue)
-                        ));"""
-            for table in tables
-        )
         on_tables = "".join(
             f"""
                         statement := replace(statement, '{on_shard(table)}', '{table}');"""
-            for table in tables
+            for table in self._tables
         )
         moved = """
                         RAISE EXCEPTION 'the shard % was moved to another node meanwhile, so nothing was done', shard
                             USING HINT = 'Do it again.';"""
-        holding = f"PERFORM {hold_shards(self.table)}(ARRAY[shard]);" if self.volatility == "VOLATILE" else ""
         body = f"""
                 DECLARE
                     shard bigint := {self._shard_of % f"p_{self.by}"};
                     statement text := $statement$ {self.body} $statement$;
                 BEGIN
-                    {holding}
-                    IF NOT EXISTS (
-                        SELECT FROM pg_dist_placement AS p JOIN pg_dist_local_group AS own ON p.groupid <> own.groupid
-                        WHERE p.shardid = shard
-                    ) THEN{on_shard_of}
+                    {self._hold("ARRAY[shard]")}
+                    IF NOT {self._elsewhere("shard")} THEN{self._put_shard_names("statement", "shard")}
                     ELSE{on_tables if self.elsewhere else moved}
                     END IF;
                     RETURN QUERY EXECUTE statement USING {", ".join(f"p_{name}" for name, _ in self.parameters)};
                 END"""
         return f"""
         DO $function$ BEGIN
-            IF to_regprocedure('{self.name}({kinds})') IS NULL THEN
-                {self._create(self.name, body)}
-                PERFORM create_distributed_function(
-                    '{self.name}({kinds})'::regprocedure, 'p_{self.by}',
-                    colocate_with => '{quoted(self.table)}', force_delegation => true
-                );
-            END IF;
+            {self._make(self._create(self.name, body), ", force_delegation => true")}
         END $function$;
         """
