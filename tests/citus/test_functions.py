@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
+from psqlpy.exceptions import Error
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig, PsqlpySessionService
 from adk_psqlpy.admin.distribution import distribute_tables
@@ -103,6 +107,62 @@ async def test_a_role_that_owns_nothing(citus: Database) -> None:
         "CREATE ROLE talker LOGIN",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO talker",
     )
+    service = await opened(citus.dsn.replace("//postgres@", "//talker@"))
+    await talk(service)
+    await service.close()
+
+
+async def test_who_may_hold_shards(cluster: CitusCluster, citus: Database) -> None:
+    """Every role, until its transaction ends; after what docs/scale.md advises, the roles that are named."""
+    owner = await opened(citus.dsn)
+    run_sql(
+        citus.dsn,
+        "DROP ROLE IF EXISTS talker",
+        "DROP ROLE IF EXISTS stranger",
+        "CREATE ROLE talker LOGIN",
+        "CREATE ROLE stranger LOGIN",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO talker",
+    )
+    ((row,),) = run_sql(
+        citus.dsn,
+        "SELECT shardid AS shard FROM pg_dist_shard WHERE logicalrelid = 'adk_sessions'::regclass LIMIT 1",
+    )
+    nodes = [citus.dsn, *(worker.database_dsn(citus.name) for worker in cluster.workers)]
+    as_stranger = [node.replace("//postgres@", "//stranger@") for node in nodes]
+    hold = f"SELECT FROM adk_hold_shards_1(ARRAY[{row['shard']}])"
+    held = (
+        "SELECT count(*) AS n FROM pg_locks "
+        "WHERE pid = pg_backend_pid() AND locktype = 'advisory' AND mode = 'ShareLock'"
+    )
+    for node in as_stranger:
+        found = run_sql(node, "BEGIN", hold, held, "COMMIT", held)
+        assert (found[2][0]["n"], found[4][0]["n"]) == (1, 0)
+        with pytest.raises(Error, match="permission denied for table"):
+            run_sql(node, "SELECT count(*) FROM adk_sessions")
+    move = f"""SELECT 1 AS done FROM pg_dist_placement AS p JOIN pg_dist_node AS f USING (groupid)
+        JOIN pg_dist_node AS t ON t.groupid <> f.groupid AND t.shouldhaveshards,
+        citus_move_shard_placement(p.shardid, f.nodename, f.nodeport, t.nodename, t.nodeport, 'block_writes')
+        WHERE p.shardid = {row["shard"]}"""
+    async with (
+        PsqlpyConfig({"dsn": as_stranger[0], "max_db_pool_size": 2}) as config,
+        config.provide_connection() as holding,
+    ):
+        await holding.execute("BEGIN")
+        await holding.fetch(hold)
+        with pytest.raises(Error, match="lock timeout"):
+            run_sql(citus.dsn, "SET lock_timeout = '1s'", move)
+        await holding.execute("ROLLBACK")
+    run_sql(citus.dsn, move)
+    page = (Path(__file__).parents[2] / "docs/scale.md").read_text(encoding="utf-8")
+    (advice,) = re.findall(r"```sql\n(REVOKE EXECUTE.*?)```", page, flags=re.DOTALL)
+    run_sql(citus.dsn, *advice.replace("shop_service", "talker").strip().split("\n"))
+    await owner.store.create_tables(distributed=True)
+    await owner.close()
+    async with PsqlpyConfig({"dsn": citus.dsn, "max_db_pool_size": 2}) as config:
+        await distribute_tables(config)
+    for node in as_stranger:
+        with pytest.raises(Error, match="permission denied for function"):
+            run_sql(node, hold)
     service = await opened(citus.dsn.replace("//postgres@", "//talker@"))
     await talk(service)
     await service.close()

@@ -42,7 +42,12 @@ def hold_shards(table: str) -> str:
 
 def define_hold_shards(table: str) -> str:
     """A batch that creates that function. It runs with its owner's rights, since only the owner of a shard may take
-    the lock."""
+    the lock.
+
+    Every role may execute it: a role gets its rights from GRANT on tables, perhaps after this, and a check of them at each
+    call would slow down all writes. So a role without any rights can make moves of shards wait. docs/scale.md says so, and
+    how to revoke it. The batch does not undo that, since it does nothing if the function exists.
+    """
     name = hold_shards(table)
     return f"""
     DO $function$ BEGIN
