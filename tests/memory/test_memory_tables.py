@@ -36,15 +36,16 @@ async def test_the_first_use_makes_the_table(memory: PsqlpyMemoryService, databa
 
 
 @makes_tables
-async def test_it_shares_a_database_with_sessions(config: PsqlpyConfig, database: Database) -> None:
+@pytest.mark.parametrize("order", [0, 1])
+async def test_it_shares_a_database_with_sessions(
+    config: PsqlpyConfig, database: Database, order: int
+) -> None:
     """Both record their versions in one table, in either order."""
-    for order in (0, 1):
-        makers = [PsqlpyADKStore(config).create_tables, PsqlpyMemoryService(config).create_tables]
-        for make in makers[order:] + makers[:order]:
-            await make(distributed=on_cluster())
-        assert recorded(database)["schema_version"]
-        assert recorded(database)["adk_memories.schema_version"]
-        run_sql(database.dsn, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    makers = [PsqlpyADKStore(config).create_tables, PsqlpyMemoryService(config).create_tables]
+    for make in makers[order:] + makers[:order]:
+        await make(distributed=on_cluster())
+    assert recorded(database)["schema_version"]
+    assert recorded(database)["adk_memories.schema_version"]
 
 
 async def test_the_columns(memory: PsqlpyMemoryService, database: Database) -> None:
