@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 # Reasons of `one_server` that several suites have. docs/scale.md names each of them.
-KEEPS = "histories are not kept where tables are distributed"
 NOTIFIES = "Citus refuses triggers on distributed tables, so there is no notify"
 SEARCHES = "event_search is not for distributed tables"
 PLANS = "it looks at one server's plans, statistics or storage"

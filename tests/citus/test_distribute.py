@@ -159,7 +159,7 @@ async def test_many_processes_at_once(citus: Database) -> None:
     assert [each.returncode for each in running] == [0] * 4, [errors.decode() for _, errors in results]
     assert len({output for output, _ in results}) == 1
     assert b"adk_events: by user_id" in results[0][0]
-    assert b"adk_app_states: on every node" in results[0][0]
+    assert b"adk_app_states: on the coordinator" in results[0][0]
 
 
 async def test_a_database_without_the_extension(database: Database) -> None:

@@ -23,10 +23,12 @@ from adk_psqlpy.sql import Tables
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
 from adk_psqlpy.sql.artifacts import ArtifactStatements
 from adk_psqlpy.sql.delegated import DelegatedStatements
+from adk_psqlpy.sql.delegated_kept import DelegatedKeptStatements
 from adk_psqlpy.sql.delegated_memory import DelegatedMemoryStatements
 from adk_psqlpy.sql.delegated_travel import DelegatedTravelStatements
 from adk_psqlpy.sql.memory import MemoryTable
 from adk_psqlpy.sql.paging import PagingStatements
+from adk_psqlpy.sql.shard_tables import DistributedTables
 from contract.events import said
 from servers import Database, run_sql
 
@@ -34,11 +36,12 @@ if TYPE_CHECKING:
     from clusters import CitusCluster
 
 TABLES = Tables("adk_sessions", "adk_events")
-SQL = DelegatedStatements(TABLES)
+DISTRIBUTED = DistributedTables.of(TABLES)
+SQL = DelegatedStatements(DISTRIBUTED)
 MEMORY = DelegatedMemoryStatements(MemoryTable("adk_memories"), None)
 FILES = ArtifactTables("adk_artifacts")
 ARTIFACTS = ArtifactStatements(FILES)
-TRAVEL = DelegatedTravelStatements(TABLES)
+TRAVEL = DelegatedTravelStatements(DISTRIBUTED)
 NOW, NO_EVENT, EMPTY = "now()", "'none'", "'{}'"
 # Revision, create_time, update_time, event seen, session delta, the event's columns, the user's delta.
 ADDED = ["'s'", "'simple'", NOW, *["NULL"] * 8]
@@ -49,10 +52,12 @@ OF_ONE_USER: dict[str, tuple[str, list[str]]] = {
     "append_outcome": (SQL.append_outcome, ["'e'"]),
     "last_event": (SQL.last_event, []),
     "append": (SQL.append_event(app=False, user=True), APPEND),
+    "append with version": (SQL.append_event(app=False, user=True, versions=True), [*APPEND, "1", "1"]),
     "append merging": (SQL.append_event(app=False, user=True, merge=True), APPEND),
     "update state": (SQL.update_session_state, [EMPTY, EMPTY, EMPTY, NOW]),
     "get none": (SQL.get_session(events="none"), []),
     "get all": (SQL.get_session(events="all"), []),
+    "get unknown": (DelegatedKeptStatements(DISTRIBUTED).get_unknown, ["'{1}'::bigint[]", "'{}'::bigint[]"]),
     "get newest": (SQL.get_session(events="newest"), ["20"]),
     "get after": (SQL.get_session(events="after"), [NOW]),
     "get newest_after": (SQL.get_session(events="newest_after"), [NOW, "20"]),
@@ -68,6 +73,8 @@ OF_ONE_USER: dict[str, tuple[str, list[str]]] = {
     "fork of all": (TRAVEL.fork(kind="head"), ["NULL", "'f'", NOW]),
     "fork at a revision": (TRAVEL.fork(kind="seq"), ["NULL", "1", "'f'", NOW]),
     "fork with artifacts": (TRAVEL.fork(kind="head", artifacts=FILES), ["NULL", "'f'", NOW, "'a'", "'b'"]),
+    "list": (SQL.list_sessions(one_user=True, after=False, limited=False), []),
+    "app state": (SQL.app_state, []),
     "user state": (SQL.user_state, []),
     "memory add": (MEMORY.add(replace=False), ADDED),
     "memory replace": (MEMORY.add(replace=True), ADDED),
@@ -186,23 +193,4 @@ async def test_groups_go_to_the_users_node(
     (rows,) = run_sql(citus.dsn, "SELECT groupid, nodeport FROM pg_dist_node")
     ports = {row["groupid"]: row["nodeport"] for row in rows}
     assert [ports[each] for each in found] == [w.port for w in cluster.workers for _ in range(3)]
-    await service.close()
-
-
-async def test_the_state_of_an_app_is_on_every_node(service: PsqlpySessionService, citus: Database) -> None:
-    """Racing writers of `app:` keys, on both nodes, lose nothing."""
-    import asyncio
-
-    sessions = [
-        await service.create_session(app_name="app", user_id=f"u{n}", session_id="s") for n in range(8)
-    ]
-    await asyncio.gather(
-        *(
-            service.append_event(
-                each, Event(author="user", actions=EventActions(state_delta={f"app:{n}": n}))
-            )
-            for n, each in enumerate(sessions)
-        )
-    )
-    assert await service.store.get_app_state("app") == {str(n): n for n in range(8)}
     await service.close()

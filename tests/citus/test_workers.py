@@ -31,9 +31,13 @@ class Writers:
         self._tasks = [asyncio.create_task(self._write(each)) for each in sessions]
         self._ending = False
 
+    def event(self) -> Event:
+        """The next one."""
+        return Event(author="user")
+
     async def _write(self, session: Session) -> None:
         while not self._ending:
-            event = Event(author="user")
+            event = self.event()
             while True:
                 try:
                     await self.service.append_event(session, event)

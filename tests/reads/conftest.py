@@ -84,7 +84,9 @@ async def reads(config: PsqlpyConfig, database: Database) -> Reads:
     """Both stores on an empty database."""
     plain = PsqlpyADKStore(config, history_cache_bytes=0)
     await plain.create_tables()
-    return observed_reads(PsqlpyADKStore(config), plain, database.dsn)
+    store = PsqlpyADKStore(config)
+    await store.create_tables()
+    return observed_reads(store, plain, database.dsn)
 
 
 @pytest.fixture

@@ -9,11 +9,9 @@ from psqlpy import connect
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig
 from contract.events import said
 from servers import Database, Server, run_sql
-from where import KEEPS, one_server
+from where import one_server
 
 from .conftest import KEY, Reads
-
-pytestmark = one_server(KEEPS)
 
 EVENTS = 300
 PARTS = '\'{"parts": [{"text": "edited"}], "role": "user"}\''
@@ -101,9 +99,16 @@ UNCHANGED = {
         " ALTER TABLE adk_events RENAME TO gone; ALTER TABLE copied RENAME TO adk_events"
     ),
 }
+ONE_SERVER = {
+    "locked": one_server("Citus refuses row locks on several shards"),
+    "a table for itself": one_server("the new table would not be distributed"),
+}
 
 
-@pytest.mark.parametrize("edit", EDITS | UNCHANGED)
+@pytest.mark.parametrize(
+    "edit",
+    [pytest.param(each, marks=ONE_SERVER.get(each, ())) for each in EDITS | UNCHANGED],
+)
 async def test_a_change_with_sql(warm: Reads, edit: str) -> None:
     """Whatever it was, the next reads are right, and soon nothing is sent again."""
     warm.sql(*(EDITS | UNCHANGED)[edit].split(";"))
@@ -122,6 +127,7 @@ async def test_an_edit_brings_its_neighbours_only(warm: Reads) -> None:
     assert warm.last == (EVENTS - 128, 128)
 
 
+@one_server("Citus refuses row locks on several shards")
 async def test_vacuum_sends_nothing_again(warm: Reads) -> None:
     for harmless in ("vacuumed", "frozen", "analyzed", "locked", "indexed anew", "a rolled back edit"):
         warm.sql(*UNCHANGED[harmless].split(";"))
@@ -144,6 +150,7 @@ async def test_an_edit_that_is_not_committed(warm: Reads) -> None:
     assert warm.last == (EVENTS - 128, 128)
 
 
+@one_server("it copies the database of one server")
 async def test_a_copy_of_the_database_in_its_place(warm: Reads, server: Server) -> None:
     """A copy has the same tables, rows and versions; then both go on, each its own way."""
     name = warm.dsn.split("/")[3].split("?")[0]
@@ -167,6 +174,7 @@ async def test_a_copy_of_the_database_in_its_place(warm: Reads, server: Server) 
         run_sql(server.dsn, f'DROP DATABASE "{name}_gone" WITH (FORCE)')
 
 
+@one_server("it makes a table of partitions")
 async def test_partitions(config: PsqlpyConfig, reads: Reads) -> None:
     """A partitioned table of events: a partition that is taken out and put back is another table."""
     reads.sql(
@@ -199,6 +207,7 @@ async def test_partitions(config: PsqlpyConfig, reads: Reads) -> None:
     assert len(found.events) == 99
 
 
+@one_server("row-level security is for one server")
 async def test_rows_that_a_policy_hides(database: Database, reads: Reads) -> None:
     """Row-level security: a policy that changes changes what is seen, without a change of a row."""
     await reads.create(spoken(20))

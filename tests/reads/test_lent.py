@@ -17,11 +17,8 @@ from pydantic import BaseModel
 from adk_psqlpy import _native
 from adk_psqlpy.sessions.histories import Chunk, History
 from contract.events import said, varied
-from where import KEEPS, one_server
 
 from .conftest import KEY, Reads, dumped
-
-pytestmark = one_server(KEEPS)
 
 Change = Callable[[Any], None]
 
@@ -277,7 +274,7 @@ async def test_what_is_released_weighs_nothing(arrays: Any) -> None:
     assert recording.lent_nbytes == 0
 
 
-@pytest.mark.parametrize("freed_by", ["discard", "clear", "turn_off", "another", "room"])
+@pytest.mark.parametrize("freed_by", ["discard", "clear", "another", "room"])
 async def test_what_is_freed_may_use_the_store(reads: Reads, freed_by: str) -> None:
     """An object that somebody put into an event runs code of theirs when it goes."""
     histories = reads.store._histories

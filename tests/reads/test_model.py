@@ -9,7 +9,6 @@ import pytest
 
 from adk_psqlpy import PsqlpyADKStore, PsqlpyConfig
 from contract.events import at, said, varied
-from where import KEEPS, one_server
 
 from .conftest import Reads, observed_reads
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
     from servers import Database
 
-pytestmark = one_server(KEEPS)
 
 KEYS = [("app", "user", "a"), ("app", "user", "b"), ("app", "other", "a")]
 TEXT = '\'{"parts": [{"text": "%d"}]}\''
@@ -211,7 +209,9 @@ async def test_random_changes(
     """With room for all, and with room for so little that sessions come and go."""
     plain = PsqlpyADKStore(config, history_cache_bytes=0)
     await plain.create_tables()
-    reads = observed_reads(PsqlpyADKStore(config, history_cache_bytes=max_bytes), plain, database.dsn)
+    store = PsqlpyADKStore(config, history_cache_bytes=max_bytes)
+    await store.create_tables()
+    reads = observed_reads(store, plain, database.dsn)
     model = Model(reads, seed)
     try:
         for _ in range(steps):

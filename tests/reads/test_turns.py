@@ -14,11 +14,8 @@ from google.genai import types
 
 from adk_psqlpy import PsqlpySessionService
 from contract.events import said
-from where import KEEPS, one_server
 
 from .conftest import KEY, Reads
-
-pytestmark = one_server(KEEPS)
 
 HISTORY = 40
 

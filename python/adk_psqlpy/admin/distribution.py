@@ -20,6 +20,7 @@ from adk_psqlpy.sql.distribution import (
     shards,
 )
 from adk_psqlpy.sql.memory import MemoryTable
+from adk_psqlpy.sql.shard_tables import DistributedTables
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ async def distribute_tables(
     again, and from many processes.
 
     Returns:
-        The number of shards of each table; 0 for a table that is copied to every node.
+        The number of shards of each table. It is 0 for a table that is copied to every node, and -1 for one
+        that is on the coordinator.
 
     Raises:
         psqlpy.exceptions.Error: the database has no extension citus, the cluster has no worker nodes, this
@@ -56,10 +58,11 @@ async def distribute_tables(
     store = PsqlpyADKStore(config, names.sessions, names.events, key_length=length)
     await store.create_tables(distributed=True)
     # Shards that were split since then have no functions of their own.
-    await lanes.batch(locked(DelegatedStatements(tables).functions))
+    distributed = DistributedTables.of(tables)
+    await lanes.batch(locked(DelegatedStatements(distributed).functions))
     length = int((await recorded_of(lanes, artifacts.metadata)).get("key_length", key_length))
     await PsqlpyArtifactService(config, names.artifacts, key_length=length).create_tables(distributed=True)
-    await lanes.batch(locked(DelegatedTravelStatements(tables).functions(artifacts)))
+    await lanes.batch(locked(DelegatedTravelStatements(distributed).functions(artifacts)))
     recorded = await recorded_of(lanes, memories.metadata)
     if f"{memories.name}.schema_version" in recorded:
         # The language of the memory table does not matter here.
@@ -71,7 +74,7 @@ async def distribute_tables(
     else:
         service = PsqlpyMemoryService(config, names.memories, key_length=key_length)
         await service.create_tables(distributed=True)
-    everywhere = [tables.app_states, tables.metadata, artifacts.metadata]
-    listed = [*tables.by_user, *everywhere, *artifacts.by_user, memories.memories]
+    of_no_user = [tables.app_states, tables.metadata, artifacts.metadata]
+    listed = [*tables.by_user, *of_no_user, *artifacts.by_user, memories.memories]
     found: dict[str, int] = dict(await lanes.fetch(shards(), [listed], kind="read"))
     return {table.replace('"', ""): int(found[table]) for table in listed}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
 from adk_psqlpy.cli.options import Target, examples, server_options
 from adk_psqlpy.cli.output import write
+
+_PLACES: Final = {0: "on every node", -1: "on the coordinator"}
 
 
 @click.command(epilog=examples("adk-psqlpy distribute --dsn postgresql://me@coordinator/agents"))
@@ -32,5 +36,5 @@ async def _run(target: Target) -> int:
     )
     async with target.config() as config:
         for table, shards in (await distribute_tables(config, names, target.key_length())).items():
-            write(f"{table}: {'on every node' if shards == 0 else f'by user_id, {shards} shards'}")
+            write(f"{table}: {_PLACES.get(shards, f'by user_id, {shards} shards')}")
     return 0

@@ -138,6 +138,7 @@ class EventOperations(Operations):
         """Read one event; `None` if the session does not have it."""
         self._check_key(app_name, user_id, session_id)
         self._check(event_id=event_id)
+        await self._made.ready()
         rows = await self._read(
             self._sql.get_session(events="one"), [app_name, user_id, session_id, event_id], SESSION
         )

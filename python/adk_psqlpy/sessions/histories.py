@@ -214,11 +214,6 @@ class Histories:
             self._too_large.clear()
             self.nbytes = 0
 
-    def turn_off(self) -> None:
-        """Let go of all, and keep nothing from now on."""
-        self.max_bytes = 0
-        self.clear()
-
     def is_too_large(self, key: Key) -> bool:
         """Whether the session was too large when it was last kept."""
         return key in self._too_large

@@ -18,6 +18,7 @@ from adk_psqlpy.connections import binary
 from adk_psqlpy.connections.lanes import Decoders, Row
 from adk_psqlpy.sessions.histories import Chunk, Histories, History, Key
 from adk_psqlpy.sessions.paging import HEAD, Pages, Read
+from adk_psqlpy.sql.delegated_kept import DelegatedKeptStatements
 from adk_psqlpy.sql.kept import FIRST_SEQ, LAST_SEQ, KeptStatements
 from adk_psqlpy.sql.reading import CHUNK, ReadStatements
 from adk_psqlpy.telemetry import Telemetry
@@ -46,13 +47,17 @@ class KeptReads:
         """Read by `read(sql, parameters, decoders)`. `pages` reads sessions that are too large for one
         answer.
         """
-        self._sql = KeptStatements(sql.tables)
+        self._sql: KeptStatements = KeptStatements(sql.tables)
         self._read = read
         self._decoders = decoders
         self._pages = pages
         self._histories = histories
         self._telemetry = telemetry
         self._failures = 0
+
+    def write_through(self, sql: DelegatedKeptStatements, pages: Pages) -> None:
+        """Read distributed tables from now on. What was kept before is read anew, as if of another server."""
+        self._sql, self._pages, self._failures = sql, pages, 0
 
     async def get(self, key: Key, place: str, newest: int | None = None) -> tuple[Row, list[Event]] | None:
         """Give the session's row without events and its events, as `Pages.get`.

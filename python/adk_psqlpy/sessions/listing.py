@@ -147,8 +147,8 @@ class Listing:
             updated_before=filters.updated_before is not None,
             waiting=filters.waiting,
         )
-        (row,) = await store._read(sql, parameters, LIST, kind="list")
-        return await store._values.sessions(app_name, row)
+        (row,), app = await store._with_app_state(app_name, store._read(sql, parameters, LIST, kind="list"))
+        return await store._values.sessions(app_name, row, app)
 
     @observed("events")
     async def waiting_calls(

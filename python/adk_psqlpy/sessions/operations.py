@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -31,6 +31,7 @@ from adk_psqlpy.sessions.store_tables import StoreTables
 from adk_psqlpy.sessions.values import Values
 from adk_psqlpy.sql import Statements, Tables
 from adk_psqlpy.sql.delegated import DelegatedStatements
+from adk_psqlpy.sql.delegated_kept import DelegatedKeptStatements
 from adk_psqlpy.telemetry import Telemetry
 
 _T = TypeVar("_T")
@@ -96,8 +97,7 @@ class Operations:
         """Use the statements of distributed tables from now on."""
         self._sql = sql
         self._pages = self._pages_of(sql)
-        # Kept histories are compared by the places of rows on one server, and a shard may move to another.
-        self._histories.turn_off()
+        self._kept_reads.write_through(DelegatedKeptStatements(sql.tables), self._pages)
         self._queues.clear()
         self.following.use_distributed()
 
@@ -119,6 +119,27 @@ class Operations:
     ) -> list[Row]:
         await self._made.ready()
         return await self._explained(self._lanes.fetch(sql, parameters, decoders, kind=kind, repeat=repeat))
+
+    async def _with_app_state(
+        self, app_name: str, reading: Coroutine[Any, Any, _T]
+    ) -> tuple[_T, bytes | None]:
+        """Await `reading`, and return with its result the state of the app, as it is stored.
+
+        Where tables are distributed, it is read at the same time, since no other statement gives it. On one
+        server it is `None`: the statement that reads gives it.
+        """
+        if not isinstance(self._sql, DelegatedStatements):
+            return await reading, None
+        # `reading` gets no task of its own: that would hold the result a moment longer, and kept events are
+        # handed out again only if nobody holds them.
+        beside = asyncio.create_task(self._read(self._sql.app_state, [app_name], SESSION))
+        beside.add_done_callback(_take_note)
+        try:
+            found = await reading
+            rows = await beside
+        finally:
+            beside.cancel()
+        return found, rows[0][0] if rows else None
 
     async def _explained(self, statement: Awaitable[_T]) -> _T:
         """Run a statement, and explain its failure if the tables are missing."""
@@ -149,3 +170,9 @@ class Operations:
     def _check(self, **identifiers: str) -> None:
         for name, value in identifiers.items():
             check_identifier(name, value, self.key_length, "PsqlpyADKStore")
+
+
+def _take_note(task: asyncio.Task[Any]) -> None:
+    """Its failure is nobody's concern if what it was for has failed."""
+    if not task.cancelled():
+        task.exception()

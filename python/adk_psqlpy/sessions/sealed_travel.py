@@ -82,12 +82,12 @@ class SealedTravel:
             at = await self._long_invocation(key, at)
         given = [*key, create_time, *at.parameters]
         sql = (await self._statements()).past(kind=at.kind, whole=whole)
-        rows = await self._store._read(sql, given, _DECODERS)
+        rows, beside = await self._store._with_app_state(key[0], self._store._read(sql, given, _DECODERS))
         past: Past | None = None
         events, changes = [], []
         for what, seq, time_, point, state, initial, app, user, *columns in rows:
             if what == "session":
-                past = Past(seq, time_, point, state, initial, app, user)
+                past = Past(seq, time_, point, state, initial, app or beside, user)
             elif what == "event":
                 events.append((seq, columns))
             else:

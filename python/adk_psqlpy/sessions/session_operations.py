@@ -12,12 +12,13 @@ from google.adk.events.event import Event
 
 from adk_psqlpy.checks import positive_seconds
 from adk_psqlpy.connections.binary import parameter, timestamptz
+from adk_psqlpy.connections.lanes import Row
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.sessions import arguments
 from adk_psqlpy.sessions.decoders import LIST, SESSION
 from adk_psqlpy.sessions.limits import check_state
 from adk_psqlpy.sessions.operations import Operations
-from adk_psqlpy.sessions.paging import Pages
+from adk_psqlpy.sessions.paging import Key, Pages
 from adk_psqlpy.sessions.state import scoped
 from adk_psqlpy.sessions.stored import StoredSession
 from adk_psqlpy.sessions.values import place_of
@@ -43,27 +44,21 @@ class SessionOperations(Operations):
         self._state_sizes.look(key, own)
         micros = time.time_ns() // 1000
         await self._made.ready()  # before the statement is chosen: distributed tables have other ones
-        rows = await self._write(
-            self._sql.create_session,
-            [
-                app_name,
-                user_id,
-                session_id,
-                parameter(own),
-                parameter(delta.app),
-                parameter(delta.user),
-                parameter(timestamptz(micros)),
-            ],
-            SESSION,
-            repeat=Repeat.AFTER_FAILURE,
-        )
+        values = [*map(parameter, (own, delta.app, delta.user, timestamptz(micros)))]
+        sql = self._sql.create_session if delta.app is None else self._sql.create_session_with_app
+        creating = self._write(sql, [*key, *values], SESSION, repeat=Repeat.AFTER_FAILURE)
+        beside = None
+        if delta.app is None:
+            rows, beside = await self._with_app_state(app_name, creating)
+        else:
+            rows = await creating
         now = micros / 1e6
         if not rows:
             # An earlier attempt, whose connection broke, may have been committed.
             found = await self.get_session(app_name, user_id, session_id, limit=0)
             return found if found and (found.revision, found.create_time) == (0, now) else None
         revision, app, user = rows[0]
-        merged = await self._values.state(key, own, app, user, place_of(*key))
+        merged = await self._values.state(key, own, app or beside, user, place_of(*key))
         return StoredSession(app_name, user_id, session_id, merged, now, now, revision)
 
     async def get_session(
@@ -99,25 +94,32 @@ class SessionOperations(Operations):
         max_staleness_sec: float | None = None,
     ) -> StoredSession | None:
         key, place = (app_name, user_id, session_id), place_of(app_name, user_id, session_id)
-        if max_staleness_sec is not None:
-            await self._made.ready()
-            read = partial(self._reads.fetch, staleness_sec=max_staleness_sec)
-            pages = Pages(self._sql, read, read, SESSION, self._values.events)
-            found = await self._explained(pages.get(key, which, parameters, place))
-        elif which in ("all", "newest") and self._histories.max_bytes:
-            found = await self._kept_reads.get(key, place, *parameters)
-        else:
-            found = await self._pages.get(key, which, parameters, place)
+        await self._made.ready()
+        reading = self._found(key, which, parameters, max_staleness_sec)
+        found, beside = await self._with_app_state(app_name, reading)
         if found is None:
             return None
         (_, create_time, update_time, revision, state, app, user), events = found
         self._state_sizes.look(key, state)
         if (operation := current()) is not None:
             operation.rows = len(events)
-        merged = await self._values.state(key, state, app, user, place)
+        merged = await self._values.state(key, state, app or beside, user, place)
         return StoredSession(
             app_name, user_id, session_id, merged, create_time, update_time, revision, events
         )
+
+    async def _found(
+        self, key: Key, which: str, parameters: list[Any], max_staleness_sec: float | None
+    ) -> tuple[Row, list[Event]] | None:
+        """The row of a session and its events, by the way that suits what is asked for."""
+        place = place_of(*key)
+        if max_staleness_sec is not None:
+            read = partial(self._reads.fetch, staleness_sec=max_staleness_sec)
+            pages = Pages(self._sql, read, read, SESSION, self._values.events)
+            return await self._explained(pages.get(key, which, parameters, place))
+        if which in ("all", "newest") and self._histories.max_bytes:
+            return await self._kept_reads.get(key, place, *parameters)
+        return await self._pages.get(key, which, parameters, place)
 
     async def get_since(
         self, app_name: str, user_id: str, session_id: str, revision: int
@@ -168,12 +170,13 @@ class SessionOperations(Operations):
             ]
         if limit is not None:
             parameters.append(arguments.count("limit", limit))
+        await self._made.ready()
         sql = self._sql.list_sessions(
             one_user=user_id is not None, after=after is not None, limited=limit is not None
         )
-        await self._made.ready()
-        (row,) = await self._explained(self._reads.fetch(sql, parameters, LIST, kind="list"))
-        return await self._values.sessions(app_name, row)
+        listing = self._explained(self._reads.fetch(sql, parameters, LIST, kind="list"))
+        (row,), app = await self._with_app_state(app_name, listing)
+        return await self._values.sessions(app_name, row, app)
 
     @observed("sessions")
     async def update_session_state(
@@ -191,8 +194,10 @@ class SessionOperations(Operations):
         state = await self._values.sealed_state((app_name, user_id, session_id), scoped(delta, "delta"))
         check_state(state.session, state.app, state.user)
         parameters = [parameter(state.session), parameter(state.app), parameter(state.user)]
+        await self._made.ready()
+        of_app = state.app is not None
         rows = await self._write(
-            self._sql.update_session_state,
+            self._sql.update_session_state_with_app if of_app else self._sql.update_session_state,
             [app_name, user_id, session_id, *parameters, parameter(timestamptz(time.time_ns() // 1000))],
             repeat=Repeat.NEVER,
         )

@@ -35,6 +35,7 @@ from adk_psqlpy.sql.migrate import record_sealed
 from adk_psqlpy.sql.partials import create_partials, distribute_partials
 from adk_psqlpy.sql.recorded import check_made_with, check_server, recorded_version
 from adk_psqlpy.sql.row_security import of_sessions
+from adk_psqlpy.sql.shard_tables import DistributedTables
 from adk_psqlpy.sql.views import Views
 
 
@@ -69,6 +70,7 @@ class StoreTables:
         self._secured = of_sessions(tables)
         self._seal = seal
         self._wanted = on_first_use
+        self._is_ready = False
         self._use = use
         self.search = EventSearch(tables, key_length, lanes, self.recorded)
         # One task makes the tables while the others of its event loop wait. Other loops take turns in the
@@ -129,6 +131,7 @@ class StoreTables:
             await self._make(create_partials(self.tables, self.key_length), row_security)
         await keep_secured(self._lanes, self._secured, wanted=row_security)
         self._wanted = False
+        self._is_ready = True
 
     async def _make(self, batch: str, row_security: bool) -> None:
         await make_secured(self._lanes, batch, self._secured, wanted=row_security)
@@ -141,11 +144,11 @@ class StoreTables:
                     f"{kind} is for one server, and {self.tables.sessions} has it, so nothing was "
                     f"distributed: call create_tables({kind}=False) first"
                 )
-        t, sql = self.tables, DelegatedStatements(self.tables)
+        t, sql = self.tables, DelegatedStatements(DistributedTables.of(self.tables))
         copied: list[str] = []
         if recorded.get("functions") != sql.version_of_functions:
             await self._lanes.batch(distribute(t.metadata, t.by_user, [t.app_states], sql.functions))
-            copied = [*t.by_user, t.app_states, t.metadata]
+            copied = [*t.by_user, t.metadata]
         if "partials.schema_version" in recorded and "partials.distributed" not in recorded:
             await self._lanes.batch(distribute_partials(t))
             copied.append(t.partials)
@@ -155,12 +158,39 @@ class StoreTables:
         self._use(sql)
 
     async def ready(self) -> None:
-        """Make the tables on the first use, if that is wanted."""
-        if not self._wanted:
+        """Make the tables on the first use, if that is wanted; else look once whether they are distributed.
+
+        Raises:
+            psqlpy.exceptions.DatabaseError: they are, and not by this version of the package.
+        """
+        if self._is_ready:
             return
         async with self._making.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
             if self._wanted:
                 await self.create()
+            elif not self._is_ready:
+                await self._look()
+
+    async def _look(self) -> None:
+        """On distributed tables, statements of one server are slow, and some of them fail. On a connection
+        where Citus failed to plan a statement, it delegates no call any more. So it is asked before.
+        """
+        asked = await self._lanes.fetch(
+            self._sql.may_be_distributed, [self.tables.metadata], kind="read", repeat=Repeat.READ
+        )
+        if asked[0][0]:
+            recorded: dict[str, str] = dict(
+                await self._lanes.fetch(self._sql.metadata, [], kind="read", repeat=Repeat.READ)
+            )
+            if "distributed" in recorded:
+                sql = DelegatedStatements(DistributedTables.of(self.tables))
+                if recorded.get("functions") != sql.version_of_functions:
+                    raise DatabaseError(
+                        f"{self.tables.sessions} is distributed, but not by this version of the package: "
+                        "call `await store.create_tables()` first"
+                    )
+                self._use(sql)
+        self._is_ready = True
 
     async def _change_indexes(self, index_set: IndexSet) -> None:
         try:

@@ -108,8 +108,9 @@ class Travel:
         if self._sealed is not None:
             return await self._sealed_state_at(self._sealed, key, at, create_time)
         sql = await self._statements()
-        (row,) = await self._store._read(
-            sql.state_at(kind=at.kind), [*key, _time(create_time), *at.parameters], _STATES
+        given = [*key, _time(create_time), *at.parameters]
+        (row,), beside = await self._store._with_app_state(
+            key[0], self._store._read(sql.state_at(kind=at.kind), given, _STATES)
         )
         revision, created, found, own, unknown, missing, app, user = row
         place = _place(key)
@@ -119,7 +120,7 @@ class Travel:
             revision=revision,
             create_time=created,
             own=_native.decode_state(own, place=place),
-            state=_native.decode_state(own, app, user, place=place),
+            state=_native.decode_state(own, app or beside, user, place=place),
         )
 
     @observed("sessions")

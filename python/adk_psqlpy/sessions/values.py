@@ -54,9 +54,10 @@ class Values:
             lambda: _native.decode_shared_state(state, scope=kind, place=place, seal=scope)
         )
 
-    async def sessions(self, app_name: str, row: Row) -> list[StoredSession]:
-        """The sessions of a row of `Statements.list_sessions`."""
+    async def sessions(self, app_name: str, row: Row, beside: bytes | None) -> list[StoredSession]:
+        """The sessions of a row of `Statements.list_sessions`; `beside`: the app's state, if it lacks it."""
         *sessions, app, users, states = row
+        app = app or beside
         arrays, place = tuple(sessions), f"sessions of app {app_name!r}"
         if (seal := self._seal) is None:
             listed = _native.decode_sessions(arrays, app, (users, states), place=place)

@@ -12,12 +12,16 @@ from functools import cache, cached_property
 from typing import Final
 
 from adk_psqlpy.sql import event_columns
+from adk_psqlpy.sql.app_state import WithAppState
+from adk_psqlpy.sql.delegated_kept import DelegatedKeptStatements
 from adk_psqlpy.sql.delegated_travel import DelegatedSealedTravelStatements, DelegatedTravelStatements
 from adk_psqlpy.sql.distribution import digest
 from adk_psqlpy.sql.functions import Function
+from adk_psqlpy.sql.kept import FIRST_SEQ
 from adk_psqlpy.sql.listing import ListingStatements
 from adk_psqlpy.sql.reading import CHUNK
-from adk_psqlpy.sql.shard_tables import TablesOfShard
+from adk_psqlpy.sql.row_versions import NODE
+from adk_psqlpy.sql.shard_tables import DistributedTables, TablesOfShard
 from adk_psqlpy.sql.statements import Statements
 
 # Parameters in the order of the statements that the functions stand for.
@@ -51,7 +55,12 @@ _HEAD: Final = (
 
 @dataclass(frozen=True)
 class DelegatedStatements(Statements):
-    """The statements for distributed tables: those that write for one user are calls of functions."""
+    """The statements for distributed tables: those that write for one user are calls of functions.
+
+    None of them gives the state of an app, but for `create_session_with_app`: `app_state` reads it.
+    """
+
+    tables: DistributedTables
 
     @cached_property
     def listing(self) -> ListingStatements:
@@ -71,13 +80,17 @@ class DelegatedStatements(Statements):
     @property
     def functions(self) -> list[str]:
         """The batches that create the functions."""
-        appending = (self._append(merge=False), self._append(merge=True), self._append_group)
-        made = (self._create, *appending, self._update_state, self._read)
+        appending = (self._append(merge=False), self._append(merge=True), self._append_with_version)
+        with_app = (self._create, *appending, self._update_state)
+        made = (*with_app, self._append_group, self._read)
         # These begin with what holds shards.
+        kept = DelegatedKeptStatements(self.tables).function
+        outer = [self._with_app(each).definition for each in with_app]
         return [
             *self.travel.functions(),
             *self.sealed_travel.functions(),
-            *(each.definition for each in made),
+            *(each.definition for each in (*made, kept)),
+            *outer,
         ]
 
     @cached_property
@@ -97,8 +110,14 @@ class DelegatedStatements(Statements):
 
     @cached_property
     def create_session(self) -> str:
-        """As `Statements.create_session`."""
+        """As `Statements.create_session`, without a delta of the app."""
         return self._create.call
+
+    @cached_property
+    def create_session_with_app(self) -> str:
+        """As `Statements.create_session`."""
+        values = ["$1", "$2", "$3", "$4", "NULL", "$6", "$7", "$5"]
+        return self._with_app(self._create).call_with(values)
 
     @cache  # noqa: B019 - a store has one of these, for as long as it lives
     def append_event(
@@ -107,19 +126,29 @@ class DelegatedStatements(Statements):
         app: bool,
         user: bool,
         merge: bool = False,
-        versions: bool = False,  # noqa: ARG002 - for kept histories, which need tables on one server
+        versions: bool = False,
     ) -> str:
-        """As `Statements.append_event`, but it never returns the row's version."""
+        """As `Statements.append_event`. The version is NULL also if the shard is not on the node of the call."""
         values = [f"${place}" for place in range(1, len(_APPEND) + 1)]
         further = len(values) + 1
-        of_app = f"${further}" if app else "NULL"
-        of_user = f"${further + app}" if user else "NULL"
-        return self._append(merge=merge).call_with([*values, of_user, of_app])
+        values.append(f"${further + app}" if user else "NULL")
+        function = self._append_with_version if versions else self._append(merge=merge)
+        if versions:
+            values += [f"${further + app + user}", f"${further + app + user + 1}"]
+        if app:
+            return self._with_app(function).call_with([*values, f"${further}"])
+        return function.call_with(values)
 
     @cached_property
     def update_session_state(self) -> str:
-        """As `Statements.update_session_state`."""
+        """As `Statements.update_session_state`, without a delta of the app."""
         return self._update_state.call
+
+    @cached_property
+    def update_session_state_with_app(self) -> str:
+        """As `Statements.update_session_state`."""
+        values = ["$1", "$2", "$3", "$4", "NULL", "$6", "$7", "$5"]
+        return self._with_app(self._update_state).call_with(values)
 
     @cached_property
     def append_group(self) -> str:
@@ -141,7 +170,11 @@ class DelegatedStatements(Statements):
         # shard would not know where to stop either.
         return f"LIMIT ${place}::bigint"
 
-    # The functions.
+    # The functions. A parameter `app_delta` is there for its place only, and is not used.
+
+    def _with_app(self, function: Function) -> WithAppState:
+        at = "event_timestamp" if "event_timestamp" in dict(function.parameters) else "at"
+        return WithAppState(function, self.tables.app_states, at)
 
     @cached_property
     def _create(self) -> Function:
@@ -159,7 +192,6 @@ class DelegatedStatements(Statements):
             returns=(("revision", "bigint"), ("app_state", "jsonb"), ("user_state", "jsonb")),
             body=f"""
             DECLARE
-                of_app jsonb;
                 of_user jsonb;
             BEGIN
                 INSERT INTO {t.sessions} (app_name, user_id, id, state, initial_state, create_time, update_time)
@@ -177,17 +209,12 @@ class DelegatedStatements(Statements):
                 ELSE
                     SELECT state INTO of_user FROM {t.user_states} WHERE app_name = p_app AND user_id = p_usr;
                 END IF;
-                IF p_app_delta IS NOT NULL THEN
-                    {self._store_app_delta("p_at")} RETURNING state INTO of_app;
-                ELSE
-                    SELECT state INTO of_app FROM {t.app_states} WHERE app_name = p_app;
-                END IF;
                 revision := 0;
-                app_state := of_app;
                 user_state := of_user;
                 RETURN NEXT;
             END
             """,
+            nested=True,
         )
 
     @cache  # noqa: B019 - a store has one of these, for as long as it lives
@@ -195,11 +222,24 @@ class DelegatedStatements(Statements):
         return Function(
             table=self.tables.session_table,
             purpose="merge" if merge else "append",
-            parameters=(*_APPEND, ("user_delta", "jsonb"), ("app_delta", "jsonb")),
+            parameters=(*_APPEND, ("user_delta", "jsonb")),
             returns=(("revision", "bigint"),),
-            body=self._then_app_state(
-                self._on_shard.append_event(app=False, user=True, merge=merge), "p_event_timestamp"
-            ),
+            body=_giving(self._on_shard.append_event(app=False, user=True, merge=merge)),
+            nested=True,
+        )
+
+    @cached_property
+    def _append_with_version(self) -> Function:
+        t = self.tables
+        without = Statements(t).append_event(app=False, user=True)
+        return Function(
+            table=t.session_table,
+            purpose="append_kept",
+            parameters=(*_APPEND, ("user_delta", "jsonb"), ("server", "bigint"), ("seed", "bigint")),
+            returns=(("revision", "bigint"), ("version", "bigint")),
+            body=_giving(self._on_shard.append_event(app=False, user=True, versions=True)),
+            on_tables=f"BEGIN FOR revision IN {without} LOOP RETURN NEXT; END LOOP; END",
+            nested=True,
         )
 
     @cached_property
@@ -215,7 +255,8 @@ class DelegatedStatements(Statements):
                 ("at", "timestamptz"),
             ),
             returns=(("revision", "bigint"),),
-            body=self._then_app_state(self._on_shard._update_session_state(app=False), "p_at"),
+            body=_giving(self._on_shard._update_session_state(app=False)),
+            nested=True,
         )
 
     @cached_property
@@ -227,7 +268,7 @@ class DelegatedStatements(Statements):
             returns=(("place", "bigint"), ("revision", "bigint")),
             by="on_node_of",
             over_group=True,
-            body=f"BEGIN RETURN QUERY {self._on_shard.append_group}; END",
+            body=_giving(self._on_shard.append_group),
         )
 
     @cached_property
@@ -239,7 +280,7 @@ class DelegatedStatements(Statements):
         arrays = ", ".join(f'array_agg(e."{name}" ORDER BY e.seq)' for name, _ in own)
         into = ", ".join(f'"{name}"' for name in (*(name for name, _ in own), "rare"))
         events = "e.app_name = p_app AND e.user_id = p_usr AND e.session_id = p_session"
-        wanted = f"""{events} AND e.seq > coalesce(p_after_seq, -1)
+        wanted = f"""{events} AND e.seq > coalesce(p_after_seq, {FIRST_SEQ})
                     AND (p_after_time IS NULL OR e.timestamp >= p_after_time)"""
         return Function(
             table=t.session_table,
@@ -251,6 +292,7 @@ class DelegatedStatements(Statements):
             DECLARE
                 first bigint;
                 last bigint;
+                until bigint;
             BEGIN
                 SELECT s.create_time, s.update_time, s.revision, s.state
                 INTO create_time, update_time, revision, state
@@ -259,7 +301,6 @@ class DelegatedStatements(Statements):
                 IF NOT FOUND THEN
                     RETURN;
                 END IF;
-                SELECT a.state INTO app_state FROM {t.app_states} AS a WHERE a.app_name = p_app;
                 SELECT u.state INTO user_state FROM {t.user_states} AS u
                 WHERE u.app_name = p_app AND u.user_id = p_usr;
                 IF p_newest IS NULL THEN
@@ -274,17 +315,19 @@ class DelegatedStatements(Statements):
                     RETURN;
                 END IF;
                 number := 1;
-                WHILE first <= last LOOP
+                LOOP
+                    -- As on one server, the last chunk has all that is behind it: somebody may have changed `seq`.
+                    until := CASE WHEN first > revision - {CHUNK} THEN last ELSE first + {CHUNK - 1} END;
                     SELECT {arrays}, array_agg({self._rare} ORDER BY e.seq) INTO {into}
                     FROM {t.events} AS e
-                    WHERE {events} AND e.seq >= first AND e.seq < first + {CHUNK}
+                    WHERE {events} AND e.seq >= first AND e.seq <= until
                         AND (p_after_time IS NULL OR e.timestamp >= p_after_time);
                     RETURN NEXT;
+                    EXIT WHEN until >= last;
                     state := NULL;
-                    app_state := NULL;
                     user_state := NULL;
                     number := number + 1;
-                    first := first + {CHUNK};
+                    first := until + 1;
                 END LOOP;
             END
             """,
@@ -293,23 +336,9 @@ class DelegatedStatements(Statements):
     @cached_property
     def _on_shard(self) -> Statements:
         """The statements of one server, for the tables of a shard."""
-        return Statements(TablesOfShard(self.tables.session_table, self.tables.events_table))
+        return Statements(TablesOfShard(self.tables.session_table, self.tables.events_table), NODE)
 
-    def _then_app_state(self, statement: str, at: str) -> str:
-        """A function body: a statement that writes to the shard. If it wrote a row, the app's delta is stored too."""
-        return f"""
-            BEGIN
-                RETURN QUERY {statement};
-                IF FOUND AND p_app_delta IS NOT NULL THEN
-                    {self._store_app_delta(at)};
-                END IF;
-            END
-            """
 
-    def _store_app_delta(self, at: str) -> str:
-        """Comes last in every function, since it is the only statement in which other nodes take part."""
-        return f"""
-                    INSERT INTO {self.tables.app_states} AS stored (app_name, state, update_time)
-                    VALUES (p_app, p_app_delta, {at})
-                    ON CONFLICT (app_name) DO UPDATE
-                        SET state = stored.state || excluded.state, update_time = excluded.update_time"""
+def _giving(statement: str) -> str:
+    """A function body: one statement, whose rows are returned."""
+    return f"BEGIN RETURN QUERY {statement}; END"

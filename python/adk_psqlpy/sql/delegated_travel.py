@@ -10,7 +10,7 @@ from adk_psqlpy.sql import event_columns
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
 from adk_psqlpy.sql.functions import ShardStatement, define_hold_shards
 from adk_psqlpy.sql.sealed_travel import SealedTravelStatements
-from adk_psqlpy.sql.shard_tables import ArtifactTablesOfShard, TablesOfShard
+from adk_psqlpy.sql.shard_tables import ArtifactTablesOfShard, DistributedTables, TablesOfShard
 from adk_psqlpy.sql.travel import POINT_KINDS, PointKind, TravelStatements
 
 _KEY: Final = (("app", "varchar"), ("usr", "varchar"), ("session", "varchar"), ("created", "timestamptz"))
@@ -35,6 +35,8 @@ _VALUES: Final = (
 @dataclass(frozen=True)
 class DelegatedTravelStatements(TravelStatements):
     """The statements for distributed tables: earlier states and forks are calls of functions."""
+
+    tables: DistributedTables
 
     def functions(self, artifacts: ArtifactTables | None = None) -> list[str]:
         """What makes the functions; with `artifacts`, those that take artifacts along."""

@@ -1,7 +1,7 @@
 """Tables distributed over the nodes of a Citus cluster: by `user_id`, co-located, so that a user's rows share a node.
 
-Tables that belong to no user (the state of apps, the records about the tables) are copied to every node, so
-each statement finds them where the user's rows are. Writing to them is a two-phase commit on all nodes.
+The state of apps belongs to no user, and may be written often. It stays on the coordinator, where Citus lets every
+node use it. Records about the tables are written seldom, and are copied to every node.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ READY: Final = f"""
             RAISE EXCEPTION 'this server is a worker node of a Citus cluster, so nothing was distributed'
                 USING HINT = 'Connect to the coordinator to make or distribute tables.';
         END IF;
+        IF NOT EXISTS (SELECT FROM pg_dist_node WHERE groupid = 0) THEN
+            RAISE EXCEPTION 'the nodes of this Citus cluster do not know the coordinator, so nothing was distributed'
+                USING HINT = 'SELECT citus_set_coordinator_host(host, port) on the coordinator tells them.';
+        END IF;
         IF NOT EXISTS (
             SELECT FROM pg_dist_node WHERE noderole = 'primary' AND isactive AND shouldhaveshards
         ) THEN
@@ -45,7 +49,7 @@ READY: Final = f"""
 def distribute(
     metadata: str,
     by_user: Sequence[str],
-    everywhere: Sequence[str],
+    on_coordinator: Sequence[str],
     functions: Sequence[str],
     prefix: str = "",
 ) -> str:
@@ -56,7 +60,7 @@ def distribute(
     Args:
         metadata: the metadata table, quoted. It becomes a reference table.
         by_user: tables with a `user_id`, quoted. Tables that others refer to come first.
-        everywhere: further reference tables, quoted.
+        on_coordinator: tables that stay there, quoted. Those that are copied to every node are brought back.
         functions: definitions that `sql.delegated` made.
         prefix: the prefix of the recorded keys.
     """
@@ -64,7 +68,8 @@ def distribute(
         READY,
         _found_by_workers(by_user[0]),
         *(_distribute(table, by_user[0]) for table in by_user),
-        *(_copy_everywhere(table) for table in (*everywhere, metadata)),
+        *(_keep_on_coordinator(table) for table in on_coordinator),
+        _copy_everywhere(metadata),
         *functions,
         _record(metadata, f"{prefix}distributed", BY_USER),
         _record(metadata, f"{prefix}functions", digest((*functions, *by_user))),
@@ -127,6 +132,19 @@ def _copy_everywhere(table: str) -> str:
     """
 
 
+def _keep_on_coordinator(table: str) -> str:
+    return f"""
+    DO $table$ BEGIN
+        IF EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = '{table}'::regclass AND repmodel = 't') THEN
+            PERFORM undistribute_table('{table}');
+        END IF;
+        IF NOT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = '{table}'::regclass) THEN
+            PERFORM citus_add_local_table_to_metadata('{table}');
+        END IF;
+    END $table$;
+    """
+
+
 def drop_local_copies(tables: Iterable[str]) -> str:
     """Deletes the rows that the tables held before: Citus leaves them on the coordinator, where nobody sees
     them.
@@ -140,9 +158,10 @@ def drop_local_copies(tables: Iterable[str]) -> str:
 
 
 def shards() -> str:
-    """`$1` tables, quoted: each with the number of its shards, 0 for one that is copied to every node."""
+    """`$1` tables, quoted: each with the number of its shards, 0 for one that is copied to every node, -1 for one
+    that is on the coordinator."""
     return """
-    SELECT t.name, CASE WHEN p.partmethod = 'n' THEN 0 ELSE
+    SELECT t.name, CASE WHEN p.repmodel = 't' THEN 0 WHEN p.partmethod = 'n' THEN -1 ELSE
         (SELECT count(*) FROM pg_dist_shard AS s WHERE s.logicalrelid = p.logicalrelid) END
     FROM unnest($1::text[]) AS t (name) JOIN pg_dist_partition AS p ON p.logicalrelid = t.name::regclass
     """

@@ -28,6 +28,8 @@ from adk_psqlpy.sql.names import quoted, split
 # A quoted name between the marks, so that the operator `^@` marks nothing.
 _MARKED: Final = re.compile(r'@((?:"\w+"\.)?"\w+")@')
 _SHARE_LOCK: Final = 5
+_MOVED: Final = """'the shard % was moved to another node meanwhile, so nothing was done', shard
+                            USING HINT = 'Do it again.'"""
 
 
 def on_shard(table: str) -> str:
@@ -37,7 +39,7 @@ def on_shard(table: str) -> str:
 
 def hold_shards(table: str) -> str:
     """The name of the function that takes Citus' lock on shards. It is in the schema of `table`."""
-    return _named(table, "hold_shards", "1")
+    return named(table, "hold_shards", "1")
 
 
 def define_hold_shards(table: str) -> str:
@@ -63,7 +65,8 @@ def define_hold_shards(table: str) -> str:
     """
 
 
-def _named(table: str, purpose: str, told: str) -> str:
+def named(table: str, purpose: str, told: str) -> str:
+    """The quoted name of a function, in the schema of `table`."""
     schema, _ = split("table", table)
     name = f'"adk_{purpose}_{told}"'
     return f'"{schema}".{name}' if schema else name
@@ -79,6 +82,8 @@ class Function:
         by: the name of the parameter with the user id.
         over_group: the body handles a part of the given arrays, which has users of one shard only. Its first
             result column is the `place` in that part.
+        on_tables: the body of the variant `any`, if it is another one.
+        nested: whether there is also a function `nested_name`, which Citus delegates when another function calls it.
     """
 
     table: str
@@ -89,6 +94,8 @@ class Function:
     by: str = "usr"
     volatility: str = "VOLATILE"
     over_group: bool = False
+    on_tables: str | None = None
+    nested: bool = False
 
     @property
     def name(self) -> str:
@@ -96,13 +103,24 @@ class Function:
         return self._variant("")
 
     @property
+    def nested_name(self) -> str:
+        """The quoted name of the function for calls by other functions. It needs the variant of the shard."""
+        return self._variant("_nested")
+
+    @property
+    def has_variant(self) -> str:
+        """A condition in PL/pgSQL: whether the user's shard has a variant. A shard that was split has none."""
+        return f"to_regproc(format('{self._variant('_%s')}', {self._shard_of % f'p_{self.by}'})) IS NOT NULL"
+
+    @property
     def _made_of(self) -> tuple[object, ...]:
         """What the name tells apart."""
-        return self.table, self.parameters, self.returns, self.body, self.volatility
+        given = (self.table, self.parameters, self.returns, self.body, self.volatility)
+        return given if self.on_tables is None else (*given, self.on_tables)
 
     def _variant(self, which: str) -> str:
         told = hashlib.sha256(repr(self._made_of).encode()).hexdigest()[:10]
-        return _named(self.table, self.purpose, told + which)
+        return named(self.table, self.purpose, told + which)
 
     @property
     def call(self) -> str:
@@ -142,18 +160,31 @@ class Function:
             body text;
         BEGIN
             {variants}
-            {self._make(anywhere + self._create(self.name, own))}
+            {self._make(anywhere + self._create(self.name, own))}{self._make_nested()}
         END $function$;
         """
+
+    def _make_nested(self) -> str:
+        # Within a transaction, and so within a function, Citus delegates only calls that it is forced to. On the
+        # other node it refuses the statements of the variant `any` then. A connection on which the planning of a
+        # statement failed delegates nothing any more (Citus counts its depth wrongly), so `any` is called here.
+        if not self.nested:
+            return ""
+        elsewhere = f"""IF current_setting('application_name') ^@ 'citus_internal' THEN
+                            RAISE EXCEPTION {_MOVED};
+                        END IF;
+                        variant := '{self._variant("_any")}';"""
+        create = self._create(self.nested_name, self._dispatch_one(elsewhere))
+        return self._make(create, ", force_delegation => true", self.nested_name)
 
     @property
     def _tables(self) -> list[str]:
         """The tables, quoted, that the body names with `on_shard()`."""
         return list(dict.fromkeys(_MARKED.findall(self.body)))
 
-    def _make(self, create: str, options: str = "") -> str:
+    def _make(self, create: str, options: str = "", name: str | None = None) -> str:
         """PL/pgSQL that executes `create`, which creates the function, and distributes it, unless it exists."""
-        signature = f"{self.name}({', '.join(kind for _, kind in self.parameters)})"
+        signature = f"{name or self.name}({', '.join(kind for _, kind in self.parameters)})"
         return f"""
             IF to_regprocedure('{signature}') IS NULL THEN
                 {create}
@@ -190,7 +221,7 @@ class Function:
 
     @property
     def _on_tables(self) -> str:
-        return _MARKED.sub(r"\1", self.body)
+        return _MARKED.sub(r"\1", self.body if self.on_tables is None else self.on_tables)
 
     def _create(self, name: str, body: str) -> str:
         given = ", ".join(f"p_{name} {kind}" for name, kind in self.parameters)
@@ -204,14 +235,15 @@ class Function:
 
     @property
     def _dispatch(self) -> str:
-        return self._dispatch_group if self.over_group else self._dispatch_one
+        if self.over_group:
+            return self._dispatch_group
+        return self._dispatch_one(f"variant := '{self._variant('_any')}';")
 
     @property
     def _shard_of(self) -> str:
         return f"get_shard_id_for_distribution_column('{quoted(self.table)}', %s)"
 
-    @property
-    def _dispatch_one(self) -> str:
+    def _dispatch_one(self, elsewhere: str) -> str:
         arguments = ", ".join(f"${place}" for place in range(1, len(self.parameters) + 1))
         return f"""
                 DECLARE
@@ -220,7 +252,7 @@ class Function:
                 BEGIN
                     {self._hold("ARRAY[shard]")}
                     IF to_regproc(variant) IS NULL OR {self._elsewhere("shard")} THEN
-                        variant := '{self._variant("_any")}';
+                        {elsewhere}
                     END IF;
                     RETURN QUERY EXECUTE 'SELECT * FROM ' || variant || '({arguments})'
                     USING {", ".join(f"p_{name}" for name, _ in self.parameters)};
@@ -291,9 +323,8 @@ class ShardStatement(Function):
                         statement := replace(statement, '{on_shard(table)}', '{table}');"""
             for table in self._tables
         )
-        moved = """
-                        RAISE EXCEPTION 'the shard % was moved to another node meanwhile, so nothing was done', shard
-                            USING HINT = 'Do it again.';"""
+        moved = f"""
+                        RAISE EXCEPTION {_MOVED};"""
         body = f"""
                 DECLARE
                     shard bigint := {self._shard_of % f"p_{self.by}"};

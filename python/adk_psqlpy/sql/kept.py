@@ -8,7 +8,7 @@ from typing import Final
 
 from adk_psqlpy.sql import event_columns
 from adk_psqlpy.sql.reading import CHUNK, ReadStatements
-from adk_psqlpy.sql.row_versions import SERVER, seed_of, version_of
+from adk_psqlpy.sql.row_versions import seed_of, version_of
 
 FIRST_SEQ: Final = -(2**63)
 """No `seq` is lower."""
@@ -86,7 +86,7 @@ class KeptStatements(ReadStatements):
         CROSS JOIN (
             SELECT here.server, {seed_of("here.server", self.tables.events)} AS seed,
                 $4::bigint[] AS firsts, $5::bigint[] AS digests
-            FROM (SELECT {SERVER} AS server OFFSET 0) AS here OFFSET 0
+            FROM (SELECT {self.server} AS server OFFSET 0) AS here OFFSET 0
         ) AS origin
         CROSS JOIN LATERAL (
             SELECT 0::bigint, origin.server, NULL::bigint, NULL::bigint

@@ -86,7 +86,7 @@ class ListingStatements:
         SELECT array_agg(user_id ORDER BY place) AS user_ids, array_agg(id ORDER BY place) AS ids,
                array_agg(state ORDER BY place) AS states, array_agg(create_time ORDER BY place) AS
                create_times, array_agg(update_time ORDER BY place) AS update_times, array_agg(revision ORDER
-               BY place) AS revisions, (SELECT a.state FROM {t.app_states} AS a WHERE a.app_name = $1) AS
+               BY place) AS revisions, {t.state_of_app} AS
                app_state, (SELECT array_agg(u.user_id ORDER BY u.user_id) FROM {t.user_states} AS u
                 WHERE u.app_name = $1 AND {users}) AS state_user_ids,
                (SELECT array_agg(u.state ORDER BY u.user_id) FROM {t.user_states} AS u

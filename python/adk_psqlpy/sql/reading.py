@@ -9,6 +9,7 @@ from typing import Final
 from adk_psqlpy.sql import event_columns
 from adk_psqlpy.sql.catalog import EXISTS
 from adk_psqlpy.sql.recorded import read_metadata
+from adk_psqlpy.sql.row_versions import SERVER
 from adk_psqlpy.sql.tables import Tables
 
 _LAST_SEQ: Final = 2**63 - 1
@@ -31,9 +32,13 @@ def given(place: int, kind: str = "bigint") -> str:
 
 @dataclass(frozen=True)
 class ReadStatements:
-    """The reading statements for one set of tables. Parameters `$1 $2 $3` are app, user and session id throughout."""
+    """The reading statements for one set of tables. Parameters `$1 $2 $3` are app, user and session id throughout.
+
+    `server` is an expression that identifies the run of the server that has the tables (`sql.row_versions`).
+    """
 
     tables: Tables
+    server: str = SERVER
 
     @cached_property
     def version(self) -> str:
@@ -147,7 +152,7 @@ class ReadStatements:
         t = self.tables
         return {
             "state": "s.state",
-            "app_state": f"(SELECT a.state FROM {t.app_states} AS a WHERE a.app_name = $1)",
+            "app_state": t.state_of_app,
             "user_state": f"(SELECT u.state FROM {t.user_states} AS u WHERE u.app_name = $1 AND u.user_id = $2)",
         }
 
@@ -228,7 +233,7 @@ class ReadStatements:
         SELECT array_agg(user_id) AS user_ids, array_agg(id) AS ids, array_agg(state) AS states,
                array_agg(create_time) AS create_times, array_agg(update_time) AS update_times,
                array_agg(revision) AS revisions,
-               (SELECT a.state FROM {t.app_states} AS a WHERE a.app_name = $1) AS app_state,
+               {t.state_of_app} AS app_state,
                (SELECT array_agg(u.user_id ORDER BY u.user_id) FROM {t.user_states} AS u
                 WHERE u.app_name = $1 AND {users}) AS state_user_ids,
                (SELECT array_agg(u.state ORDER BY u.user_id) FROM {t.user_states} AS u
@@ -253,3 +258,10 @@ class ReadStatements:
     def tables_present(self) -> str:
         """Whether the sessions table is visible: `$1` its name, quoted."""
         return EXISTS
+
+    @cached_property
+    def may_be_distributed(self) -> str:
+        """`$1` the metadata table, quoted: whether it is visible in a database that has the extension citus."""
+        return (
+            "SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL AND to_regclass($1) IS NOT NULL"
+        )

@@ -13,6 +13,14 @@ SERVER: Final = f"""hash_record_extended(ROW(
             ), 0)"""
 """Identifies one run of the server, and which quarter of the 2^32 transaction numbers it has reached."""
 
+NODE: Final = f"""hash_record_extended(ROW(
+                (SELECT l.groupid FROM pg_catalog.pg_dist_local_group AS l), {SERVER}
+            ), 0)"""
+"""The same for the node of a cluster on which it is evaluated."""
+
+UNKNOWN: Final = "((random() - 0.5) * 1e18)::bigint"
+"""Another value at each evaluation, for rows whose server is not known: nothing that was read before equals it."""
+
 
 def seed_of(server: str, events: str) -> str:
     """The seed of the versions of all rows of the table `events`: a hash of `SERVER`'s value and of the columns."""

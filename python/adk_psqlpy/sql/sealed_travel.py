@@ -50,7 +50,7 @@ class SealedTravelStatements(TravelStatements):
         WITH {self._where(kind)}, past AS MATERIALIZED (SELECT point.revision FROM origin, point {bound})
         SELECT 'session' AS what, origin.revision AS seq, origin.create_time, point.revision AS point,
             origin.state, origin.initial_state,
-            (SELECT a.state FROM {t.app_states} AS a WHERE a.app_name = $1) AS app_state,
+            {t.state_of_app} AS app_state,
             (SELECT u.state FROM {t.user_states} AS u WHERE u.app_name = $1 AND u.user_id = $2) AS user_state,
             {named}
         FROM (VALUES (1)) AS one LEFT JOIN origin ON true LEFT JOIN point ON true

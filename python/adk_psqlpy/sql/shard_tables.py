@@ -1,4 +1,4 @@
-"""The tables of the services as those of one shard, for the statements in the bodies of functions."""
+"""Distributed tables, for the statements on a cluster, and the tables of one shard, for the bodies of functions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,22 @@ from adk_psqlpy.sql.memory import MemoryTable
 from adk_psqlpy.sql.tables import Tables
 
 
-class TablesOfShard(Tables):
-    """Of sessions. App states are those of the node: they are only to be read."""
+class DistributedTables(Tables):
+    """Of sessions. The state of an app is on the coordinator, so it is read by a statement of its own."""
+
+    @classmethod
+    def of(cls, tables: Tables) -> DistributedTables:
+        """The same tables."""
+        return cls(tables.session_table, tables.events_table)
+
+    @property
+    def state_of_app(self) -> str:
+        """NULL."""
+        return "NULL::jsonb"
+
+
+class TablesOfShard(DistributedTables):
+    """Of sessions."""
 
     @property
     def sessions(self) -> str:
@@ -35,11 +49,6 @@ class TablesOfShard(Tables):
     def forks(self) -> str:
         """Where forks come from."""
         return on_shard(super().forks)
-
-    @property
-    def app_states(self) -> str:
-        """States of apps, a copy of all of them."""
-        return on_shard(super().app_states)
 
 
 class MemoryTableOfShard(MemoryTable):

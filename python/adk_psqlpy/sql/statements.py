@@ -16,7 +16,7 @@ from functools import cache, cached_property
 from adk_psqlpy.sql import event_columns
 from adk_psqlpy.sql.listing import ListingStatements
 from adk_psqlpy.sql.reading import ReadStatements
-from adk_psqlpy.sql.row_versions import SERVER, version_of
+from adk_psqlpy.sql.row_versions import version_of
 from adk_psqlpy.sql.sealed_travel import SealedTravelStatements
 from adk_psqlpy.sql.travel import TravelStatements
 
@@ -63,6 +63,11 @@ class Statements(ReadStatements):
                         (SELECT state FROM {t.user_states} WHERE app_name = $1 AND user_id = $2)) AS user_state
         FROM s
         """
+
+    @cached_property
+    def create_session_with_app(self) -> str:
+        """As `create_session`, where an app delta is given."""
+        return self.create_session
 
     def _merge_app_state(self, delta: str, now: str) -> str:
         """CTE `a`: merges the app's delta on the server, so that racing writers lose nothing."""
@@ -151,7 +156,7 @@ class Statements(ReadStatements):
         stored = ", ".join(f'"{name}"::{kind}' for name, kind in columns.items())
         sent = ", ".join(f"${9 + index}::{kind}" for index, kind in enumerate(columns.values()))
         version = version_of("ctid", "pg_current_xact_id()::xid", "tableoid", f"${place + 1}::bigint")
-        return f"""CASE WHEN {SERVER} = ${place}::bigint AND record_image_eq(ROW({stored}), ROW({sent}))
+        return f"""CASE WHEN {self.server} = ${place}::bigint AND record_image_eq(ROW({stored}), ROW({sent}))
                 THEN {version} END"""
 
     def _holds(self, app: str, user: str, session: str, event: str) -> str:
@@ -230,6 +235,11 @@ class Statements(ReadStatements):
         would, and the session's delta is kept in the log, so that each revision is an event or a row there.
         Gives the new revision; no row where the session does not exist."""
         return self._update_session_state(app=True)
+
+    @cached_property
+    def update_session_state_with_app(self) -> str:
+        """As `update_session_state`, where an app delta is given."""
+        return self.update_session_state
 
     def _update_session_state(self, *, app: bool) -> str:
         merges = [self._merge_app_state("$5", "$7")] if app else []

@@ -60,6 +60,11 @@ class Tables:
         return quoted(self._beside("app_states"))
 
     @property
+    def state_of_app(self) -> str:
+        """An expression: the state of the app `$1`, for statements that read it beside something else."""
+        return f"(SELECT a.state FROM {self.app_states} AS a WHERE a.app_name = $1)"
+
+    @property
     def user_states(self) -> str:
         """The table of user states, quoted."""
         return quoted(self._beside("user_states"))

@@ -62,7 +62,7 @@ class TravelStatements:
         WITH {self._at(kind)}
         SELECT origin.revision, origin.create_time, point.revision AS point,
                replayed.state, replayed.unknown, replayed.missing,
-               (SELECT a.state FROM {t.app_states} AS a WHERE a.app_name = $1) AS app_state,
+               {t.state_of_app} AS app_state,
                (SELECT u.state FROM {t.user_states} AS u WHERE u.app_name = $1 AND u.user_id = $2) AS user_state
         FROM (VALUES (1)) AS one LEFT JOIN origin ON true LEFT JOIN point ON true LEFT JOIN replayed ON true
         """
