@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,23 +17,20 @@ from adk_psqlpy import (
     PsqlpySessionService,
 )
 
-from .support import fill, said
+from .support import fill, folder_in_memory, said
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from servers import Database
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
-    """A folder for SQLite files, in memory where there is such: each append of ADK waits for the disk."""
-    memory = Path("/dev/shm")
-    if not memory.is_dir():
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(prefix="adk-migration-", dir=memory) as folder:
-        yield Path(folder)
+def place() -> Iterator[Path]:
+    """A folder for SQLite files."""
+    with folder_in_memory() as folder:
+        yield folder
 
 
 @pytest.fixture

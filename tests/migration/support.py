@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from google.adk.events import Event, EventActions
@@ -10,7 +13,7 @@ from google.genai import types
 from contract.events import at, said, varied
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from google.adk.sessions import BaseSessionService
 
@@ -18,6 +21,16 @@ if TYPE_CHECKING:
 
 APPS = ("cafe", "shop")
 USERS = ("ada", "grace")
+
+
+@contextmanager
+def folder_in_memory() -> Iterator[Path]:
+    """A folder for SQLite files, in memory where there is such: each append of ADK waits for the disk."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(
+        prefix="adk-migration-", dir=memory if memory.is_dir() else None
+    ) as folder:
+        yield Path(folder)
 
 
 def conversation(number: int) -> list[Event]:

@@ -21,6 +21,7 @@ from google.adk.sessions.sqlite_session_service import SqliteSessionService
 
 from adk_psqlpy.admin.migrate import Counts, MigrationProgress
 from adk_psqlpy.cli import progress
+from cli.support import run as run_here
 
 from .support import assert_same_sessions, fill
 from .test_target import change
@@ -156,13 +157,20 @@ async def test_through_a_pipe(source: Path, database: Database) -> None:
         (("export", "x", "--user", "ada", "--dsn", "postgresql://y"), "--user belongs to an app"),
     ],
 )
-def test_usage(arguments: tuple[str, ...], said: str) -> None:
-    """What is wrong on the command line is exit code 2, told in a line, without a password."""
-    done = run(*arguments)
-    assert done.returncode == 2, done
-    assert said in done.stderr.decode()
-    assert b"Traceback" not in done.stderr
-    assert b"hush" not in done.stdout + done.stderr
+def test_usage(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str) -> None:
+    """What is wrong on the command line is exit code 2, told in a line, without a password.
+
+    In this process: a process of its own takes 1.6 s to import what it needs, and an error that is not told
+    would be raised here.
+    """
+    for name in TARGETS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    done = run_here(*arguments)
+    assert done.code == 2, done
+    assert said in done.err
+    assert "Traceback" not in done.err
+    assert "hush" not in done.out + done.err
 
 
 async def test_interrupted(place: Path, database: Database) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +17,10 @@ from adk_psqlpy import PsqlpyConfig, PsqlpySessionService
 from adk_psqlpy.admin.migrate import MigrationStoppedError, migrate
 from servers import Database, run_sql
 
-from .support import assert_same_sessions, fill, said
+from .support import assert_same_sessions, fill, folder_in_memory, said
 
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 LIMIT_SEC = 120
@@ -31,15 +33,29 @@ FROM adk_sessions AS s CROSS JOIN LATERAL (
 """
 
 
+@pytest.fixture(scope="module")
+def written() -> Iterator[Path]:
+    """48 sessions with 24 events each, and one of 1,500. ADK takes 5 s to write them, so it is done once."""
+
+    async def write(path: Path) -> None:
+        service = SqliteSessionService(str(path))
+        await fill(service, sessions=12)
+        session = await service.create_session(app_name="shop", user_id="long", session_id="long")
+        for number in range(1_500):
+            await service.append_event(session, said(f"turn {number}", seconds=number))
+
+    with folder_in_memory() as folder:
+        # A thread of its own: asyncio.run would unset this thread's current loop.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(lambda: asyncio.run(write(folder / "session.db"))).result()
+        yield folder / "session.db"
+
+
 @pytest.fixture
-async def source(place: Path) -> SqliteSessionService:
-    """48 sessions with 24 events each, and one of 1,500."""
-    service = SqliteSessionService(str(place / "session.db"))
-    await fill(service, sessions=12)
-    session = await service.create_session(app_name="shop", user_id="long", session_id="long")
-    for number in range(1_500):
-        await service.append_event(session, said(f"turn {number}", seconds=number))
-    return service
+def source(written: Path, place: Path) -> SqliteSessionService:
+    """A service on a copy of that file."""
+    shutil.copy(written, place / "session.db")
+    return SqliteSessionService(str(place / "session.db"))
 
 
 async def run_until(place: Path, dsn: str, steps: int) -> bool:
