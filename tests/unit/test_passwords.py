@@ -117,7 +117,8 @@ def asking(server: Server, database: Database) -> Any:
     run_sql(server.dsn, "SELECT pg_reload_conf()")
     yield roles
     hba.write_text(before)
-    run_sql(server.dsn, "SELECT pg_reload_conf()", f"DROP OWNED BY {roles.name}")
+    run_sql(database.dsn, "SELECT pg_reload_conf()", f"DROP OWNED BY {roles.name} CASCADE")
+    run_sql(server.dsn, f"DROP ROLE {roles.name}")
 
 
 def settings(roles: Roles, **further: Any) -> dict[str, Any]:
