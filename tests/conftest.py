@@ -51,6 +51,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="the contract suite of ours as a role that row-level security binds",
     )
+    parser.addoption(
+        "--ours", action="store_true", help="the contract suite on our services, without ADK's own"
+    )
     parser.addoption("--pg-image", default="postgres:18", metavar="IMAGE", help="image of --pg=container")
 
 

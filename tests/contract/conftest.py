@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .backends import BACKENDS, Backend
-from .differences import OURS, apply_differences
+from .differences import OURS, apply_differences, backend_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,9 +21,14 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         apply_differences(item)
+    if config.getoption("--ours"):
+        rivals = [item for item in items if backend_of(item) not in (None, *OURS)]
+        left_out = set(rivals)
+        config.hook.pytest_deselected(items=rivals)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(params=BACKENDS)

@@ -37,11 +37,16 @@ def differs_among(
     return differs
 
 
-def apply_differences(item: pytest.Item) -> None:
-    """Turns the `differs` marks of a test into strict expectations for the service it runs on."""
+def backend_of(item: pytest.Item) -> str | None:
+    """The name of the service that a test runs on; `None` if it runs on none of them in turn."""
     callspec = getattr(item, "callspec", None)
     parameters = callspec.params if callspec else {}
-    name = next((parameters[fixture] for fixture in BACKEND_FIXTURES if fixture in parameters), None)
+    return next((parameters[fixture] for fixture in BACKEND_FIXTURES if fixture in parameters), None)
+
+
+def apply_differences(item: pytest.Item) -> None:
+    """Turns the `differs` marks of a test into strict expectations for the service it runs on."""
+    name = backend_of(item)
     if name is None:
         return
     if name not in OURS and adk_release() < RIVALS_DESCRIBED_SINCE:
