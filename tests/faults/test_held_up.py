@@ -64,6 +64,9 @@ async def test_a_lock_holds_up_its_own_session_only(
     def get(session: Session) -> Callable[[], object]:
         return lambda: service.get_session(app_name="app", user_id=session.user_id, session_id=session.id)
 
+    # On a cluster an append of a user whose node is not known yet goes by itself, not in a group.
+    for _ in range(2):
+        await asyncio.gather(*(append(session)() for session in sessions))
     async with locked(database, *ids[:locks]):
         held = [asyncio.ensure_future(timed(append(session))) for session in sessions[:locks]]
 
@@ -72,7 +75,7 @@ async def test_a_lock_holds_up_its_own_session_only(
 
         await until(some_wait, 10, "appends that wait for the locks")
         slowest = 0.0
-        for _ in range(5):
+        for _ in range(20):
             calls = [*map(append, sessions[locks:]), *map(get, sessions)]
             # The bound, and what a busy machine adds to it.
             took = await within(HELD_UP_SEC + 3, asyncio.gather(*map(timed, calls)))
@@ -131,7 +134,7 @@ async def test_a_lock_on_shared_state(database: Database, open_service: Open, wa
         return await asyncio.to_thread(database.waiting_for_locks) >= 1
 
     await until(waits, 10, "an append that waits")
-    for _ in range(3):
+    for _ in range(40):
         calls = [service.append_event(each, Event(author="agent")) for each in sessions[waiting:]]
         await within(HELD_UP_SEC + 3, asyncio.gather(*calls))
         found = await within(

@@ -14,6 +14,7 @@ from psqlpy.exceptions import Error
 from adk_psqlpy import PsqlpyADKStore, PsqlpySessionService
 from proxy import Cut, Proxy
 from servers import Database
+from where import on_cluster
 
 from .deadlines import within
 from .ledger import Findings, Ledger, compare
@@ -106,6 +107,9 @@ async def test_one_cut_in_a_change_of_state(database: Database, cut: Cut) -> Non
         assert found is not None
         before, after = ({"prepared": 1}, 1), ({"prepared": 1, "k": 1, "user:k": 2, "app:k": 3}, 2)
         expected = {Cut.BEFORE: [before], Cut.DURING: [before, after]}.get(cut, [after])
+        if on_cluster() and cut is not Cut.BEFORE:
+            # While one node waits for another, it notices that the client has gone, and rolls back.
+            expected = [before, after]
         assert (found.state, found.revision) in expected
 
 

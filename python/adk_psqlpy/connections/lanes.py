@@ -137,10 +137,15 @@ class Lanes:
                 sets = self._sets[loop] = {}
         found = sets.get(timeout_sec)
         if found is None:
-            shares = len({settings.timeouts_sec.get(each) for each in ("read", "list", "write")})
-            limit = max(1, settings.limit // shares)
-            found = sets[timeout_sec] = LaneSet(self._source, limit, timeout_sec, sets)
+            found = sets[timeout_sec] = LaneSet(self._source, self.limit, timeout_sec, sets)
         return found
+
+    @property
+    def limit(self) -> int:
+        """How many connections the statements of one kind may take."""
+        settings = self._source.lane_settings
+        shares = len({settings.timeouts_sec.get(each) for each in ("read", "list", "write")})
+        return max(1, settings.limit // shares)
 
     def _sweep(self) -> None:
         for loop in [loop for loop in self._sets if loop.is_closed()]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 
 from google.adk.events.event import Event
 from psqlpy.exceptions import BaseConnectionPoolError, Error
@@ -14,7 +15,7 @@ from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.following.follower import Follower
 from adk_psqlpy.sessions import arguments
 from adk_psqlpy.sessions.decoders import SESSION
-from adk_psqlpy.sessions.groups import Append, AppendGroups
+from adk_psqlpy.sessions.groups import Append
 from adk_psqlpy.sessions.hook import prepared
 from adk_psqlpy.sessions.limits import JSONB_BYTES, check_event
 from adk_psqlpy.sessions.nodes import Queues
@@ -73,7 +74,8 @@ class EventOperations(Operations):
             check_event(event.id, columns, (delta.session, delta.app, delta.user))
         self._state_sizes.look(append.key, delta.session)
         shared = [parameter(scope) for scope in (delta.app, delta.user) if scope is not None]
-        groups = self._groups(user_id) if self.group_appends and not shared and not merge else None
+        queues = self._queues_here()
+        groups = queues.of(user_id) if self.group_appends and not shared and not merge else None
         try:
             if groups is not None:
                 revision = await self._explained(groups.append(append))
@@ -88,7 +90,9 @@ class EventOperations(Operations):
                     versions=origin is not None,
                 )
                 parameters = [*append.parameters(), *shared, *(origin or ())]
-                revision = append.stored(await self._write(sql, parameters, repeat=Repeat.GUARDED))
+                # All that write an app's state wait for one row.
+                async with queues.lock_waits if delta.app is not None else nullcontext():
+                    revision = append.stored(await self._write(sql, parameters, repeat=Repeat.GUARDED))
         except (TimeoutError, BaseConnectionPoolError):
             raise
         except Error:
@@ -110,13 +114,13 @@ class EventOperations(Operations):
         """
         return await prepared(self.before_append, event)
 
-    def _groups(self, user_id: str) -> AppendGroups | None:
-        """The queue for a user's appends in the running event loop; `None` to send an append by itself."""
+    def _queues_here(self) -> Queues:
+        """The queues of appends in the running event loop."""
         loop = asyncio.get_running_loop()
         found = self._queues.get(loop)
         if found is None:
             found = self._queues[loop] = Queues(self._lanes, self._sql, self._telemetry)
-        return found.of(user_id)
+        return found
 
     @observed("events")
     async def append_outcome(

@@ -102,13 +102,16 @@ class AppendGroups:
         lanes: Lanes,
         sql: Statements,
         telemetry: Telemetry,
+        lock_waits: asyncio.Semaphore,
         shard_of: Callable[[str], int] | None = None,
     ) -> None:
-        """Send by `lanes`; tell `telemetry` how large the groups are.
+        """Send by `lanes`; tell `telemetry` how large the groups are. `lock_waits` says how many appends may
+        wait for a lock at once.
 
         With `DelegatedStatements` all appends must be to users of one node. `shard_of` gives a user's shard.
         """
         self._shard_of = shard_of
+        self._lock_waits = lock_waits
         self._telemetry = telemetry
         self._lanes = lanes
         self._sql = sql
@@ -192,7 +195,7 @@ class AppendGroups:
                     append.succeed(revision)
                 elif not append.future.done():
                     # It is locked or stale, or its group failed. A statement of its own tells which.
-                    self._spawn(self._by_itself(append), [append])
+                    self._spawn(self._waiting(append), [append])
         finally:
             turn.end()
 
@@ -210,6 +213,11 @@ class AppendGroups:
         except Error:
             # The failure of one event is not that of the others.
             return {}
+
+    async def _waiting(self, append: Append) -> None:
+        async with self._lock_waits:
+            if not append.future.done():
+                await self._by_itself(append)
 
     async def _by_itself(self, append: Append) -> None:
         append.succeed(await self._alone(append))

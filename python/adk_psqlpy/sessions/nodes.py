@@ -82,7 +82,11 @@ class Queues:
         """Send by `lanes`; tell `telemetry` how large the groups are."""
         self._nodes = Nodes(lanes, sql) if isinstance(sql, DelegatedStatements) else None
         shard_of = None if self._nodes is None else self._nodes.shard_of
-        self._new = partial(AppendGroups, lanes, sql, telemetry, shard_of)
+        self.lock_waits = asyncio.Semaphore(max(1, lanes.limit // 2))
+        """For appends that are likely to wait for a lock. Each keeps a connection meanwhile, and some must be
+        left for the others.
+        """
+        self._new = partial(AppendGroups, lanes, sql, telemetry, self.lock_waits, shard_of)
         self._queues: dict[int | None, AppendGroups] = {}
 
     def of(self, user_id: str) -> AppendGroups | None:
