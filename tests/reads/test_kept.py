@@ -21,7 +21,7 @@ from where import one_server
 
 from .conftest import KEY, Reads, observed_reads
 
-ROW = "SELECT FROM adk_sessions WHERE id = 's' FOR UPDATE"
+ROW = "SELECT FROM adk_sessions WHERE user_id = 'user' AND id = 's' FOR UPDATE"
 
 
 def spoken(count: int, first: int = 0) -> list[Event]:

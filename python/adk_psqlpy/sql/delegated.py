@@ -16,7 +16,7 @@ from adk_psqlpy.sql.app_state import WithAppState
 from adk_psqlpy.sql.delegated_kept import DelegatedKeptStatements
 from adk_psqlpy.sql.delegated_travel import DelegatedSealedTravelStatements, DelegatedTravelStatements
 from adk_psqlpy.sql.distribution import digest
-from adk_psqlpy.sql.functions import Function
+from adk_psqlpy.sql.functions import SENT_ARRAYS, Function, as_sent
 from adk_psqlpy.sql.kept import FIRST_SEQ
 from adk_psqlpy.sql.listing import ListingStatements
 from adk_psqlpy.sql.reading import CHUNK
@@ -276,9 +276,9 @@ class DelegatedStatements(Statements):
         """One row for each chunk, as in `Statements.get_session`. All rows are of one snapshot, since a STABLE
         function uses the snapshot of the statement that calls it."""
         t = self._on_shard.tables
-        own = [(name, event_columns.TYPES[name]) for name in event_columns.OWN]
-        arrays = ", ".join(f'array_agg(e."{name}" ORDER BY e.seq)' for name, _ in own)
-        into = ", ".join(f'"{name}"' for name in (*(name for name, _ in own), "rare"))
+        columns = [*(f'e."{name}"' for name in event_columns.OWN), self._rare]
+        arrays = ", ".join(as_sent(f"array_agg({column} ORDER BY e.seq)") for column in columns)
+        into = event_columns.quoted(event_columns.ARRAYS)
         events = "e.app_name = p_app AND e.user_id = p_usr AND e.session_id = p_session"
         wanted = f"""{events} AND e.seq > coalesce(p_after_seq, {FIRST_SEQ})
                     AND (p_after_time IS NULL OR e.timestamp >= p_after_time)"""
@@ -286,7 +286,7 @@ class DelegatedStatements(Statements):
             table=t.session_table,
             purpose="read",
             parameters=(*_KEY, ("after_seq", "bigint"), ("after_time", "timestamptz"), ("newest", "bigint")),
-            returns=(*_HEAD, *((name, f"{kind}[]") for name, kind in own), ("rare", "text[]")),
+            returns=(*_HEAD, *SENT_ARRAYS),
             volatility="STABLE",
             body=f"""
             DECLARE
@@ -318,7 +318,7 @@ class DelegatedStatements(Statements):
                 LOOP
                     -- As on one server, the last chunk has all that is behind it: somebody may have changed `seq`.
                     until := CASE WHEN first > revision - {CHUNK} THEN last ELSE first + {CHUNK - 1} END;
-                    SELECT {arrays}, array_agg({self._rare} ORDER BY e.seq) INTO {into}
+                    SELECT {arrays} INTO {into}
                     FROM {t.events} AS e
                     WHERE {events} AND e.seq >= first AND e.seq <= until
                         AND (p_after_time IS NULL OR e.timestamp >= p_after_time);

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from adk_psqlpy.sql import event_columns
-from adk_psqlpy.sql.functions import Function
+from adk_psqlpy.sql.functions import SENT_ARRAYS, Function, as_sent
 from adk_psqlpy.sql.kept import KeptStatements
 from adk_psqlpy.sql.row_versions import NODE, UNKNOWN
 from adk_psqlpy.sql.shard_tables import DistributedTables, TablesOfShard
@@ -59,10 +59,17 @@ class DelegatedKeptStatements(KeptStatements):
                     ("user_state", "jsonb"),
                 ),
                 *(("first_seq", "bigint"), ("last_seq", "bigint"), ("digest", "bigint")),
-                *((name, f"{event_columns.TYPES[name]}[]") for name in event_columns.OWN),
-                ("rare", "text[]"),
+                *SENT_ARRAYS,
             ),
             volatility="STABLE",
-            body=f"BEGIN RETURN QUERY {on_shard.get_unknown}; END",
-            on_tables=f"BEGIN RETURN QUERY {anywhere.get_unknown}; END",
+            body=_sending(on_shard.get_unknown),
+            on_tables=_sending(anywhere.get_unknown),
         )
+
+
+def _sending(statement: str) -> str:
+    """A function body that returns the rows of the statement, with the arrays of events as they are sent."""
+    names = ("number", "create_time", "update_time", "revision", "state", "app_state", "user_state")
+    head = event_columns.quoted((*names, "first_seq", "last_seq", "digest"), "r")
+    arrays = ", ".join(as_sent(f'r."{name}"') for name in event_columns.ARRAYS)
+    return f"BEGIN RETURN QUERY SELECT {head}, {arrays} FROM ({statement}) AS r; END"

@@ -23,6 +23,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from adk_psqlpy.sql import event_columns
 from adk_psqlpy.sql.names import quoted, split
 
 # A quoted name between the marks, so that the operator `^@` marks nothing.
@@ -30,6 +31,18 @@ _MARKED: Final = re.compile(r'@((?:"\w+"\.)?"\w+")@')
 _SHARE_LOCK: Final = 5
 _MOVED: Final = """'the shard % was moved to another node meanwhile, so nothing was done', shard
                             USING HINT = 'Do it again.'"""
+
+
+SENT_ARRAYS: Final = tuple((name, "bytea") for name in event_columns.ARRAYS)
+"""The result columns of a function that reads events: `as_sent` of an array each."""
+
+
+def as_sent(array: str) -> str:
+    """An array in the binary format in which a server sends it, as bytea. The client gets the same bytes.
+
+    Otherwise the node that is asked takes each value apart and puts it together again, JSON included.
+    """
+    return f"array_send({array})"
 
 
 def on_shard(table: str) -> str:
