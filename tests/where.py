@@ -9,6 +9,7 @@ NOTIFIES = "Citus refuses triggers on distributed tables, so there is no notify"
 SEARCHES = "event_search is not for distributed tables"
 PLANS = "it looks at one server's plans, statistics or storage"
 FIRST_USE = "tables that are made on first use are not distributed"
+PLAIN_SQL = "Citus refuses the SQL with which the test edits rows"
 OTHER_SERVERS = "it starts servers of its own, each of them alone"
 
 _on_cluster = False

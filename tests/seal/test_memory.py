@@ -13,11 +13,13 @@ from adk_psqlpy.errors import MissingKeyError, SealError
 from adk_psqlpy.seal import Seal
 from keys import TestKeys, fresh_seal
 from servers import run_sql
+from where import makes_tables
 
 if TYPE_CHECKING:
     from adk_psqlpy.config import PsqlpyConfig
     from servers import Database
 
+pytestmark = makes_tables
 USER: dict[str, Any] = {"app_name": "app", "user_id": "user"}
 
 

@@ -18,6 +18,7 @@ from adk_psqlpy.seal import Seal, UserKeys
 from adk_psqlpy.streaming.partials import Partials, Stream
 from keys import TestKeys
 from servers import run_sql
+from where import makes_tables
 
 from .support import SECRET, everything_stored, places_of, secret_event
 
@@ -29,6 +30,7 @@ KEY: dict[str, Any] = {"app_name": "app", "user_id": "user", "session_id": "s"}
 USER: dict[str, Any] = {"app_name": "app", "user_id": "user"}
 
 
+@makes_tables
 async def test_after_every_operation(config: PsqlpyConfig, database: Database, server: Server) -> None:
     """Sessions, memories, artifacts and credentials, sealed with users' keys in the same database."""
     seal = Seal(UserKeys(config, TestKeys("master")))

@@ -109,8 +109,7 @@ async def test_it_waits_for_a_row_that_is_being_written(sealed: Sealed, database
     await writer.execute("BEGIN")
     await writer.execute("""UPDATE adk_sessions SET state = state || '{"c": 3}'""")
     working = asyncio.create_task(reseal(sealed.store.config, second))  # type: ignore[arg-type]
-    waiting = "SELECT 1 AS one FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    while not sealed.sql(waiting):  # noqa: ASYNC110 - the server tells it
+    while not await asyncio.to_thread(database.waiting_for_locks):  # noqa: ASYNC110 - the server tells it
         await asyncio.sleep(0.01)
     await writer.execute("COMMIT")
     writer.close()
