@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from adk_psqlpy.admin.table_names import TableNames
 from adk_psqlpy.admin.tables import recorded_of
 from adk_psqlpy.artifacts import PsqlpyArtifactService
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.memory import PsqlpyMemoryService
 from adk_psqlpy.memory.made_table import distribute_memories
 from adk_psqlpy.sessions.store import PsqlpyADKStore
-from adk_psqlpy.sql import Tables
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
 from adk_psqlpy.sql.delegated import DelegatedStatements
 from adk_psqlpy.sql.delegated_travel import DelegatedTravelStatements
@@ -21,16 +19,6 @@ from adk_psqlpy.sql.distribution import (
 )
 from adk_psqlpy.sql.memory import MemoryTable
 from adk_psqlpy.sql.shard_tables import DistributedTables
-
-
-@dataclass(frozen=True)
-class TableNames:
-    """The names of the three services' tables, each in the form that its service takes."""
-
-    sessions: str = "adk_sessions"
-    events: str = "adk_events"
-    memories: str = "adk_memories"
-    artifacts: str = "adk_artifacts"
 
 
 async def distribute_tables(
@@ -52,16 +40,18 @@ async def distribute_tables(
     names = names or TableNames()
     lanes = config.lanes
     await lanes.batch(READY)
-    tables, artifacts = Tables(names.sessions, names.events), ArtifactTables(names.artifacts)
-    memories = MemoryTable(names.memories)
+    tables, artifacts = names.tables, ArtifactTables(names.artifact_table)
+    memories = MemoryTable(names.memory_table)
     length = int((await recorded_of(lanes, tables.metadata)).get("key_length", key_length))
-    store = PsqlpyADKStore(config, names.sessions, names.events, key_length=length)
+    store = PsqlpyADKStore(config, names.session_table, names.events_table, key_length=length)
     await store.create_tables(distributed=True)
     # Shards that were split since then have no functions of their own.
     distributed = DistributedTables.of(tables)
     await lanes.batch(locked(DelegatedStatements(distributed).functions))
     length = int((await recorded_of(lanes, artifacts.metadata)).get("key_length", key_length))
-    await PsqlpyArtifactService(config, names.artifacts, key_length=length).create_tables(distributed=True)
+    await PsqlpyArtifactService(config, names.artifact_table, key_length=length).create_tables(
+        distributed=True
+    )
     await lanes.batch(locked(DelegatedTravelStatements(distributed).functions(artifacts)))
     recorded = await recorded_of(lanes, memories.metadata)
     if f"{memories.name}.schema_version" in recorded:
@@ -72,7 +62,7 @@ async def distribute_tables(
         number_of = None if dimensions is None else int(dimensions)
         await distribute_memories(lanes, memories, number_of, of_table)
     else:
-        service = PsqlpyMemoryService(config, names.memories, key_length=key_length)
+        service = PsqlpyMemoryService(config, names.memory_table, key_length=key_length)
         await service.create_tables(distributed=True)
     of_no_user = [tables.app_states, tables.metadata, artifacts.metadata]
     listed = [*tables.by_user, *of_no_user, *artifacts.by_user, memories.memories]

@@ -26,13 +26,14 @@ def command(target: Target) -> int:
 
 
 async def _run(target: Target) -> int:
-    from adk_psqlpy.admin.distribution import TableNames, distribute_tables
+    from adk_psqlpy.admin.distribution import distribute_tables
+    from adk_psqlpy.admin.table_names import TableNames
 
     names = TableNames(
-        sessions=target.table("session_table"),
-        events=target.table("events_table"),
-        memories=target.table("memory_table"),
-        artifacts=target.table("artifact_table"),
+        session_table=target.table("session_table"),
+        events_table=target.table("events_table"),
+        memory_table=target.table("memory_table"),
+        artifact_table=target.table("artifact_table"),
     )
     async with target.config() as config:
         for table, shards in (await distribute_tables(config, names, target.key_length())).items():
