@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from adk_psqlpy.connections.lanes import Lanes
-from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.recorded import recorded_of
 from adk_psqlpy.row_security import keep_secured, make_secured
-from adk_psqlpy.sql.catalog import present
-from adk_psqlpy.sql.recorded import recorded
 from adk_psqlpy.sql.row_security import Secured
 from adk_psqlpy.sql.single_table import SingleTable
 
@@ -28,15 +26,8 @@ async def make_table(
     Raises:
         psqlpy.exceptions.Error: the server could not be asked, or did not let it be made or secured.
     """
-    if await _stored_version(lanes, table.metadata) < version:
+    recorded = await recorded_of(lanes, table.metadata)
+    if int(recorded.get("schema_version", 0)) < version:
         await make_secured(lanes, batch, secured, wanted=row_security)
     else:
         await keep_secured(lanes, secured, wanted=row_security)
-
-
-async def _stored_version(lanes: Lanes, metadata: str) -> int:
-    """What the metadata table (quoted) says; 0 where it is not there."""
-    if not await lanes.fetch(present(1), [metadata], repeat=Repeat.READ):
-        return 0
-    rows = await lanes.fetch(recorded(metadata), ["schema_version"], repeat=Repeat.READ)
-    return int(rows[0][0]) if rows else 0

@@ -17,6 +17,7 @@ from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.binary import arrays
 from adk_psqlpy.connections.lanes import Lanes, lanes_of
 from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.recorded import recorded_of
 from adk_psqlpy.row_security import changing, state_of
 from adk_psqlpy.sql import Tables
 from adk_psqlpy.sql import access as sql
@@ -26,7 +27,6 @@ from adk_psqlpy.sql.credentials import CredentialTable
 from adk_psqlpy.sql.memory import MemoryTable
 from adk_psqlpy.sql.names import LONGEST
 from adk_psqlpy.sql.partials import create_partials
-from adk_psqlpy.sql.recorded import recorded
 from adk_psqlpy.sql.row_security import Secured
 from adk_psqlpy.sql.user_keys import UserKeyTable
 
@@ -270,10 +270,8 @@ async def _partials(config: PsqlpyConfig, tables: Tables) -> str:
     there = await present_tables(config, tables.sessions, tables.partials)
     if tables.sessions not in there or tables.partials in there:
         return ""
-    ((key_length,),) = await lanes_of(config).fetch(
-        recorded(tables.metadata), ["key_length"], repeat=Repeat.READ
-    )
-    return create_partials(tables, int(key_length))
+    recorded = await recorded_of(lanes_of(config), tables.metadata)
+    return create_partials(tables, int(recorded["key_length"]))
 
 
 async def _require_role(lanes: Lanes, role: str) -> None:

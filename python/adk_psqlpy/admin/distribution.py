@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from adk_psqlpy.admin.table_names import TableNames
-from adk_psqlpy.admin.tables import recorded_of
 from adk_psqlpy.artifacts import PsqlpyArtifactService
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.memory import PsqlpyMemoryService
 from adk_psqlpy.memory.made_table import distribute_memories
+from adk_psqlpy.recorded import recorded_of
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
 from adk_psqlpy.sql.delegated import DelegatedStatements

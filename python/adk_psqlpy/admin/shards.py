@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from psqlpy.exceptions import DatabaseError
 
-from adk_psqlpy.admin.tables import recorded_of
 from adk_psqlpy.connections.lanes import Lanes
 from adk_psqlpy.connections.retry import Repeat
+from adk_psqlpy.recorded import recorded_of
 from adk_psqlpy.sql.delegated_prune import shard_keys
 
 

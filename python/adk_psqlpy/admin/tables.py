@@ -1,15 +1,14 @@
-"""Finding out which tables exist, and what is recorded about them."""
+"""Finding out which tables exist."""
 
 from __future__ import annotations
 
 from psqlpy.exceptions import DatabaseError
 
 from adk_psqlpy.config import PsqlpyConfig
-from adk_psqlpy.connections.lanes import Lanes, lanes_of
+from adk_psqlpy.connections.lanes import lanes_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.sql import Tables
-from adk_psqlpy.sql.catalog import EXISTS, present
-from adk_psqlpy.sql.recorded import read_metadata
+from adk_psqlpy.sql.catalog import present
 
 
 async def present_tables(config: PsqlpyConfig, *tables: str) -> set[str]:
@@ -20,16 +19,6 @@ async def present_tables(config: PsqlpyConfig, *tables: str) -> set[str]:
     """
     rows = await lanes_of(config).fetch(present(len(tables)), list(tables), repeat=Repeat.READ)
     return {name for (name,) in rows}
-
-
-async def recorded_of(lanes: Lanes, metadata: str) -> dict[str, str]:
-    """Return what a table of metadata (its quoted name) records; nothing if there is no such table.
-
-    Raises:
-        psqlpy.exceptions.Error: the server could not be asked.
-    """
-    ((there,),) = await lanes.fetch(EXISTS, [metadata], repeat=Repeat.READ)
-    return dict(await lanes.fetch(read_metadata(metadata), [], repeat=Repeat.READ)) if there else {}
 
 
 async def require_tables(config: PsqlpyConfig, tables: Tables) -> None:

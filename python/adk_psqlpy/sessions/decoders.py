@@ -8,8 +8,6 @@ from adk_psqlpy.connections.binary import raw, seconds
 from adk_psqlpy.connections.lanes import Decoders
 from adk_psqlpy.sql import event_columns
 
-"""The columns of a chunk of events. Each is an array; the order is that of `decode_events`."""
-
 SESSION: Final[Decoders] = {
     "state": raw,
     "app_state": raw,

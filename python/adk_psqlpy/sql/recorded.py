@@ -69,8 +69,3 @@ def check_made_with(
                 f"{tables} belongs to tables made with {name}={recorded[name]!r}, and this service has "
                 f"{name}={value!r}: use the same, or {otherwise}"
             )
-
-
-def recorded(metadata: str) -> str:
-    """`$1` a key: what a metadata table (quoted) records under it."""
-    return f"SELECT value FROM {metadata} WHERE key = $1"

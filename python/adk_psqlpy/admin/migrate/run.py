@@ -25,12 +25,12 @@ from adk_psqlpy.admin.migrate.sessions import SessionWriter
 from adk_psqlpy.admin.migrate.sources import Source, SourceOptions, open_source
 from adk_psqlpy.admin.migrate.states import StateWriter
 from adk_psqlpy.admin.table_names import TableNames
-from adk_psqlpy.admin.tables import recorded_of
 from adk_psqlpy.artifacts.service import PsqlpyArtifactService
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import lanes_of
 from adk_psqlpy.connections.retry import Repeat
 from adk_psqlpy.memory.service import PsqlpyMemoryService
+from adk_psqlpy.recorded import recorded_of
 from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sessions.store import PsqlpyADKStore
 from adk_psqlpy.sql.carry import CarryStatements

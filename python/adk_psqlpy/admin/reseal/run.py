@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from adk_psqlpy.admin.reseal import artifacts, credentials, memories, sessions, texts
 from adk_psqlpy.admin.reseal.rows import Work, go_over, rewriting
 from adk_psqlpy.admin.shards import is_distributed
-from adk_psqlpy.admin.tables import present_tables, recorded_of, require_tables
+from adk_psqlpy.admin.tables import present_tables, require_tables
 from adk_psqlpy.config import PsqlpyConfig
 from adk_psqlpy.connections.lanes import Lanes, lanes_of
+from adk_psqlpy.recorded import recorded_of
 from adk_psqlpy.seal.seal import Seal
 from adk_psqlpy.sql import Tables
 from adk_psqlpy.sql.artifact_tables import ArtifactTables
