@@ -14,81 +14,43 @@ If the user's shard has no function of its own, because it was split, the statem
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-
-from adk_psqlpy.sql.functions import Function, named
+from adk_psqlpy.sql.functions import Function
 
 
-@dataclass(frozen=True)
-class WithAppState:
+def with_app_state(inner: Function, app_states: str, at: str) -> Function:
     """A function that calls another one, and then merges the delta of an app. It has one more parameter, the delta.
+    It is not distributed (`local_definition`).
 
-    Attributes:
+    Args:
         inner: the function for the user's rows, `nested`. It has a parameter `app`, and gives a row if it wrote.
             If it has the column `app_state`, that becomes the state of the app afterwards.
         app_states: the table of app states, quoted.
         at: the parameter of `inner` with the time.
     """
-
-    inner: Function
-    app_states: str
-    at: str
-
-    @property
-    def name(self) -> str:
-        """The quoted name of the function, in the schema of the table."""
-        told = hashlib.sha256((self.inner.name + self._body).encode()).hexdigest()[:10]
-        return named(self.inner.table, f"{self.inner.purpose}_app", told)
-
-    def call_with(self, values: list[str]) -> str:
-        """A statement that only calls the function, with SQL values for the parameters of `inner` and the delta."""
-        columns = ", ".join(f'"{name}"' for name, _ in self.inner.returns)
-        given = zip(values, self._parameters, strict=True)
-        return f"SELECT {columns} FROM {self.name}({', '.join(f'{value}::{kind}' for value, (_, kind) in given)})"
-
-    @property
-    def definition(self) -> str:
-        """A batch that creates the function on every node, if it is missing."""
-        kinds = ", ".join(kind for _, kind in self._parameters)
-        given = ", ".join(f"p_{name} {kind}" for name, kind in self._parameters)
-        columns = ", ".join(f'"{name}" {kind}' for name, kind in self.inner.returns)
-        return f"""
-        DO $function$ BEGIN
-            IF to_regprocedure('{self.name}({kinds})') IS NULL THEN
-                CREATE FUNCTION {self.name}({given}) RETURNS TABLE ({columns})
-                LANGUAGE plpgsql AS $body$
-                #variable_conflict use_column
-                {self._body}
-                $body$;
-            END IF;
-        END $function$;
-        """
-
-    @property
-    def _parameters(self) -> tuple[tuple[str, str], ...]:
-        return (*self.inner.parameters, ("delta_of_app", "jsonb"))
-
-    @property
-    def _body(self) -> str:
-        columns = [name for name, _ in self.inner.returns]
-        returning = "RETURNING state INTO app_state" if "app_state" in columns else ""
-        arguments = ", ".join(f"p_{name}" for name, _ in self.inner.parameters)
-        selected = f"""SELECT {", ".join(f'f."{name}"' for name in columns)} INTO {", ".join(columns)} FROM"""
-        return f"""
+    columns = [name for name, _ in inner.returns]
+    returning = "RETURNING state INTO app_state" if "app_state" in columns else ""
+    arguments = ", ".join(f"p_{name}" for name, _ in inner.parameters)
+    selected = f"""SELECT {", ".join(f'f."{name}"' for name in columns)} INTO {", ".join(columns)} FROM"""
+    return Function(
+        table=inner.table,
+        purpose=f"{inner.purpose}_app",
+        parameters=(*inner.parameters, ("delta_of_app", "jsonb")),
+        returns=inner.returns,
+        body=f"""
                 BEGIN
-                    IF {self.inner.has_variant} THEN
-                        {selected} {self.inner.nested_name}({arguments}) AS f;
+                    IF {inner.has_variant} THEN
+                        {selected} {inner.nested_name}({arguments}) AS f;
                     ELSE
-                        {selected} {self.inner.name}({arguments}) AS f;
+                        {selected} {inner.name}({arguments}) AS f;
                     END IF;
                     IF NOT FOUND THEN
                         RETURN;
                     END IF;
-                    INSERT INTO {self.app_states} AS stored (app_name, state, update_time)
-                    VALUES (p_app, p_delta_of_app, p_{self.at})
+                    INSERT INTO {app_states} AS stored (app_name, state, update_time)
+                    VALUES (p_app, p_delta_of_app, p_{at})
                     ON CONFLICT (app_name) DO UPDATE
                         SET state = stored.state || excluded.state, update_time = excluded.update_time
                     {returning};
                     RETURN NEXT;
-                END"""
+                END""",
+    )

@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from typing import Final
 
 from adk_psqlpy.sql import event_columns
-from adk_psqlpy.sql.app_state import WithAppState
+from adk_psqlpy.sql.app_state import with_app_state
 from adk_psqlpy.sql.delegated_kept import DelegatedKeptStatements
 from adk_psqlpy.sql.delegated_travel import DelegatedSealedTravelStatements, DelegatedTravelStatements
 from adk_psqlpy.sql.distribution import digest
@@ -85,7 +85,7 @@ class DelegatedStatements(Statements):
         made = (*with_app, self._append_group, self._read)
         # These begin with what holds shards.
         kept = DelegatedKeptStatements(self.tables).function
-        outer = [self._with_app(each).definition for each in with_app]
+        outer = [self._with_app(each).local_definition for each in with_app]
         return [
             *self.travel.functions(),
             *self.sealed_travel.functions(),
@@ -172,9 +172,9 @@ class DelegatedStatements(Statements):
 
     # The functions. A parameter `app_delta` is there for its place only, and is not used.
 
-    def _with_app(self, function: Function) -> WithAppState:
+    def _with_app(self, function: Function) -> Function:
         at = "event_timestamp" if "event_timestamp" in dict(function.parameters) else "at"
-        return WithAppState(function, self.tables.app_states, at)
+        return with_app_state(function, self.tables.app_states, at)
 
     @cached_property
     def _create(self) -> Function:

@@ -52,7 +52,7 @@ def on_shard(table: str) -> str:
 
 def hold_shards(table: str) -> str:
     """The name of the function that takes Citus' lock on shards. It is in the schema of `table`."""
-    return named(table, "hold_shards", "1")
+    return _named(table, "hold_shards", "1")
 
 
 def define_hold_shards(table: str) -> str:
@@ -78,8 +78,7 @@ def define_hold_shards(table: str) -> str:
     """
 
 
-def named(table: str, purpose: str, told: str) -> str:
-    """The quoted name of a function, in the schema of `table`."""
+def _named(table: str, purpose: str, told: str) -> str:
     schema, _ = split("table", table)
     name = f'"adk_{purpose}_{told}"'
     return f'"{schema}".{name}' if schema else name
@@ -133,7 +132,7 @@ class Function:
 
     def _variant(self, which: str) -> str:
         told = hashlib.sha256(repr(self._made_of).encode()).hexdigest()[:10]
-        return named(self.table, self.purpose, told + which)
+        return _named(self.table, self.purpose, told + which)
 
     @property
     def call(self) -> str:
@@ -177,6 +176,20 @@ class Function:
         END $function$;
         """
 
+    @property
+    def local_definition(self) -> str:
+        """A batch that creates the function on every node if it is missing. It runs on the node that is asked."""
+        return f"""
+        DO $function$ BEGIN
+            IF to_regprocedure('{self._signature(self.name)}') IS NULL THEN
+                {self._create(self.name, self.body)}
+            END IF;
+        END $function$;
+        """
+
+    def _signature(self, name: str) -> str:
+        return f"{name}({', '.join(kind for _, kind in self.parameters)})"
+
     def _make_nested(self) -> str:
         # Within a transaction, and so within a function, Citus delegates only calls that it is forced to. On the
         # other node it refuses the statements of the variant `any` then. A connection on which the planning of a
@@ -197,7 +210,7 @@ class Function:
 
     def _make(self, create: str, options: str = "", name: str | None = None) -> str:
         """PL/pgSQL that executes `create`, which creates the function, and distributes it, unless it exists."""
-        signature = f"{name or self.name}({', '.join(kind for _, kind in self.parameters)})"
+        signature = self._signature(name or self.name)
         return f"""
             IF to_regprocedure('{signature}') IS NULL THEN
                 {create}
